@@ -1,0 +1,97 @@
+/**
+ * Every failure the daemon knows by name. The closed unions are log field and metric label alike.
+ * @module
+ */
+
+/** Why a handoff was refused before it became a client: label `reason` of `daemon_handoffs_failed`. */
+export const HANDOFF_FAILURES = [
+  "no_fd",
+  "many_fds",
+  "not_a_socket",
+  "not_stream",
+  "listening",
+  "payload_truncated",
+  "control_truncated",
+  "timeout",
+  "uid_not_allowed",
+  "receive_error",
+  "bad_request",
+] as const;
+/** One of {@linkcode HANDOFF_FAILURES}. */
+export type HandoffFailure = typeof HANDOFF_FAILURES[number];
+
+/** Why a stream ended without `[DONE]`: label `reason` of `daemon_stream_errors_total`. */
+export const STREAM_FAILURES = [
+  "client_disconnected",
+  "write_timeout",
+  "backend_timeout",
+  "backend_error",
+  "shutdown",
+  "other",
+] as const;
+/** One of {@linkcode STREAM_FAILURES}. */
+export type StreamFailure = typeof STREAM_FAILURES[number];
+
+/** What went wrong at a backend: label `kind` of `daemon_backend_errors`. */
+export const BACKEND_FAILURES = [
+  /** Refused, reset before the head, DNS, TLS: the provider was not reached. */
+  "unavailable",
+  /** The time-out to the head or between events passed. */
+  "timeout",
+  /** 401 or 403: key or permission. */
+  "auth",
+  /** 404: no such model or path. */
+  "not_found",
+  /** 429, and the tries are used up. */
+  "rate_limited",
+  /** Another 4xx: the provider does not accept the request. */
+  "bad_request",
+  /** 5xx. */
+  "server_error",
+  /** What came does not follow the protocol, or a bound was passed. */
+  "malformed",
+  /** The provider's stream broke or ended before its end mark. */
+  "truncated",
+  /** The provider reported an error inside its stream. */
+  "stream_error",
+  "other",
+] as const;
+/** One of {@linkcode BACKEND_FAILURES}. */
+export type BackendFailure = typeof BACKEND_FAILURES[number];
+
+/**
+ * The handoff's data is not what the contract says; the client is answered 400 with the message, which
+ * therefore names the field and what is expected, and quotes nothing secret.
+ */
+export class HandoffRequestError extends Error {
+  override readonly name = "HandoffRequestError";
+}
+
+/**
+ * A backend could not give an answer, or not all of it. The message is for the log; the client sees
+ * only what {@linkcode BackendError.kind} stands for.
+ */
+export class BackendError extends Error {
+  override readonly name = "BackendError";
+  readonly kind: BackendFailure;
+  constructor(kind: BackendFailure, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.kind = kind;
+  }
+}
+
+/** Flags, environment or file do not make a configuration: exit code 2, the message is complete. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+/** The shim refused or failed: which call, what the status means, and on what. */
+export class ShimError extends Error {
+  override readonly name = "ShimError";
+  /** The status of ABI.md: `-errno`, or one of the shim's own below -5000. */
+  readonly status: number;
+  constructor(status: number, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+  }
+}
