@@ -1,0 +1,74 @@
+//! The other side of a handoff, for tools and tests: plain descriptors that belong to the caller.
+#![forbid(unsafe_code)]
+
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
+};
+
+use crate::border::{Outcome, Status, count};
+use crate::sys;
+
+pub fn socketpair(kind: SockType, out: &mut [i32]) -> Outcome {
+    let (one, other) = socket::socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
+    out.copy_from_slice(&[one.into_raw_fd(), other.into_raw_fd()]);
+    Ok(0)
+}
+
+/// Connects without waiting: `EAGAIN` if the backlog is full. Returns the fd.
+pub fn connect(path: &str, kind: SockType) -> Outcome {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let address = UnixAddr::new(path)?;
+    let socket = socket::socket(AddressFamily::Unix, kind, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &address)?;
+    Ok(socket.into_raw_fd())
+}
+
+pub fn sendmsg(fd: RawFd, data: &[u8], fds: &[RawFd]) -> Outcome {
+    if fds.len() > sys::MAX_PASSED_FDS {
+        return Err(Status::BAD_ARGUMENT);
+    }
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &[] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let sent = socket::sendmsg::<UnixAddr>(fd, &[IoSlice::new(data)], control, flags, None)?;
+    Ok(count(sent))
+}
+
+pub fn recv(fd: RawFd, buffer: &mut [u8], timeout_ms: u32) -> Outcome {
+    // 0 bytes mean the end; a buffer that holds none could not tell.
+    if buffer.is_empty() {
+        return Err(Status::BAD_ARGUMENT);
+    }
+    let deadline = Instant::now() + Duration::from_millis(u64::from(timeout_ms));
+    loop {
+        match socket::recv(fd, buffer, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => {}
+            received => return Ok(count(received?)),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        // Rounded up, so that the last round does not spin.
+        let left =
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let polled = sys::with_borrowed(fd, |fd| {
+            poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left)
+        });
+        match polled {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+pub fn close_fd(fd: RawFd) -> Outcome {
+    nix::unistd::close(fd)?;
+    Ok(0)
+}

@@ -1,0 +1,476 @@
+//! The C functions with Rust's types, and what plays Apache and its clients. Each test binary uses a part.
+#![allow(dead_code, missing_docs)]
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use streaming_daemon_shim::*;
+
+pub const SEQPACKET: u32 = 0;
+pub const STREAM: u32 = 1;
+pub const BOTH: [u32; 2] = [SEQPACKET, STREAM];
+pub const END: u32 = 1;
+
+pub const BAD_HANDLE: i32 = -5002;
+pub const BAD_ARGUMENT: i32 = -5003;
+pub const SOCKET_LIVE: i32 = -5004;
+pub const NOT_A_SOCKET: i32 = -5005;
+pub const NO_SUCH_GROUP: i32 = -5006;
+pub const NOT_A_LISTENER: i32 = -5007;
+pub const TOO_SMALL: i32 = -5008;
+
+/// Long enough for a slow machine; a test that meets it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Fds are counted for the whole process, so one test at a time; at the end of the test as many must be
+/// open as at its beginning.
+pub struct NoLeak {
+    before: i32,
+    _alone: MutexGuard<'static, ()>,
+}
+
+pub fn no_leak() -> NoLeak {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    NoLeak {
+        before: shim_open_fds(),
+        _alone: alone,
+    }
+}
+
+impl Drop for NoLeak {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_eq!(shim_open_fds(), self.before, "fds leaked or closed twice");
+        }
+    }
+}
+
+/// A directory of its own, removed at the end.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new() -> Directory {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "shim-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Policy {
+    pub max_connections: u32,
+    pub handoff_timeout_ms: u32,
+    pub handoff_buffer_bytes: u32,
+    pub client_timeout_ms: u32,
+    pub max_pending: u32,
+}
+
+pub const POLICY: Policy = Policy {
+    max_connections: 1000,
+    handoff_timeout_ms: 5000,
+    handoff_buffer_bytes: 4096,
+    client_timeout_ms: 0,
+    max_pending: 64,
+};
+
+impl Policy {
+    pub fn words(&self) -> [u32; 8] {
+        [
+            self.max_connections,
+            self.handoff_timeout_ms,
+            self.handoff_buffer_bytes,
+            self.client_timeout_ms,
+            self.max_pending,
+            0,
+            0,
+            0,
+        ]
+    }
+}
+
+/// An intake that is closed at the end.
+pub struct Intake(pub u32);
+
+impl Intake {
+    pub fn new(policy: Policy) -> Intake {
+        Intake::with_uids(policy, &[])
+    }
+
+    pub fn with_uids(policy: Policy, uids: &[u32]) -> Intake {
+        let mut handle = 0;
+        // SAFETY: pointers and lengths belong to live values.
+        let status = unsafe {
+            shim_intake_new(
+                policy.words().as_ptr(),
+                uids.as_ptr(),
+                uids.len() as u32,
+                &mut handle,
+            )
+        };
+        assert_eq!(status, 0);
+        Intake(handle)
+    }
+
+    pub fn configure(&self, policy: Policy, uids: &[u32]) -> i32 {
+        // SAFETY: pointers and lengths belong to live values.
+        unsafe {
+            shim_intake_configure(
+                self.0,
+                policy.words().as_ptr(),
+                uids.as_ptr(),
+                uids.len() as u32,
+            )
+        }
+    }
+
+    pub fn try_listen(&self, kind: u32, path: &Path, mode: u32, group: &str) -> i32 {
+        let path = path.to_str().unwrap();
+        // SAFETY: pointers and lengths belong to live values.
+        unsafe {
+            shim_intake_listen(
+                self.0,
+                kind,
+                path.as_ptr(),
+                path.len() as u32,
+                mode,
+                group.as_ptr(),
+                group.len() as u32,
+            )
+        }
+    }
+
+    pub fn listen(&self, kind: u32, path: &Path) {
+        assert_eq!(self.try_listen(kind, path, 0o600, ""), 0);
+    }
+
+    pub fn reactor(&self) -> Reactor {
+        let mut handle = 0;
+        // SAFETY: the pointer is that of a live value.
+        assert_eq!(unsafe { shim_reactor_new(self.0, &mut handle) }, 0);
+        Reactor(handle)
+    }
+
+    pub fn active(&self) -> i32 {
+        shim_intake_active(self.0)
+    }
+
+    pub fn stop(&self) -> i32 {
+        shim_intake_stop(self.0)
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        let status = shim_intake_close(self.0);
+        assert!(status == 0 || status == BAD_HANDLE, "close gave {status}");
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Handoff {
+        client: u32,
+        flags: u32,
+        micros: u32,
+        uid: u32,
+        payload: Vec<u8>,
+    },
+    Gone {
+        client: u32,
+        errno: i32,
+    },
+    Writable {
+        client: u32,
+    },
+    Failed {
+        bytes: u32,
+        reason: u32,
+        micros: u32,
+        detail: u32,
+    },
+    Drained,
+    AcceptFailed {
+        errno: i32,
+    },
+}
+
+/// A reactor; its intake closes it.
+#[derive(Clone, Copy)]
+pub struct Reactor(pub u32);
+
+impl Reactor {
+    /// Waits, but no longer than `PATIENCE`: past that the reactor is closed, and the test fails.
+    pub fn wait(self) -> i32 {
+        match self.wait_for(PATIENCE) {
+            Some(status) => status,
+            None => panic!("nothing happened in {PATIENCE:?}"),
+        }
+    }
+
+    /// Waits up to `longest`. `None`: nothing happened, and the reactor is closed.
+    pub fn wait_for(self, longest: Duration) -> Option<i32> {
+        let (done, ends) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let dog = scope.spawn(move || match ends.recv_timeout(longest) {
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    shim_reactor_close(self.0);
+                    true
+                }
+                _ => false,
+            });
+            let status = shim_reactor_wait(self.0);
+            drop(done);
+            let was_closed = dog.join().unwrap();
+            if was_closed && status == -libc::ECANCELED {
+                None
+            } else {
+                Some(status)
+            }
+        })
+    }
+
+    pub fn take(self) -> Vec<Event> {
+        let mut buffer = vec![0_u8; 1 << 20];
+        // SAFETY: pointer and length belong to a live value.
+        let bytes = unsafe { shim_reactor_take(self.0, buffer.as_mut_ptr(), buffer.len() as u32) };
+        assert!(bytes >= 0, "take gave {bytes}");
+        parse(&buffer[..bytes as usize])
+    }
+
+    /// Waits and takes until `count` events are there; more are a failure.
+    pub fn events(self, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            let bytes = self.wait();
+            assert!(bytes > 0, "wait gave {bytes}");
+            events.extend(self.take());
+        }
+        assert_eq!(events.len(), count, "{events:?}");
+        events
+    }
+
+    pub fn event(self) -> Event {
+        self.events(1).remove(0)
+    }
+
+    /// The next event, which has to be a handoff: the client's number.
+    pub fn client(self) -> u32 {
+        match self.event() {
+            Event::Handoff { client, .. } => client,
+            other => panic!("not a handoff: {other:?}"),
+        }
+    }
+
+    /// The next event, which has to be a refusal: bytes, reason, detail.
+    pub fn failure(self) -> (u32, u32, u32) {
+        match self.event() {
+            Event::Failed {
+                bytes,
+                reason,
+                detail,
+                ..
+            } => (bytes, reason, detail),
+            other => panic!("not a refusal: {other:?}"),
+        }
+    }
+
+    /// Nothing is there, and nothing comes for a moment. Closes the reactor.
+    pub fn stays_silent(self) {
+        assert_eq!(
+            self.wait_for(Duration::from_millis(150)),
+            None,
+            "{:?}",
+            self.take()
+        );
+    }
+
+    pub fn send_batch(self, entries: &[(u32, &[u8], u32)]) -> Vec<i32> {
+        let mut data = Vec::new();
+        let mut words = Vec::new();
+        for (client, bytes, flags) in entries {
+            words.extend([*client, data.len() as u32, bytes.len() as u32, *flags]);
+            data.extend_from_slice(bytes);
+        }
+        let mut results = vec![i32::MIN; entries.len()];
+        assert_eq!(self.send_raw(&words, &data, &mut results), 0);
+        results
+    }
+
+    pub fn send_raw(self, words: &[u32], data: &[u8], results: &mut [i32]) -> i32 {
+        assert_eq!(words.len(), 4 * results.len());
+        // SAFETY: pointers and lengths belong to live values.
+        unsafe {
+            shim_send_batch(
+                self.0,
+                words.as_ptr(),
+                results.len() as u32,
+                data.as_ptr(),
+                data.len() as u32,
+                results.as_mut_ptr(),
+            )
+        }
+    }
+
+    pub fn send(self, client: u32, data: &[u8], flags: u32) -> i32 {
+        self.send_batch(&[(client, data, flags)])[0]
+    }
+
+    pub fn close_client(self, client: u32) -> i32 {
+        shim_client_close(self.0, client)
+    }
+
+    pub fn close(self) -> i32 {
+        shim_reactor_close(self.0)
+    }
+}
+
+pub fn parse(bytes: &[u8]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(24);
+        let word = |n: usize| u32::from_ne_bytes(head[4 * n..][..4].try_into().unwrap());
+        let (kind, one, two, three, length, five) =
+            (word(0), word(1), word(2), word(3), word(4), word(5));
+        let padded = (length as usize).next_multiple_of(4);
+        let (payload, next) = tail.split_at(padded);
+        assert!(
+            payload[length as usize..].iter().all(|byte| *byte == 0),
+            "padding is not zero"
+        );
+        let payload = payload[..length as usize].to_vec();
+        events.push(match kind {
+            1 => Event::Handoff {
+                client: one,
+                flags: two,
+                micros: three,
+                uid: five,
+                payload,
+            },
+            2 => Event::Gone {
+                client: one,
+                errno: two as i32,
+            },
+            3 => Event::Writable { client: one },
+            4 => Event::Failed {
+                bytes: one,
+                reason: two,
+                micros: three,
+                detail: five,
+            },
+            5 => Event::Drained,
+            6 => Event::AcceptFailed { errno: two as i32 },
+            other => panic!("unknown record {other}"),
+        });
+        rest = next;
+    }
+    events
+}
+
+pub fn try_connect(path: &Path, kind: u32) -> Result<OwnedFd, i32> {
+    let path = path.to_str().unwrap();
+    // SAFETY: pointer and length belong to a live value.
+    let fd = unsafe { shim_connect(path.as_ptr(), path.len() as u32, kind) };
+    if fd < 0 {
+        return Err(fd);
+    }
+    // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub fn connect(path: &Path, kind: u32) -> OwnedFd {
+    try_connect(path, kind).expect("connects")
+}
+
+pub fn pair(kind: u32) -> (OwnedFd, OwnedFd) {
+    let mut fds = [0; 2];
+    // SAFETY: the pointer is that of two live values.
+    assert_eq!(unsafe { shim_socketpair(kind, fds.as_mut_ptr()) }, 0);
+    // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
+}
+
+pub fn try_sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) -> i32 {
+    let fds: Vec<i32> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+    // SAFETY: pointers and lengths belong to live values.
+    unsafe {
+        shim_sendmsg(
+            to.as_raw_fd(),
+            data.as_ptr(),
+            data.len() as u32,
+            fds.as_ptr(),
+            fds.len() as u32,
+        )
+    }
+}
+
+pub fn sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) {
+    assert_eq!(try_sendmsg(to, data, fds), data.len() as i32);
+}
+
+/// What Apache does: connect, one message, close.
+pub fn hand_off(path: &Path, kind: u32, data: &[u8], client: &dyn AsFd) {
+    sendmsg(&connect(path, kind), data, &[client]);
+}
+
+/// The next bytes, or why there are none: 0 for the end.
+pub fn try_recv(from: &impl AsRawFd, timeout: Duration) -> Result<Vec<u8>, i32> {
+    let mut buffer = vec![0; 1 << 16];
+    // SAFETY: pointer and length belong to a live value.
+    let bytes = unsafe {
+        shim_recv(
+            from.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len() as u32,
+            timeout.as_millis() as u32,
+        )
+    };
+    if bytes <= 0 {
+        return Err(bytes);
+    }
+    buffer.truncate(bytes as usize);
+    Ok(buffer)
+}
+
+/// All bytes up to the end, which has to be an orderly one.
+pub fn recv_to_end(from: &impl AsRawFd) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        match try_recv(from, PATIENCE) {
+            Ok(bytes) => all.extend(bytes),
+            Err(0) => return all,
+            Err(status) => panic!("after {} bytes: {status}", all.len()),
+        }
+    }
+}
+
+/// Waits for something that another thread or the kernel does.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
