@@ -1,0 +1,97 @@
+/**
+ * Finds and opens the shim, once per isolate, and turns its statuses into errors.
+ * @module
+ */
+import { getSystemErrorMap } from "node:util";
+import { ShimError } from "../errors.ts";
+import { SHIM_ABI_VERSION, SYMBOLS } from "./symbols.ts";
+
+/** The opened shim. */
+export type Shim = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+
+/** The file's name, wherever it lies. */
+export const SHIM_FILE = "libstreaming_daemon_shim.so";
+
+/** The shim's own statuses (ABI.md). */
+export const STATUS = {
+  panic: -5001,
+  badHandle: -5002,
+  badArgument: -5003,
+  socketLive: -5004,
+  notASocket: -5005,
+  noSuchGroup: -5006,
+  notAListener: -5007,
+  tooSmall: -5008,
+} as const;
+
+const OWN_STATUSES: Record<number, string> = {
+  [STATUS.panic]: "a panic was caught in the shim",
+  [STATUS.badHandle]: "no such intake, reactor or client",
+  [STATUS.badArgument]: "an argument is out of range",
+  [STATUS.socketLive]: "another process listens there",
+  [STATUS.notASocket]: "something that is not a socket is there",
+  [STATUS.noSuchGroup]: "the system has no such group",
+  [STATUS.notAListener]: "it is not a listening Unix socket of type SEQPACKET or STREAM",
+  [STATUS.tooSmall]: "the buffer is too small",
+};
+
+/** What a negative status means, in words: `EACCES, permission denied`. */
+export function statusText(status: number): string {
+  const own = OWN_STATUSES[status];
+  if (own !== undefined) return own;
+  const [name, text] = getSystemErrorMap().get(status) ?? [`errno ${-status}`, "unknown error"];
+  return `${name}, ${text}`;
+}
+
+/**
+ * Passes a status on, or throws.
+ *
+ * @param status what the shim returned
+ * @param what the action and its object, for the message: `listen on /run/x.sock`
+ * @throws {ShimError} if the status is negative
+ */
+export function check(status: number, what: string): number {
+  if (status < 0) throw new ShimError(status, `Cannot ${what}: ${statusText(status)}`);
+  return status;
+}
+
+let opened: Shim | undefined;
+
+/**
+ * The shim, opened at the first call. Looked for where `DAEMON_SHIM_PATH` points, else where cargo builds it
+ * in a checkout, else (in a compiled program) embedded, else beside the program.
+ *
+ * @throws {ShimError} if there is none, it cannot be opened, or its ABI is another
+ */
+export function openShim(): Shim {
+  if (opened !== undefined) return opened;
+  const path = shimPath();
+  let library;
+  try {
+    library = Deno.dlopen(path, SYMBOLS);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const hint = cause instanceof Deno.errors.NotCapable
+      ? `the sandbox does not allow it (start with --allow-ffi=${path})`
+      : `${reason}; \`deno task shim\` builds it, DAEMON_SHIM_PATH names another place`;
+    throw new ShimError(STATUS.badArgument, `Cannot open the shim ${path}: ${hint}`, { cause });
+  }
+  const version = library.symbols.shim_abi_version();
+  if (version !== SHIM_ABI_VERSION) {
+    library.close();
+    throw new ShimError(
+      STATUS.badArgument,
+      `The shim ${path} has ABI version ${version}, this daemon expects ${SHIM_ABI_VERSION}; ` +
+        "`deno task shim` builds the right one",
+    );
+  }
+  opened = library.symbols;
+  return opened;
+}
+
+function shimPath(): string {
+  const named = Deno.env.get("DAEMON_SHIM_PATH");
+  if (named) return named;
+  // In a compiled program this resolves to the embedded copy, from which Deno.dlopen can load.
+  return decodeURIComponent(new URL(`../../target/release/${SHIM_FILE}`, import.meta.url).pathname);
+}

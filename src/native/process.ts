@@ -1,0 +1,30 @@
+/**
+ * What the daemon needs to know and to say as a process: fd limit, open fds, sd_notify.
+ * @module
+ */
+import { check, openShim } from "./library.ts";
+
+/** Raises the soft fd limit to the hard one (setrlimit(2)). Returns the limit that holds then. */
+export function raiseFdLimit(): number {
+  const out = new BigUint64Array(2);
+  check(openShim().shim_raise_fd_limit(out), "raise the limit of open files");
+  return Number(out[0]);
+}
+
+/** How many fds this process has open. */
+export function openFds(): number {
+  return check(openShim().shim_open_fds(), "count the open files");
+}
+
+/**
+ * Sends one datagram to systemd (sd_notify(3)).
+ *
+ * @param address the value of `NOTIFY_SOCKET`: a path, or an abstract name that begins with `@`
+ * @throws {ShimError} if it cannot be sent
+ */
+export function notify(address: string, state: string): void {
+  const encoder = new TextEncoder();
+  const to = encoder.encode(address);
+  const what = encoder.encode(state);
+  check(openShim().shim_notify(to, to.length, what, what.length), `notify systemd at ${address}`);
+}
