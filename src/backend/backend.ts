@@ -23,27 +23,12 @@
  *
  * @module
  */
+import type { HandoffRequest } from "../handoff_request.ts";
 
-/** One message of a conversation, as providers take it. */
-export interface ChatMessage {
-  readonly role: string;
-  /** Text, or a provider's list of content parts, which is passed on as it is. */
-  readonly content: string | readonly unknown[];
-}
+export type { ChatMessage } from "../handoff_request.ts";
 
-/** What the browser's request became: the handoff's data, with the defaults filled in. */
-export interface BackendRequest {
-  /** In every log line, and sent upstream as `X-Request-ID`. Printable ASCII, at most 128 characters. */
-  readonly requestId: string;
-  /** Never empty: from `messages`, or made from `system` and `prompt`. */
-  readonly messages: readonly ChatMessage[];
-  readonly model: string;
-  readonly maxTokens?: number;
-  readonly temperature?: number;
-  readonly userId?: string;
-  /** Sent upstream as `X-Test-Pattern`, for test backends. */
-  readonly testPattern?: string;
-}
+/** What to ask: the handoff's data, checked, with the defaults filled in. */
+export type BackendRequest = HandoffRequest;
 
 /**
  * One step of an answer. The set is closed; `text` is the only one the browser sees.
@@ -73,6 +58,9 @@ export interface Backend {
    */
   stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent>;
 
-  /** Releases what is shared between requests (pools). Streams under way have ended by then. */
+  /**
+   * Releases what is shared between requests (pools). No stream is begun after it; streams that are under way (a
+   * reload replaced the backend) end undisturbed and release theirs.
+   */
   close(): Promise<void>;
 }

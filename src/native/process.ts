@@ -28,3 +28,10 @@ export function notify(address: string, state: string): void {
   const what = encoder.encode(state);
   check(openShim().shim_notify(to, to.length, what, what.length), `notify systemd at ${address}`);
 }
+
+/** CLOCK_MONOTONIC of clock_gettime(2), in microseconds. Deno's own clocks begin with the process. */
+export function monotonicUsec(): bigint {
+  const out = new BigUint64Array(1);
+  check(openShim().shim_monotonic_usec(out), "read the clock");
+  return out[0] as bigint;
+}

@@ -16,6 +16,8 @@ export const SYMBOLS = {
   shim_open_fds: { parameters: [], result: "i32" },
   // int32_t (const uint8_t *address, uint32_t len, const uint8_t *state, uint32_t len)
   shim_notify: { parameters: ["buffer", "u32", "buffer", "u32"], result: "i32" },
+  // int32_t (uint64_t *out)
+  shim_monotonic_usec: { parameters: ["buffer"], result: "i32" },
 
   // int32_t (const uint32_t policy[8], const uint32_t *uids, uint32_t n_uids, uint32_t *out_intake)
   shim_intake_new: { parameters: ["buffer", "buffer", "u32", "buffer"], result: "i32" },

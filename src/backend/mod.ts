@@ -1,0 +1,22 @@
+/**
+ * The registry of backends: name to backend. A new one is added here.
+ * @module
+ */
+import type { Config } from "../config.ts";
+import type { Backend } from "./backend.ts";
+import { mockBackend, type Pauses } from "./mock.ts";
+
+/** What backends get from their worker. */
+export interface BackendParts {
+  readonly pauses: Pauses;
+}
+
+/** The backend that the configuration names. */
+export function makeBackend(config: Config["backend"], parts: BackendParts): Backend {
+  switch (config.provider) {
+    case "mock":
+      return mockBackend({ tokenDelayMs: config.mock.tokenDelayMs, pauses: parts.pauses });
+    case "openai":
+      throw new Error("not yet");
+  }
+}

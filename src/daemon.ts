@@ -1,0 +1,192 @@
+/**
+ * The daemon: listeners, workers, metrics, and their end.
+ * @module
+ */
+import { type AdminServer, openAdminServer } from "./admin_server.ts";
+import type { Config } from "./config.ts";
+import type { Log } from "./log.ts";
+import { MetricsPage, StreamGauge } from "./metrics.ts";
+import { Intake, type IntakePolicy } from "./native/intake.ts";
+import { openFds, raiseFdLimit } from "./native/process.ts";
+import { WorkerPool } from "./worker_pool.ts";
+
+/** What a daemon is started with. */
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly version: string;
+  /** Listening sockets that systemd passed; with any, no path is bound. */
+  readonly inheritedFds: readonly number[];
+  /** `--benchmark`: nothing is counted on the hot path. */
+  readonly benchmark: boolean;
+}
+
+// Fds for all that is not a client: the runtime, listeners, the admin server, and what comes beyond the limit.
+const RESERVED_FDS = 256;
+// Handoff connections that have not said all yet, for each worker.
+const MAX_PENDING = 256;
+// HTTP/2 carries about a hundred requests over one connection; HTTP/1.1 needs one for each.
+const STREAMS_PER_UPSTREAM_FD = 20;
+
+/** A running daemon. */
+export class Daemon {
+  /** Resolves when it has stopped in order; rejects when it cannot go on. */
+  readonly ended: Promise<void>;
+  readonly #log: Log;
+  readonly #intake: Intake;
+  readonly #pool: WorkerPool;
+  readonly #admin: AdminServer | undefined;
+  readonly #fdLimit: number;
+  readonly #stopNow = new AbortController();
+  #config: Config;
+  #ready = true;
+  #drain: Promise<void> | undefined;
+
+  private constructor({ config, log }: DaemonOptions, parts: DaemonParts) {
+    this.#config = config;
+    this.#log = log;
+    this.#intake = parts.intake;
+    this.#pool = parts.pool;
+    this.#admin = parts.admin;
+    this.#fdLimit = parts.fdLimit;
+    this.ended = this.#untilEnd();
+  }
+
+  /**
+   * Starts a daemon and resolves when it takes handoffs.
+   *
+   * @throws {ShimError} if a socket cannot be had: occupied, not permitted, no such group
+   * @throws {ConfigError} if the address of the metrics cannot be had
+   */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { config, log, version, benchmark, inheritedFds } = options;
+    const fdLimit = raiseFdLimit();
+    const intake = new Intake(intakePolicy(config, fdLimit, log));
+    const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
+    const streams = StreamGauge.allocate(workers);
+    const page = new MetricsPage(new StreamGauge(0, streams), {
+      version,
+      maxFds: fdLimit,
+      openFds,
+      connectionsActive: () => intake.active(),
+    });
+    let daemon: Daemon | undefined;
+    let admin: AdminServer | undefined;
+    let pool: WorkerPool | undefined;
+    try {
+      if (config.metrics.enabled) {
+        admin = openAdminServer(config.metrics.listenAddr, {
+          metrics: async () => page.render(await pool?.snapshots() ?? []),
+          ready: () => daemon !== undefined && daemon.#ready,
+          onError: (error) => log.error("Cannot make an admin page", { error }),
+        });
+      }
+      pool = await WorkerPool.start({
+        config,
+        workers,
+        intake: intake.handle,
+        streams,
+        benchmark,
+        log,
+        restarted: () => page.workerRestarted(),
+      });
+      listen(intake, config, inheritedFds, log);
+      daemon = new Daemon(options, { intake, pool, admin, fdLimit });
+    } catch (error) {
+      intake.close();
+      await admin?.close();
+      throw error;
+    }
+    log.info("Taking handoffs", {
+      workers,
+      backend: config.backend.provider,
+      ...(admin === undefined ? {} : { metrics: `http://${admin.addr.hostname}:${admin.addr.port}/metrics` }),
+    });
+    return daemon;
+  }
+
+  /** Takes over a new configuration, for handoffs from now on. What needs a restart must be unchanged in it. */
+  reload(config: Config): void {
+    this.#config = config;
+    this.#intake.configure(intakePolicy(config, this.#fdLimit, this.#log));
+    this.#pool.reload(config);
+  }
+
+  /** Clients whose socket is open. */
+  connectionsActive(): number {
+    return this.#intake.active();
+  }
+
+  /**
+   * Ends in order: what waits in the backlog is taken, then nobody listens; streams may finish within the shutdown
+   * time-out, the rest is told. Follow it by {@linkcode Daemon.ended}. Later calls do nothing.
+   */
+  drain(): void {
+    if (this.#drain !== undefined) return;
+    this.#ready = false;
+    this.#intake.stop();
+    this.#drain = this.#pool.drain(this.#config.server.shutdownTimeoutMs, this.#stopNow.signal);
+  }
+
+  /** Ends at once: streams that are left are told, and not waited for. */
+  stopNow(): void {
+    this.#stopNow.abort();
+    this.drain();
+  }
+
+  async #untilEnd(): Promise<void> {
+    try {
+      await this.#pool.ended;
+    } finally {
+      this.#ready = false;
+      this.#intake.close();
+      await this.#admin?.close();
+    }
+  }
+}
+
+interface DaemonParts {
+  readonly intake: Intake;
+  readonly pool: WorkerPool;
+  readonly admin: AdminServer | undefined;
+  readonly fdLimit: number;
+}
+
+function listen(intake: Intake, config: Config, inheritedFds: readonly number[], log: Log): void {
+  for (const fd of inheritedFds) {
+    log.info("Listening on a socket from systemd", { fd, kind: intake.adopt(fd) });
+  }
+  if (inheritedFds.length > 0) return;
+  const { socketPath, streamSocketPath, socketMode: mode, socketGroup: group } = config.server;
+  intake.listen("seqpacket", { path: socketPath, mode, group });
+  log.info("Listening", { kind: "seqpacket", path: socketPath });
+  if (streamSocketPath === "") return;
+  intake.listen("stream", { path: streamSocketPath, mode, group });
+  log.info("Listening", { kind: "stream", path: streamSocketPath });
+}
+
+function intakePolicy(config: Config, fdLimit: number, log: Log): IntakePolicy {
+  const { server, backend } = config;
+  const room = fdLimit - RESERVED_FDS - MAX_PENDING;
+  const perClient = backend.provider === "mock"
+    ? 1
+    : backend.openai.http2
+    ? 1 + 1 / STREAMS_PER_UPSTREAM_FD
+    : 2;
+  const most = Math.max(1, Math.floor(room / perClient));
+  if (server.maxConnections > most) {
+    log.info("max_connections is capped to what the limit of open files allows", {
+      max_connections: server.maxConnections,
+      capped_to: most,
+      open_files: fdLimit,
+    });
+  }
+  return {
+    maxConnections: Math.min(server.maxConnections, most),
+    handoffTimeoutMs: server.handoffTimeoutMs,
+    handoffBufferBytes: server.handoffBufferBytes,
+    clientTimeoutMs: server.writeTimeoutMs,
+    maxPending: MAX_PENDING,
+    allowedUids: server.allowedUids,
+  };
+}

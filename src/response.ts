@@ -1,0 +1,44 @@
+/**
+ * HTTP response heads and plain answers, byte for byte as `contract.md`, section 2, has them (RFC 9112). Pure.
+ * @module
+ */
+
+/** The head of every stream; the events follow. */
+export const STREAM_HEAD = "HTTP/1.1 200 OK\r\n" +
+  "Content-Type: text/event-stream\r\n" +
+  "Cache-Control: no-cache\r\n" +
+  "Connection: close\r\n" +
+  "X-Accel-Buffering: no\r\n" +
+  "\r\n";
+
+/** How long a client that found the daemon full or stopping should wait, in seconds. */
+export const RETRY_AFTER_SECS = 5;
+
+/** The answers other than a stream. */
+export type PlainStatus = 400 | 502 | 503 | 504;
+
+const REASONS: Record<PlainStatus, string> = {
+  400: "Bad Request",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+};
+
+const encoder = new TextEncoder();
+
+/**
+ * A whole answer with one line of plain text.
+ *
+ * @param status the HTTP status; 503 carries `Retry-After`
+ * @param line the body, without its line break; a line break inside becomes a space
+ */
+export function plainResponse(status: PlainStatus, line: string): string {
+  const body = line.replace(/[\r\n]+/g, " ") + "\n";
+  return `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
+    "Content-Type: text/plain; charset=utf-8\r\n" +
+    `Content-Length: ${encoder.encode(body).length}\r\n` +
+    (status === 503 ? `Retry-After: ${RETRY_AFTER_SECS}\r\n` : "") +
+    "Connection: close\r\n" +
+    "\r\n" +
+    body;
+}

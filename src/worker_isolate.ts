@@ -1,0 +1,63 @@
+/**
+ * The entry of a worker's isolate, and what it and the daemon say to each other. Importing it in a Worker starts it.
+ * @module
+ */
+import type { Config } from "./config.ts";
+import { type OpenLog, openLog, stderrOutput } from "./log.ts";
+import type { MetricsSnapshot } from "./metrics.ts";
+import { Worker, type WorkerInit } from "./worker.ts";
+
+/** From the daemon. */
+export type Command =
+  | { readonly type: "start"; readonly init: WorkerInit }
+  | { readonly type: "reload"; readonly config: Config }
+  | { readonly type: "metrics"; readonly id: number }
+  | { readonly type: "drain"; readonly timeoutMs: number }
+  /** Ends a drain early. */
+  | { readonly type: "stop" };
+
+/** From the worker. */
+export type Report =
+  | { readonly type: "started"; readonly reactor: number }
+  | { readonly type: "metrics"; readonly id: number; readonly snapshot: MetricsSnapshot }
+  | { readonly type: "ended" };
+
+/** The part of a Worker's global scope that is used here. */
+interface Scope {
+  onmessage: ((event: MessageEvent<Command>) => void) | null;
+  postMessage(report: Report): void;
+  close(): void;
+}
+
+const LOG_CLOSE_MS = 1000;
+
+function serve(scope: Scope): void {
+  const stop = new AbortController();
+  let worker: Worker | undefined;
+  let opened: OpenLog | undefined;
+  const obey = async (command: Command): Promise<void> => {
+    if (command.type === "start") {
+      const { logging } = command.init.config;
+      opened = openLog(logging, stderrOutput(logging.format, (name) => Deno.env.get(name)));
+      worker = new Worker(command.init, opened.log);
+      scope.postMessage({ type: "started", reactor: worker.reactorHandle });
+      // A failure is this isolate's: it becomes an unhandled rejection, and the daemon replaces the worker.
+      await worker.ended;
+    } else if (worker === undefined) throw new Error(`Command "${command.type}" before "start"`);
+    else if (command.type === "reload") {
+      opened?.setLevels(command.config.logging);
+      worker.reload(command.config);
+    } else if (command.type === "metrics") {
+      scope.postMessage({ type: "metrics", id: command.id, snapshot: await worker.metrics() });
+    } else if (command.type === "stop") stop.abort();
+    else {
+      await worker.drain(command.timeoutMs, stop.signal);
+      await opened?.close(LOG_CLOSE_MS);
+      scope.postMessage({ type: "ended" });
+      scope.close();
+    }
+  };
+  scope.onmessage = (event) => void obey(event.data);
+}
+
+serve(globalThis as unknown as Scope);
