@@ -56,6 +56,19 @@ pub extern "C" fn shim_open_fds() -> i32 {
 /// See ABI.md, "Process".
 ///
 /// # Safety
+/// `out` is NULL or points to one `uint64_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shim_monotonic_usec(out: *mut u64) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, ABI.md "Conventions".
+        let out = unsafe { slice_mut(out, 1) }?;
+        process::monotonic_usec(out)
+    })
+}
+
+/// See ABI.md, "Process".
+///
+/// # Safety
 /// Each pointer is NULL or points to as many bytes as the length after it says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_notify(

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::border::{Outcome, Status, count};
 
@@ -25,6 +26,13 @@ pub fn open_fds() -> Outcome {
         entries += 1;
     }
     Ok(count(entries - 1))
+}
+
+/// CLOCK_MONOTONIC in microseconds.
+pub fn monotonic_usec(out: &mut [u64]) -> Outcome {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    out[0] = now.tv_sec() as u64 * 1_000_000 + now.tv_nsec() as u64 / 1000;
+    Ok(0)
 }
 
 /// Sends `state` to the service manager at `address`, as sd_notify(3) does.
