@@ -1,0 +1,450 @@
+//! Flags. Every message names the flag, the value and what is expected.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+use nix::sys::socket::{SockType, UnixAddr};
+
+use crate::handoff::{ClientKind, Door};
+use crate::player::Job;
+use crate::target::Launch;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+loadgen plays Apache and its clients against a streaming daemon, and measures both.
+
+  loadgen run   --socket PATH [OPTIONS]    n clients; prints a summary
+  loadgen floor --socket PATH [OPTIONS]    serves what a daemon serves with the least work, until a signal
+  loadgen probe --socket PATH [OPTIONS]    prints one answer as a plan for the floor
+
+All:
+  --socket PATH               the daemon's handoff socket
+  --type seqpacket|stream     its type [seqpacket]
+  --interval-ms N             what the backend was asked to wait between events [run: not known; others: 300]
+
+run:
+  --clients N                 how many [1000]
+  --client tcp|pair           TCP over loopback or AF_UNIX socketpairs [tcp]
+  --rate N                    arrivals per second [2000]
+  --expect-events N           events per answer with [DONE]; another count is a broken stream
+  --payload JSON              the handoff data of every client; empty: the NUL byte [a prompt and a request id]
+  --slow-readers N            of the clients, with a small receive buffer [0]
+  --slow-bytes-per-sec N      what each of them reads, 0: nothing [1024]
+  --slow-receive-buffer N     SO_RCVBUF of each, bytes [4096]
+  --leavers N                 of the clients, who leave early [0]
+  --leave-after N             after how many events [3]
+  --time-limit-secs N         then what is not over is broken or lost [120]
+  --processes N               players; each takes at most the fd limit of clients [1]
+  --settle-secs N             from the daemon's start to its idle sample [1]
+  --after-secs N              from the last client's end to the sample after [1]
+  --json FILE                 the report as JSON; - prints it in place of the summary
+
+run and probe, the daemon:
+  --daemon-pid N              measure this process and its children (may be given more than once)
+  --command LINE              start it by sh(1), measure and stop it
+  --instances N               start the command N times on one listening socket (LISTEN_FDS, READY=1)
+  --daemon-log FILE           where its output goes
+  --start-limit-secs N        how long it may take to accept [20]
+
+floor:
+  --plan FILE                 what to send, as probe prints it [the shape of the mock backend]
+  --max-clients N             leave further ones to others on the same socket [the fd limit less a reserve]
+";
+
+/// A command line.
+#[derive(Debug)]
+pub enum Command {
+    /// Print [`HELP`].
+    Help,
+    /// Play and measure.
+    Run(Box<Run>),
+    /// Serve.
+    Floor(Floor),
+    /// Watch one answer.
+    Probe(Probe),
+}
+
+/// Which daemon.
+#[derive(Debug)]
+pub enum Daemon {
+    /// One that somebody else runs, perhaps with processes to measure.
+    Attached(Vec<i32>),
+    /// One that is started for the run.
+    Started(Launch),
+}
+
+/// Options of `run`.
+#[derive(Debug)]
+pub struct Run {
+    /// What the players do.
+    pub job: Job,
+    /// Against which daemon.
+    pub daemon: Daemon,
+    /// From the daemon's start to its idle sample.
+    pub settle: Duration,
+    /// From the last client's end to the last sample.
+    pub rest: Duration,
+    /// Where the JSON goes; `-`: standard output.
+    pub json: Option<PathBuf>,
+}
+
+/// Options of `floor`.
+#[derive(Debug)]
+pub struct Floor {
+    /// Where it listens, unless a listener is passed.
+    pub door: Door,
+    /// Between two slots of the plan.
+    pub interval: Duration,
+    /// What to send; `None`: the default.
+    pub plan: Option<PathBuf>,
+    /// How many clients it takes at most.
+    pub max_clients: Option<usize>,
+}
+
+/// Options of `probe`.
+#[derive(Debug)]
+pub struct Probe {
+    /// Where the handoff goes.
+    pub door: Door,
+    /// Between two events.
+    pub interval: Duration,
+    /// Which daemon.
+    pub daemon: Daemon,
+    /// The handoff data.
+    pub payload: Option<Vec<u8>>,
+    /// How long one answer may take.
+    pub limit: Duration,
+}
+
+/// Reads the arguments behind the program's name.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut parser = Parser::from_args(args);
+    let mut flags = Flags::default();
+    let mut name: Option<String> = None;
+    while let Some(arg) = parser.next().map_err(|e| e.to_string())? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long(flag) => {
+                let flag = flag.to_owned();
+                let value = parser.value().map_err(|e| e.to_string())?;
+                let value = value.string().map_err(|e| format!("--{flag}: {e}"))?;
+                flags.given.push((flag, value));
+            }
+            Arg::Value(value) if name.is_none() => {
+                name = Some(value.string().map_err(|e| e.to_string())?)
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    let command = match name.as_deref() {
+        Some("run") => run(&mut flags)?,
+        Some("floor") => floor(&mut flags)?,
+        Some("probe") => probe(&mut flags)?,
+        Some(other) => {
+            return Err(format!(
+                "{other:?} is not a subcommand; expected run, floor or probe"
+            ));
+        }
+        None => {
+            return Err(
+                "a subcommand is missing; expected run, floor or probe (see --help)".into(),
+            );
+        }
+    };
+    match flags.given.first() {
+        Some((flag, _)) => Err(format!(
+            "--{flag} is not a flag of this subcommand (see --help)"
+        )),
+        None => Ok(command),
+    }
+}
+
+fn run(flags: &mut Flags) -> Result<Command, String> {
+    let door = flags.door()?;
+    let payload = flags.payload()?;
+    let job = Job {
+        door,
+        client: flags.one_of(
+            "client",
+            &[("tcp", ClientKind::Tcp), ("pair", ClientKind::Pair)],
+        )?,
+        clients: flags.number("clients", 1000, 1..=10_000_000)?,
+        rate: flags.number("rate", 2000, 1..=1_000_000)? as f64,
+        interval_ns: flags
+            .optional("interval-ms", 1..=3_600_000)?
+            .map(|ms: usize| ms as u64 * 1_000_000),
+        expect: flags
+            .optional("expect-events", 1..=1_000_000_000)?
+            .map(|n: usize| n as u32),
+        payload,
+        slow_readers: flags.number("slow-readers", 0, 0..=10_000_000)?,
+        slow_bytes_per_sec: flags.number("slow-bytes-per-sec", 1024, 0..=160_000)?,
+        slow_receive_buffer_bytes: flags.number("slow-receive-buffer", 4096, 1..=1 << 30)?,
+        leavers: flags.number("leavers", 0, 0..=10_000_000)?,
+        leave_after: flags.number("leave-after", 3, 1..=1_000_000_000)? as u32,
+        time_limit_ns: flags.number("time-limit-secs", 120, 1..=86_400)? as u64 * 1_000_000_000,
+        players: flags.number("processes", 1, 1..=64)?,
+    };
+    if job.slow_readers + job.leavers > job.clients {
+        return Err(format!(
+            "--slow-readers {} and --leavers {} are more than --clients {}",
+            job.slow_readers, job.leavers, job.clients
+        ));
+    }
+    if job.players > job.clients {
+        return Err(format!(
+            "--processes {} is more than --clients {}",
+            job.players, job.clients
+        ));
+    }
+    let settle = Duration::from_secs(flags.number("settle-secs", 1, 0..=600)? as u64);
+    let rest = Duration::from_secs(flags.number("after-secs", 1, 0..=600)? as u64);
+    let json = flags.take("json").map(PathBuf::from);
+    Ok(Command::Run(Box::new(Run {
+        job,
+        daemon: flags.daemon()?,
+        settle,
+        rest,
+        json,
+    })))
+}
+
+fn floor(flags: &mut Flags) -> Result<Command, String> {
+    Ok(Command::Floor(Floor {
+        door: flags.door()?,
+        interval: flags.interval()?,
+        plan: flags.take("plan").map(PathBuf::from),
+        max_clients: flags.optional("max-clients", 1..=10_000_000)?,
+    }))
+}
+
+fn probe(flags: &mut Flags) -> Result<Command, String> {
+    Ok(Command::Probe(Probe {
+        door: flags.door()?,
+        interval: flags.interval()?,
+        payload: flags.payload()?,
+        daemon: flags.daemon()?,
+        limit: Duration::from_secs(flags.number("time-limit-secs", 60, 1..=86_400)? as u64),
+    }))
+}
+
+/// Flags that were given and not asked for yet.
+#[derive(Default)]
+struct Flags {
+    given: Vec<(String, String)>,
+}
+
+impl Flags {
+    /// The flag's value, the last one if it was given more than once.
+    fn take(&mut self, flag: &str) -> Option<String> {
+        self.take_all(flag).pop()
+    }
+
+    fn take_all(&mut self, flag: &str) -> Vec<String> {
+        let (found, left) = std::mem::take(&mut self.given)
+            .into_iter()
+            .partition(|(name, _)| name == flag);
+        self.given = left;
+        let found: Vec<(String, String)> = found;
+        found.into_iter().map(|(_, value)| value).collect()
+    }
+
+    fn optional<T: FromStr + PartialOrd + std::fmt::Display>(
+        &mut self,
+        flag: &str,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Result<Option<T>, String> {
+        let Some(text) = self.take(flag) else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            _ => Err(format!(
+                "--{flag} {text:?}: expected a number of {} to {}",
+                range.start(),
+                range.end()
+            )),
+        }
+    }
+
+    fn number(
+        &mut self,
+        flag: &str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, String> {
+        Ok(self.optional(flag, range)?.unwrap_or(default))
+    }
+
+    /// The value's meaning; the first choice is the default.
+    fn one_of<T: Copy>(&mut self, flag: &str, choices: &[(&str, T)]) -> Result<T, String> {
+        let text = self.take(flag).unwrap_or_else(|| choices[0].0.to_owned());
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let found = choices
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value);
+        found.ok_or_else(|| format!("--{flag} {text:?}: expected {}", names.join(" or ")))
+    }
+
+    fn door(&mut self) -> Result<Door, String> {
+        let path = self
+            .take("socket")
+            .ok_or("--socket is missing: the path of the handoff socket")?;
+        let kind = self.one_of(
+            "type",
+            &[
+                ("seqpacket", SockType::SeqPacket),
+                ("stream", SockType::Stream),
+            ],
+        )?;
+        let address =
+            UnixAddr::new(path.as_str()).map_err(|e| format!("--socket {path:?}: {e}"))?;
+        Ok(Door { kind, address })
+    }
+
+    fn interval(&mut self) -> Result<Duration, String> {
+        Ok(Duration::from_millis(
+            self.number("interval-ms", 300, 1..=3_600_000)? as u64,
+        ))
+    }
+
+    fn payload(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let Some(text) = self.take("payload") else {
+            return Ok(None);
+        };
+        if text.is_empty() {
+            return Ok(Some(vec![0]));
+        }
+        // Sent as it is, so that a daemon's answer to bad data can be measured too.
+        Ok(Some(text.into_bytes()))
+    }
+
+    fn daemon(&mut self) -> Result<Daemon, String> {
+        let mut pids = Vec::new();
+        for text in self.take_all("daemon-pid") {
+            let pid = text.parse::<i32>().ok().filter(|pid| *pid > 0);
+            pids.push(pid.ok_or_else(|| format!("--daemon-pid {text:?}: expected a process id"))?);
+        }
+        let command = self.take("command");
+        let instances = self.optional("instances", 1..=1000)?;
+        let log = self.take("daemon-log").map(PathBuf::from);
+        let start_limit = Duration::from_secs(self.number("start-limit-secs", 20, 1..=600)? as u64);
+        match command {
+            Some(_) if !pids.is_empty() => {
+                Err("--command and --daemon-pid exclude each other".into())
+            }
+            Some(command) => Ok(Daemon::Started(Launch {
+                command,
+                instances,
+                log,
+                start_limit,
+            })),
+            None if instances.is_some() => Err("--instances needs --command".into()),
+            None => Ok(Daemon::Attached(pids)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Result<Command, String> {
+        parse(text.split_ascii_whitespace().map(OsString::from))
+    }
+
+    fn refusal(text: &str) -> String {
+        line(text).expect_err(text)
+    }
+
+    #[test]
+    fn run_has_the_defaults_of_its_help() {
+        let Ok(Command::Run(run)) = line("run --socket /s") else {
+            panic!("not a run")
+        };
+        let Run { job, daemon, .. } = *run;
+        assert_eq!((job.clients, job.rate, job.players), (1000, 2000.0, 1));
+        assert_eq!(
+            (job.client, job.door.kind),
+            (ClientKind::Tcp, SockType::SeqPacket)
+        );
+        assert_eq!(
+            (job.interval_ns, job.expect, job.payload),
+            (None, None, None)
+        );
+        assert!(matches!(daemon, Daemon::Attached(pids) if pids.is_empty()));
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let text = "run --socket /s --type stream --client pair --clients 7 --rate 3 --interval-ms 300 \
+            --expect-events 19 --payload {} --slow-readers 1 --slow-bytes-per-sec 0 --slow-receive-buffer 99 \
+            --leavers 2 --leave-after 5 --time-limit-secs 9 --processes 2 --settle-secs 3 --after-secs 4 \
+            --daemon-pid 1 --daemon-pid 2 --json -";
+        let Ok(Command::Run(run)) = line(text) else {
+            panic!("not a run")
+        };
+        let Run {
+            job,
+            daemon,
+            settle,
+            rest,
+            json,
+        } = *run;
+        assert_eq!(
+            (job.door.kind, job.client, job.clients),
+            (SockType::Stream, ClientKind::Pair, 7)
+        );
+        assert_eq!(
+            (job.rate, job.interval_ns, job.expect),
+            (3.0, Some(300_000_000), Some(19))
+        );
+        assert_eq!(job.payload.as_deref(), Some(b"{}".as_slice()));
+        assert_eq!(
+            (
+                job.slow_readers,
+                job.slow_bytes_per_sec,
+                job.slow_receive_buffer_bytes
+            ),
+            (1, 0, 99)
+        );
+        assert_eq!(
+            (job.leavers, job.leave_after, job.time_limit_ns, job.players),
+            (2, 5, 9_000_000_000, 2)
+        );
+        assert_eq!(
+            (settle.as_secs(), rest.as_secs(), json),
+            (3, 4, Some(PathBuf::from("-")))
+        );
+        assert!(matches!(daemon, Daemon::Attached(pids) if pids == [1, 2]));
+    }
+
+    #[test]
+    fn refusals_name_flag_value_and_what_is_expected() {
+        assert!(refusal("run").contains("--socket is missing"));
+        assert!(
+            refusal("run --socket /s --clients many")
+                .contains("--clients \"many\": expected a number")
+        );
+        assert!(refusal("run --socket /s --clients 0").contains("1 to"));
+        assert!(refusal("run --socket /s --type dgram").contains("expected seqpacket or stream"));
+        assert!(refusal("run --socket /s --speed 9").contains("--speed is not a flag"));
+        assert!(refusal("floor --socket /s --clients 9").contains("--clients is not a flag"));
+        assert!(refusal("fly --socket /s").contains("expected run, floor or probe"));
+        assert!(
+            refusal("run --socket /s --clients 2 --slow-readers 2 --leavers 1")
+                .contains("more than --clients 2")
+        );
+        assert!(
+            refusal("run --socket /s --clients 2 --processes 3").contains("more than --clients 2")
+        );
+        assert!(
+            refusal("run --socket /s --command x --daemon-pid 1").contains("exclude each other")
+        );
+        assert!(refusal("run --socket /s --daemon-pid -1").contains("expected a process id"));
+    }
+}
