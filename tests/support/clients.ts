@@ -1,0 +1,98 @@
+/**
+ * A browser's two ends: the one that is handed over, and the one that reads the answer.
+ * @module
+ */
+import { type AddressInfo, createServer } from "node:net";
+import { clientFd } from "../../demo/client_fd.ts";
+import { type OwnedFd, socketPair } from "../../src/native/sender.ts";
+
+/** How long a read may take before the test fails. */
+const READ_TIMEOUT_MS = 20_000;
+
+/** The browser's end. */
+export interface TestClient extends Disposable {
+  /** What comes next; `undefined` at the end. Fails if nothing comes for 20 s or the connection is reset. */
+  read(): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** All until the end, as text; fails on bytes that are not UTF-8. */
+  readAll(): Promise<string>;
+  /** Reads until the text so far holds `wanted`, and returns all of it. */
+  readUntil(wanted: string): Promise<string>;
+  /** Goes away. Later calls do nothing. */
+  close(): void;
+}
+
+/** Both ends of a connection. `far` is to be handed over and then closed by its owner. */
+export interface ClientEnds {
+  readonly near: TestClient;
+  readonly far: OwnedFd;
+}
+
+class Near implements TestClient {
+  readonly #read: () => Promise<Uint8Array<ArrayBuffer> | undefined>;
+  readonly close: () => void;
+  readonly #decoder = new TextDecoder("utf-8", { fatal: true });
+  #text = "";
+
+  constructor(read: () => Promise<Uint8Array<ArrayBuffer> | undefined>, close: () => void) {
+    this.#read = read;
+    this.close = close;
+  }
+
+  read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#read();
+  }
+
+  async readAll(): Promise<string> {
+    for (let chunk = await this.read(); chunk !== undefined; chunk = await this.read()) {
+      this.#text += this.#decoder.decode(chunk, { stream: true });
+    }
+    return this.#text + this.#decoder.decode();
+  }
+
+  async readUntil(wanted: string): Promise<string> {
+    while (!this.#text.includes(wanted)) {
+      const chunk = await this.read();
+      if (chunk === undefined) {
+        throw new Error(`The answer ended without ${JSON.stringify(wanted)}: ${this.#text}`);
+      }
+      this.#text += this.#decoder.decode(chunk, { stream: true });
+    }
+    return this.#text;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Over a Unix socketpair. */
+export function pairEnds(): ClientEnds {
+  const [near, far] = socketPair();
+  return { near: new Near(() => near.read(READ_TIMEOUT_MS), () => near.close()), far };
+}
+
+/** Over TCP on loopback. */
+export async function tcpEnds(): Promise<ClientEnds> {
+  const accepted = Promise.withResolvers<OwnedFd>();
+  const server = createServer((socket) => {
+    accepted.resolve(clientFd(socket));
+    socket.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const near = await Deno.connect({ hostname: "127.0.0.1", port: (server.address() as AddressInfo).port });
+  const far = await accepted.promise;
+  await new Promise((resolve) => server.close(resolve));
+  const buffer = new Uint8Array(64 * 1024);
+  let closed = false;
+  const close = (): void => {
+    if (!closed) near.close();
+    closed = true;
+  };
+  const read = async (): Promise<Uint8Array<ArrayBuffer> | undefined> => {
+    const timer = setTimeout(close, READ_TIMEOUT_MS);
+    const bytes = await near.read(buffer);
+    clearTimeout(timer);
+    return bytes === null ? undefined : buffer.slice(0, bytes);
+  };
+  return { near: new Near(read, close), far };
+}

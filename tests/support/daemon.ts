@@ -1,0 +1,240 @@
+/**
+ * The real daemon as a process of its own, in its sandbox, on sockets in a folder of its own:
+ *
+ * ```ts
+ * await using daemon = await startDaemon();
+ * using client = daemon.handOff({ prompt: "Hi" });
+ * const answer = await client.readAll();
+ * ```
+ * @module
+ */
+import assert from "node:assert/strict";
+import { TextLineStream } from "./lines.ts";
+import type { SocketKind } from "../../src/native/intake.ts";
+import { handOff } from "../../src/native/sender.ts";
+import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";
+
+/** How long the daemon may take for what a test waits for. */
+const WAIT_MS = 20_000;
+
+/** What differs from a daemon with the mock backend at 5 ms a piece, one worker and JSON logs. */
+export interface DaemonSetup {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly args?: readonly string[];
+  /** Replaces flags of `deno task start`, such as `--allow-net=…`, by name. */
+  readonly permissions?: readonly string[];
+  /** What the daemon runs below: `["prlimit", "--nofile=100"]`. */
+  readonly wrapper?: readonly string[];
+}
+
+/** A line of the daemon's JSON log. */
+export interface LogLine {
+  readonly level: string;
+  readonly part: string;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** The permission flags of `deno task start`, with some replaced by name. */
+export function startFlags(replaced: readonly string[] = []): string[] {
+  const tasks = JSON.parse(Deno.readTextFileSync(new URL("../../deno.json", import.meta.url))).tasks;
+  const [deno, run, ...words] = (tasks.start.command as string).split(" ");
+  assert.deepEqual([deno, run, words.pop()], ["deno", "run", "main.ts"]);
+  const nameOf = (flag: string) => flag.split("=")[0];
+  return words.map((flag) => replaced.find((each) => nameOf(each) === nameOf(flag)) ?? flag);
+}
+
+/** Starts a daemon and waits until it takes handoffs. */
+export async function startDaemon(setup: DaemonSetup = {}): Promise<TestDaemon> {
+  const daemon = spawnDaemon(setup);
+  try {
+    await daemon.logged("Taking handoffs");
+  } catch (error) {
+    await daemon[Symbol.asyncDispose]();
+    throw error;
+  }
+  return daemon;
+}
+
+/** Starts a daemon that may not come up. */
+export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
+  const folder = Deno.makeTempDirSync({ prefix: "daemon-test-" });
+  const command = [
+    ...setup.wrapper ?? [],
+    Deno.execPath(),
+    "run",
+    ...startFlags(["--allow-net=127.0.0.1", ...setup.permissions ?? []]),
+    "main.ts",
+    ...setup.args ?? [],
+  ];
+  const process = new Deno.Command(command[0] as string, {
+    args: command.slice(1),
+    cwd: new URL("../..", import.meta.url),
+    env: {
+      DAEMON_SOCKET_PATH: `${folder}/d.sock`,
+      DAEMON_METRICS_ADDR: "127.0.0.1:0",
+      DAEMON_WORKERS: "1",
+      DAEMON_TOKEN_DELAY_MS: "5",
+      DAEMON_LOG_FORMAT: "json",
+      ...setup.env,
+    },
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  return new TestDaemon(process, folder);
+}
+
+/** A daemon that ends with its test. */
+export class TestDaemon implements AsyncDisposable {
+  readonly pid: number;
+  readonly socketPath: string;
+  readonly folder: string;
+  /** Every line of its standard error so far. */
+  readonly stderr: string[] = [];
+  readonly #process: Deno.ChildProcess;
+  readonly #reading: Promise<void>;
+  #news = Promise.withResolvers<void>();
+  #ended = false;
+
+  constructor(process: Deno.ChildProcess, folder: string) {
+    this.#process = process;
+    this.pid = process.pid;
+    this.folder = folder;
+    this.socketPath = `${folder}/d.sock`;
+    this.#reading = this.#read();
+  }
+
+  async #read(): Promise<void> {
+    const lines = this.#process.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+    for await (const line of lines) {
+      this.stderr.push(line);
+      this.#tell();
+    }
+    await this.#process.status;
+    this.#ended = true;
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+
+  /** The lines of its log so far. */
+  get log(): LogLine[] {
+    return this.stderr.filter((line) => line.startsWith("{")).map((line) => ({
+      fields: {},
+      ...JSON.parse(line),
+    }));
+  }
+
+  /** Waits for the first line of the log whose message is or matches `message`. */
+  async logged(message: string | RegExp): Promise<LogLine> {
+    const matches = (line: LogLine) =>
+      typeof message === "string" ? line.message === message : message.test(line.message);
+    let line: LogLine | undefined;
+    await this.until(`the log line ${message}`, () => {
+      line = this.log.find(matches);
+      if (line === undefined && this.#ended) throw new Error(`The daemon ended:\n${this.stderr.join("\n")}`);
+      return line !== undefined;
+    }, () => this.#news.promise);
+    return line as LogLine;
+  }
+
+  /** Waits until `holds`, asked again after each line of the log, or every few milliseconds. */
+  async until(
+    what: string,
+    holds: () => boolean | Promise<boolean>,
+    next: () => Promise<unknown> = () => new Promise((resolve) => setTimeout(resolve, 10)),
+  ): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const tooLate = new Promise<"late">((resolve) => timer = setTimeout(() => resolve("late"), WAIT_MS));
+    try {
+      while (true) {
+        const news = next(); // before the question, so that nothing is missed in between
+        if (await holds()) return;
+        if (await Promise.race([news, tooLate]) === "late") {
+          throw new Error(`Waited ${WAIT_MS} ms for ${what}; the log:\n${this.stderr.join("\n")}`);
+        }
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The path of the socket of a kind. */
+  pathOf(kind: SocketKind): string {
+    return kind === "stream" ? `${this.socketPath}.stream` : this.socketPath;
+  }
+
+  /**
+   * Plays Apache: hands one end over, gives back the other.
+   *
+   * @param data JSON of an object, or bytes as they are; absent: none, which is one NUL byte on the wire
+   */
+  handOff(
+    data?: Readonly<Record<string, unknown>> | Uint8Array<ArrayBuffer>,
+    { kind = "seqpacket", ends = pairEnds() }: { kind?: SocketKind; ends?: ClientEnds } = {},
+  ): TestClient {
+    const bytes = data instanceof Uint8Array
+      ? data
+      : new TextEncoder().encode(data === undefined ? "" : JSON.stringify(data));
+    try {
+      handOff(this.pathOf(kind), kind, bytes, ends.far);
+    } finally {
+      ends.far.close();
+    }
+    return ends.near;
+  }
+
+  /** A page of its admin server. */
+  async page(path: string): Promise<Response> {
+    const { fields } = await this.logged("Taking handoffs");
+    return await fetch(new URL(path, fields["metrics"] as string));
+  }
+
+  /** The value of a metric; 0 if it has no such series. */
+  async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+    const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+    const text = await (await this.page("/metrics")).text();
+    const line = text.split("\n").find((line) =>
+      line.startsWith(name) && /^[{ ]/.test(line.slice(name.length)) &&
+      wanted.every((each) => line.includes(each))
+    );
+    return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(" ")));
+  }
+
+  /** How many fds it has open, by /proc. */
+  openFds(): number {
+    return [...Deno.readDirSync(`/proc/${this.pid}/fd`)].length;
+  }
+
+  /** Waits until it has no more fds open than `count`. */
+  async fdsBackTo(count: number): Promise<void> {
+    await this.until(`${count} open fds`, () => this.openFds() <= count);
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#process.kill(signal);
+  }
+
+  /** Waits for its end. Returns the exit code. */
+  async exit(): Promise<number> {
+    await this.until("the daemon's end", () => this.#ended, () => this.#news.promise);
+    return (await this.#process.status).code;
+  }
+
+  /** Ends it by force if it has not ended, and removes its folder. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#ended) {
+      try {
+        this.#process.kill("SIGKILL");
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error; // it has just ended
+      }
+    }
+    await this.#reading;
+    await Deno.remove(this.folder, { recursive: true });
+  }
+}
