@@ -1,0 +1,324 @@
+/**
+ * The one table of configuration keys: the schema, the environment, `--check`, the suggestions for unknown keys and
+ * the test of `config/daemon.toml` all come from here.
+ * @module
+ */
+import {
+  bool,
+  fileMode,
+  httpHeaders,
+  httpUrl,
+  integer,
+  jsonObject,
+  levelsByPart,
+  listenAddr,
+  oneOf,
+  seconds,
+  secret,
+  socketPath,
+  text,
+  uids,
+  type ValueType,
+  workers,
+} from "./types.ts";
+
+/** The providers that `backend.provider` can name. */
+export const BACKEND_PROVIDERS = ["mock", "openai"] as const;
+/** One of {@linkcode BACKEND_PROVIDERS}. */
+export type BackendProvider = typeof BACKEND_PROVIDERS[number];
+
+/** The levels of the log, the most talkative first. */
+export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
+/** One of {@linkcode LOG_LEVELS}. */
+export type LogLevel = typeof LOG_LEVELS[number];
+
+/** One key. The property that holds it in {@linkcode KEYS} is its name in `Config`. */
+export interface Key<Value> {
+  /** Its name in its TOML table. */
+  readonly name: string;
+  readonly env: string;
+  readonly type: ValueType<Value>;
+  /** As TOML would give it. */
+  readonly default: unknown;
+  /** One line for `config/daemon.toml`, its unit included. */
+  readonly doc: string;
+  /** SIGHUP does not change it. */
+  readonly restart?: true;
+  /** Its value, or that of its members, is never printed. */
+  readonly secret?: true;
+}
+
+const DAY_SECS = 86_400;
+
+/** The tables of the file as groups, in its order. */
+export const KEYS = {
+  server: {
+    socketPath: {
+      name: "socket_path",
+      env: "DAEMON_SOCKET_PATH",
+      type: socketPath({ orNone: false }),
+      default: "/var/run/streaming-daemon-ts.sock",
+      doc: "Unix socket of type SOCK_SEQPACKET that takes handoffs from mod_socket_handoff.",
+      restart: true,
+    },
+    streamSocketPath: {
+      name: "stream_socket_path",
+      env: "DAEMON_STREAM_SOCKET_PATH",
+      type: socketPath({ orNone: true }),
+      default: undefined, // socket_path + ".stream", see loadConfig
+      doc:
+        `The same of type SOCK_STREAM, for mod_proxy_fdpass and nc -U; "": none. Default: socket_path + ".stream".`,
+      restart: true,
+    },
+    socketMode: {
+      name: "socket_mode",
+      env: "DAEMON_SOCKET_MODE",
+      type: fileMode(),
+      default: "0o660",
+      doc: "Permission bits of both sockets, in octal.",
+      restart: true,
+    },
+    socketGroup: {
+      name: "socket_group",
+      env: "DAEMON_SOCKET_GROUP",
+      type: text(),
+      default: "",
+      doc: `Group of both sockets, such as www-data; "": left as it is.`,
+      restart: true,
+    },
+    maxConnections: {
+      name: "max_connections",
+      env: "DAEMON_MAX_CONNECTIONS",
+      type: integer(1, 10_000_000),
+      default: 100_000,
+      doc: "Clients at a time; more get a 503. Capped to what the limit of open files allows.",
+    },
+    workers: {
+      name: "workers",
+      env: "DAEMON_WORKERS",
+      type: workers(256),
+      default: "auto",
+      doc: `Threads that serve clients; "auto": one per core.`,
+      restart: true,
+    },
+    handoffTimeoutMs: {
+      name: "handoff_timeout_secs",
+      env: "DAEMON_HANDOFF_TIMEOUT_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 5,
+      doc: "Seconds from accepting a handoff to having all of its data.",
+    },
+    handoffBufferBytes: {
+      name: "handoff_buffer_bytes",
+      env: "DAEMON_HANDOFF_BUFFER_BYTES",
+      type: integer(1024, 16_777_216),
+      default: 131_072,
+      doc: "Bytes of handoff data that are taken at most.",
+    },
+    writeTimeoutMs: {
+      name: "write_timeout_secs",
+      env: "DAEMON_WRITE_TIMEOUT_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 30,
+      doc: "Seconds without progress after which a client that does not read is given up.",
+    },
+    shutdownTimeoutMs: {
+      name: "shutdown_timeout_secs",
+      env: "DAEMON_SHUTDOWN_TIMEOUT_SECS",
+      type: seconds(0, DAY_SECS),
+      default: 120,
+      doc: "Seconds that streams have to finish after SIGTERM.",
+    },
+    allowedUids: {
+      name: "allowed_uids",
+      env: "DAEMON_ALLOWED_UIDS",
+      type: uids(),
+      default: [],
+      doc:
+        "Numeric user ids that may hand off; []: any that socket_mode lets in. In the environment: 33,1000.",
+    },
+  },
+  backend: {
+    provider: {
+      name: "provider",
+      env: "DAEMON_BACKEND_PROVIDER",
+      type: oneOf(BACKEND_PROVIDERS),
+      default: "mock",
+      doc: `Who answers: "mock" or "openai" (any API of that style).`,
+    },
+    defaultModel: {
+      name: "default_model",
+      env: "DAEMON_DEFAULT_MODEL",
+      type: text("the name of a model", (value) => value !== ""),
+      default: "gpt-4o",
+      doc: "Model of requests that name none.",
+    },
+    timeoutMs: {
+      name: "timeout_secs",
+      env: "DAEMON_BACKEND_TIMEOUT_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 120,
+      doc: "Seconds to the head of the provider's response, and between its events.",
+    },
+    mock: {
+      tokenDelayMs: {
+        name: "token_delay_ms",
+        env: "DAEMON_TOKEN_DELAY_MS",
+        type: integer(0, 3_600_000),
+        default: 50,
+        doc: "Milliseconds between two pieces of the answer.",
+      },
+    },
+    openai: {
+      apiKey: {
+        name: "api_key",
+        env: "OPENAI_API_KEY",
+        type: secret(),
+        default: "",
+        doc: "Key of the API. Never printed or logged.",
+        secret: true,
+      },
+      apiBase: {
+        name: "api_base",
+        env: "OPENAI_API_BASE",
+        type: httpUrl(),
+        default: "https://api.openai.com/v1",
+        doc: "Base URL of the API.",
+      },
+      apiSocket: {
+        name: "api_socket",
+        env: "OPENAI_API_SOCKET",
+        type: socketPath({ orNone: true }),
+        default: "",
+        doc: `Unix socket to connect to in place of TCP; "": none.`,
+      },
+      http2: {
+        name: "http2",
+        env: "OPENAI_HTTP2_ENABLED",
+        type: bool(),
+        default: true,
+        doc: "HTTP/2, on http:// with prior knowledge; false: HTTP/1.1.",
+      },
+      insecureSsl: {
+        name: "insecure_ssl",
+        env: "OPENAI_INSECURE_SSL",
+        type: bool(),
+        default: false,
+        doc: "Accept any certificate. For tests only.",
+      },
+      poolMaxIdlePerHost: {
+        name: "pool_max_idle_per_host",
+        env: "OPENAI_POOL_MAX_IDLE_PER_HOST",
+        type: integer(0, 100_000),
+        default: 100,
+        doc: "Connections that are kept open without a request.",
+      },
+      organization: {
+        name: "organization",
+        env: "OPENAI_ORG_ID",
+        type: secret(),
+        default: "",
+        doc: `Sent as OpenAI-Organization; "": not sent.`,
+      },
+      project: {
+        name: "project",
+        env: "OPENAI_PROJECT_ID",
+        type: secret(),
+        default: "",
+        doc: `Sent as OpenAI-Project; "": not sent.`,
+      },
+      caFile: {
+        name: "ca_file",
+        env: "OPENAI_CA_FILE",
+        type: text("a path"),
+        default: "",
+        doc: `PEM file of certificates to trust besides the system's; "": none.`,
+      },
+      headers: {
+        name: "headers",
+        env: "OPENAI_HEADERS",
+        type: httpHeaders(),
+        default: {},
+        doc: `Further request headers. Values are never printed. In the environment: {"X-Name":"value"}.`,
+        secret: true,
+      },
+      body: {
+        name: "body",
+        env: "OPENAI_BODY",
+        type: jsonObject(),
+        default: {},
+        doc: `Further members of the request body. In the environment: {"service_tier":"flex"}.`,
+      },
+      includeUsage: {
+        name: "include_usage",
+        env: "OPENAI_INCLUDE_USAGE",
+        type: bool(),
+        default: true,
+        doc: "Ask for the count of tokens at the end of each stream.",
+      },
+      maxRetries: {
+        name: "max_retries",
+        env: "OPENAI_MAX_RETRIES",
+        type: integer(0, 10),
+        default: 2,
+        doc: "Further tries of a request that failed before its response began.",
+      },
+      idleTimeoutMs: {
+        name: "idle_timeout_secs",
+        env: "OPENAI_IDLE_TIMEOUT_SECS",
+        type: seconds(0.001, DAY_SECS),
+        default: 90,
+        doc: "Seconds after which a connection without a request is closed.",
+      },
+      pingIntervalMs: {
+        name: "ping_interval_secs",
+        env: "OPENAI_PING_INTERVAL_SECS",
+        type: seconds(0, DAY_SECS),
+        default: 30,
+        doc: "Seconds between HTTP/2 PINGs that find a dead connection; 0: none.",
+      },
+    },
+  },
+  metrics: {
+    enabled: {
+      name: "enabled",
+      env: "DAEMON_METRICS_ENABLED",
+      type: bool(),
+      default: true,
+      doc: "Serve /metrics, /healthz and /readyz.",
+      restart: true,
+    },
+    listenAddr: {
+      name: "listen_addr",
+      env: "DAEMON_METRICS_ADDR",
+      type: listenAddr(),
+      default: "127.0.0.1:9090",
+      doc: `Where: "host:port", "[::1]:9090", or ":9090" for every IPv4 address.`,
+      restart: true,
+    },
+  },
+  logging: {
+    level: {
+      name: "level",
+      env: "DAEMON_LOG_LEVEL",
+      type: oneOf(LOG_LEVELS),
+      default: "info",
+      doc: `Least level that is logged: "debug", "info", "warning" or "error".`,
+    },
+    parts: {
+      name: "parts",
+      env: "DAEMON_LOG",
+      type: levelsByPart(LOG_LEVELS),
+      default: {},
+      doc: "Levels of single parts. In the environment: backend=debug,handoff=warning.",
+    },
+    format: {
+      name: "format",
+      env: "DAEMON_LOG_FORMAT",
+      type: oneOf(["pretty", "json"]),
+      default: "pretty",
+      doc: `"pretty" for people, "json" for one object per line.`,
+      restart: true,
+    },
+  },
+} as const;
