@@ -87,9 +87,7 @@ export function parseCli(args: readonly string[]): CliCommand {
       writeOut: (text) => stdout += text,
       writeErr: (text) => stderr += text,
       getOutHasColors: () => false,
-      getErrHasColors: () => false,
       getOutHelpWidth: () => 100,
-      getErrHelpWidth: () => 100,
     })
     .showHelpAfterError("(--help shows what there is)")
     .enablePositionalOptions()
