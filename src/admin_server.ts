@@ -67,7 +67,7 @@ function listen(
 
 async function respond(request: Request, pages: AdminPages): Promise<Response> {
   const { pathname } = new URL(request.url);
-  const page = Object.hasOwn(PAGES, pathname) ? PAGES[pathname] : undefined;
+  const page = PAGES[pathname]; // begins with "/", as no name of Object's prototype does
   if (page === undefined) return text(404, "not found: there are /metrics, /healthz and /readyz\n");
   // The server sends the head alone where HEAD was asked.
   if (request.method !== "GET" && request.method !== "HEAD") {

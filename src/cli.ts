@@ -87,9 +87,7 @@ export function parseCli(args: readonly string[]): CliCommand {
       writeOut: (text) => stdout += text,
       writeErr: (text) => stderr += text,
       getOutHasColors: () => false,
-      getErrHasColors: () => false,
       getOutHelpWidth: () => 100,
-      getErrHelpWidth: () => 100,
     })
     .showHelpAfterError("(--help shows what there is)")
     .enablePositionalOptions()
@@ -122,11 +120,13 @@ export function parseCli(args: readonly string[]): CliCommand {
       new Option("--timeout <SECS>", "how long the whole answer may take").default(60).argParser(parseSecs),
     )
     .action((prompt: string | undefined, options: TryOptions) => {
-      const root = program.opts<RootOptions>();
+      const { socket, ...others } = program.opts<RootOptions>();
+      const [other] = Object.keys(others);
+      if (other !== undefined) program.error(`error: --${other} is not for try`);
       result = {
         command: "try",
         ...given("configPath", options.config),
-        ...given("socketPath", options.socket ?? root.socket),
+        ...given("socketPath", options.socket ?? socket),
         stream: options.stream ?? false,
         data: {
           ...options.data,

@@ -96,7 +96,7 @@ export class Worker implements WorkerHandle, ReactorEvents {
     const pipeline = this.#outbox.readable
       .pipeThrough(new SseEncoderStream<Client>())
       .pipeTo(sink.writable());
-    const reactor = this.#reactor.run(this, config.server.handoffBufferBytes);
+    const reactor = this.#reactor.run(this);
     this.ended = this.#untilEnd(reactor, pipeline);
   }
 

@@ -83,6 +83,7 @@ export interface SendBatch {
 export const END = 1;
 
 const HEAD_BYTES = 24;
+const FIRST_BUFFER_BYTES = 64 * 1024;
 const HANDOFF = 1, CLIENT_GONE = 2, CLIENT_WRITABLE = 3, HANDOFF_FAILED = 4, DRAINED = 5, ACCEPT_FAILED = 6;
 const OVER_LIMIT = 1, OVER_STREAM = 4;
 const REASONS: readonly HandoffFailure[] = [
@@ -126,29 +127,26 @@ export class Reactor {
   /**
    * Hands events on until {@linkcode Reactor.close}.
    *
-   * @param events where they go
-   * @param bufferBytes the longest handoff payload, which the buffer must hold
    * @throws {ShimError} if waiting fails, which only a bug can bring about
    */
-  async run(events: ReactorEvents, bufferBytes: number): Promise<void> {
-    const buffer = new Uint8Array(Math.max(64 * 1024, HEAD_BYTES + bufferBytes + 4));
-    const words = new Uint32Array(buffer.buffer);
+  async run(events: ReactorEvents): Promise<void> {
+    let buffer = new Uint8Array(FIRST_BUFFER_BYTES);
     while (true) {
       const ready = await this.#shim.shim_reactor_wait(this.#handle);
       if (this.#closed) return;
       check(ready, "wait for events");
       while (!this.#closed) {
-        const bytes = check(
-          this.#shim.shim_reactor_take(this.#handle, buffer, buffer.byteLength),
-          "take events",
-        );
+        const bytes = this.#shim.shim_reactor_take(this.#handle, buffer, buffer.byteLength);
         if (bytes === 0) break;
-        this.#dispatch(events, buffer, words, bytes);
+        // A reload may have raised handoff_buffer_bytes.
+        if (bytes === STATUS.tooSmall) buffer = new Uint8Array(buffer.byteLength * 2);
+        else this.#dispatch(events, buffer, check(bytes, "take events"));
       }
     }
   }
 
-  #dispatch(events: ReactorEvents, buffer: Uint8Array, words: Uint32Array, bytes: number): void {
+  #dispatch(events: ReactorEvents, buffer: Uint8Array, bytes: number): void {
+    const words = new Uint32Array(buffer.buffer);
     for (let at = 0; at < bytes;) {
       const word = at >> 2;
       const kind = words[word] as number;
