@@ -114,8 +114,8 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
         this.#backendDeadline?.cancel();
         await this.#client.room();
         if (this.#failure !== undefined) return;
-        this.#backendDeadline = this.#parts.deadlines.after(this.#parts.backendTimeoutMs, this);
-      } else this.#backendDeadline?.extend();
+      }
+      this.#backendDeadline?.extend();
       if (done) break;
       if (this.#take(value)) await this.#parts.outbox.nextTurn();
     }

@@ -49,23 +49,82 @@ Deno.test("one that is extended is reached the whole delay later", () => {
   assert.deepEqual(reached, [["b", 100], ["a", 160]]);
 });
 
-Deno.test("one that is cancelled is not reached, and can be cancelled or extended again without effect", () => {
+Deno.test("one that is extended again and again is reached the whole delay after the last time", () => {
+  const { timing, deadlines, reached, owner } = fixture();
+  const a = deadlines.after(100, owner("a"));
+  for (let count = 0; count < 50; count++) {
+    timing.advance(70);
+    a.extend();
+  }
+  assert.deepEqual(reached, []);
+  timing.advance(100);
+  assert.deepEqual(reached, [["a", 3600]]);
+});
+
+Deno.test("one that is cancelled is not reached, and no timer is left", () => {
   const { timing, deadlines, reached, owner } = fixture();
   const a = deadlines.after(100, owner("a"));
   a.cancel();
   a.cancel();
-  a.extend();
+  assert.equal(timing.pending, 0);
   timing.advance(1000);
   assert.deepEqual(reached, []);
 });
 
-Deno.test("one that was reached cannot be extended", () => {
+Deno.test("one that was cancelled or reached is set anew by extending it", () => {
   const { timing, deadlines, reached, owner } = fixture();
   const a = deadlines.after(100, owner("a"));
+  a.cancel();
+  timing.advance(50);
+  a.extend();
   timing.advance(100);
   a.extend();
-  timing.advance(1000);
-  assert.equal(reached.length, 1);
+  timing.advance(100);
+  assert.deepEqual(reached, [["a", 150], ["a", 250]]);
+});
+
+Deno.test("a delay of many rounds of the wheel", () => {
+  const { timing, deadlines, reached, owner } = fixture(1);
+  deadlines.after(5000, owner("far"));
+  deadlines.after(3, owner("near"));
+  timing.advance(10_000);
+  assert.deepEqual(reached, [["near", 3], ["far", 5000]]);
+});
+
+Deno.test("any mix of delays, extensions and cancellations is reached when it should be", () => {
+  let seed = 7;
+  const random = (below: number) => (seed = (seed * 1103515245 + 12345) & 0x7fffffff) % below;
+  const { timing, deadlines } = fixture(10);
+  const all = Array.from({ length: 300 }, () => {
+    const delayMs = 1 + random(30_000);
+    const entry = {
+      dueAt: timing.now() + delayMs,
+      delayMs,
+      reachedAt: -1,
+      deadline: { extend() {}, cancel() {} },
+    };
+    entry.deadline = deadlines.after(delayMs, {
+      deadlineReached: () => void (entry.reachedAt = timing.now()),
+    });
+    return entry;
+  });
+  for (let step = 0; step < 3000; step++) {
+    timing.advance(random(20));
+    const entry = all[random(all.length)];
+    if (entry === undefined || entry.reachedAt >= 0) continue;
+    if (random(10) === 0) {
+      entry.deadline.cancel();
+      entry.dueAt = Infinity;
+    } else if (entry.dueAt < Infinity) {
+      entry.deadline.extend();
+      entry.dueAt = timing.now() + entry.delayMs;
+    }
+  }
+  timing.advance(100_000);
+  for (const { dueAt, reachedAt } of all) {
+    if (dueAt === Infinity) assert.equal(reachedAt, -1);
+    else assert(reachedAt >= dueAt && reachedAt <= dueAt + 11, `due at ${dueAt}, reached at ${reachedAt}`);
+  }
 });
 
 Deno.test("no timer runs while there are none", () => {

@@ -4,10 +4,17 @@
  */
 import type { Backend, BackendRequest, StreamEvent } from "./backend.ts";
 
+/** A pause between two pieces. */
+export interface Pause {
+  /** Begins it anew. */
+  extend(): void;
+  cancel(): void;
+}
+
 /** What makes the pauses: many on one timer. */
 export interface Pauses {
   /** Calls `owner.deadlineReached()` in so many milliseconds, unless cancelled. */
-  after(delayMs: number, owner: { deadlineReached(): void }): { cancel(): void };
+  after(delayMs: number, owner: { deadlineReached(): void }): Pause;
 }
 
 /** What the mock backend is made of. */
@@ -17,17 +24,14 @@ export interface MockOptions {
   readonly pauses: Pauses;
 }
 
-/** How many pieces an answer has. */
-export const MOCK_PIECES = 18;
-const QUOTED_UNITS = 50;
+const QUOTED_CHARACTERS = 50;
 
 /** A backend that answers {@linkcode mockPieces} at a steady pace. */
-export function mockBackend({ tokenDelayMs, pauses }: MockOptions): Backend {
+export function mockBackend(options: MockOptions): Backend {
   return {
     name: "mock",
     stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent> {
-      const source = new MockSource(mockPieces(request), signal, tokenDelayMs, pauses);
-      return new ReadableStream(source, PULL_ONLY);
+      return new ReadableStream(new MockSource(request, signal, options), PULL_ONLY);
     },
     close: () => Promise.resolve(),
   };
@@ -37,15 +41,10 @@ const PULL_ONLY = { highWaterMark: 0 };
 
 /** What a request is answered with: {@linkcode MOCK_PIECES} pieces of text. */
 export function mockPieces(request: BackendRequest): readonly string[] {
-  const quoted = [...lastText(request)].slice(0, QUOTED_UNITS).join("");
-  return [
-    "Hello! ",
-    `You said: "${quoted}". `,
-    ...REST,
-  ];
+  return Array.from({ length: MOCK_PIECES }, (_, index) => pieceOf(request, index).text);
 }
 
-// The same for all, so that ten thousand streams hold it once.
+// Most pieces are the same for all, so that ten thousand streams share them.
 const REST = [
   "This ",
   "answer ",
@@ -63,41 +62,49 @@ const REST = [
   "that ",
   "was ",
   "handed over. [DONE-CONTENT]",
-];
+].map((text) => ({ kind: "text", text } as const));
+const GREETING = { kind: "text", text: "Hello! " } as const;
 
-function lastText({ messages }: BackendRequest): string {
-  const content = messages[messages.length - 1]?.content;
-  return typeof content === "string" ? content : "";
+/** How many pieces an answer has. */
+export const MOCK_PIECES = 2 + REST.length;
+
+function pieceOf(request: BackendRequest, index: number): { readonly kind: "text"; readonly text: string } {
+  if (index === 0) return GREETING;
+  if (index > 1) return REST[index - 2] as typeof GREETING;
+  const last = request.messages[request.messages.length - 1]?.content;
+  // A character has at most two units here, so this many hold enough of them.
+  const beginning = typeof last === "string" ? last.slice(0, QUOTED_CHARACTERS * 2) : "";
+  return { kind: "text", text: `You said: "${[...beginning].slice(0, QUOTED_CHARACTERS).join("")}". ` };
 }
 
 class MockSource implements UnderlyingDefaultSource<StreamEvent> {
-  readonly #pieces: readonly string[];
+  readonly #request: BackendRequest;
   readonly #signal: AbortSignal;
-  readonly #tokenDelayMs: number;
-  readonly #pauses: Pauses;
+  readonly #options: MockOptions;
   #controller: ReadableStreamDefaultController<StreamEvent> | undefined;
-  #pause: { cancel(): void } | undefined;
+  #pause: Pause | undefined;
   #next = 0;
 
-  constructor(pieces: readonly string[], signal: AbortSignal, tokenDelayMs: number, pauses: Pauses) {
-    this.#pieces = pieces;
+  constructor(request: BackendRequest, signal: AbortSignal, options: MockOptions) {
+    this.#request = request;
     this.#signal = signal;
-    this.#tokenDelayMs = tokenDelayMs;
-    this.#pauses = pauses;
+    this.#options = options;
   }
 
   pull(controller: ReadableStreamDefaultController<StreamEvent>): void {
     this.#controller = controller;
-    if (this.#next === 0 || this.#tokenDelayMs === 0) this.deadlineReached();
-    else this.#pause = this.#pauses.after(this.#tokenDelayMs, this);
+    const { tokenDelayMs, pauses } = this.#options;
+    if (this.#next === 0 || tokenDelayMs === 0) this.deadlineReached();
+    else if (this.#pause === undefined) this.#pause = pauses.after(tokenDelayMs, this);
+    else this.#pause.extend();
   }
 
   deadlineReached(): void {
     const controller = this.#controller;
     if (controller === undefined) return;
     if (this.#signal.aborted) return controller.error(this.#signal.reason);
-    controller.enqueue({ kind: "text", text: this.#pieces[this.#next++] as string });
-    if (this.#next === this.#pieces.length) controller.close();
+    controller.enqueue(pieceOf(this.#request, this.#next++));
+    if (this.#next === MOCK_PIECES) controller.close();
   }
 
   cancel(): void {
