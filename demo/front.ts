@@ -171,13 +171,15 @@ async function handoffData(request: IncomingMessage, url: URL): Promise<Uint8Arr
 }
 
 function send(response: ServerResponse, status: number, type: string, body: string | Uint8Array): void {
+  const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
   response.writeHead(status, {
     "Content-Type": type,
+    "Content-Length": bytes.byteLength,
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Connection": "close",
   });
-  response.end(body);
+  response.end(bytes);
 }
 
 async function listen(port: number): Promise<Server> {

@@ -51,7 +51,11 @@ $_SESSION['csrf_token'] ??= bin2hex(random_bytes(16));
       async function* ask(body, signal) {
         const token = document.querySelector("meta[name=csrf-token]").content;
         const response = await fetch("/stream", { method: "POST", headers: { "X-CSRF-Token": token }, body, signal });
-        if (!response.ok) throw new Error((await response.text()).trim());
+        if (!response.ok) {
+          // stream.php and the daemon say why in plain text, Apache in HTML.
+          const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
+          throw new Error(plain ? (await response.text()).trim() : `${response.status} ${response.statusText}`);
+        }
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         let rest = "";
         while (true) {
