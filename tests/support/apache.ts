@@ -1,0 +1,138 @@
+/**
+ * Debian's Apache as a process of its own, on a port of its own, that reads nothing of the machine's configuration.
+ * @module
+ */
+import { TextLineStream } from "./lines.ts";
+
+const APACHE = "/usr/sbin/apache2";
+const MODULES = "/usr/lib/apache2/modules";
+const WAIT_MS = 20_000;
+/** Whom Apache's workers run as where the test runs as root. */
+export const APACHE_GROUP = "www-data";
+
+/** What is put between Apache's modules and its end. */
+export interface ApacheSetup {
+  /** Names without `mod_` and `.so`; the MPM and authz_core are always there. */
+  readonly modules: readonly string[];
+  /** Directives. */
+  readonly config: string;
+}
+
+/** What `apache2 -t` says of a configuration. */
+export async function checkApacheConfig(setup: ApacheSetup): Promise<{ valid: boolean; says: string }> {
+  const folder = serverRoot(setup, 1);
+  try {
+    const { success, stderr } = await new Deno.Command(APACHE, {
+      args: ["-t", "-f", `${folder}/apache.conf`],
+      stdout: "null",
+      stderr: "piped",
+    }).output();
+    return { valid: success, says: new TextDecoder().decode(stderr) };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Starts Apache and waits until it answers. Its ServerRoot is a folder of its own below /tmp. */
+export async function startApache(setup: ApacheSetup): Promise<TestApache> {
+  const port = freePort();
+  const folder = serverRoot(setup, port);
+  const process = new Deno.Command(APACHE, {
+    args: ["-D", "FOREGROUND", "-f", `${folder}/apache.conf`],
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const apache = new TestApache(process, folder, `http://127.0.0.1:${port}`);
+  try {
+    await apache.logged("resuming normal operations");
+  } catch (error) {
+    await apache[Symbol.asyncDispose]();
+    throw error;
+  }
+  return apache;
+}
+
+/** An Apache that ends with its test. */
+export class TestApache implements AsyncDisposable {
+  readonly url: string;
+  /** Its error log so far. */
+  readonly log: string[] = [];
+  readonly #process: Deno.ChildProcess;
+  readonly #folder: string;
+  readonly #reading: Promise<void>;
+  #news = Promise.withResolvers<void>();
+  #ended = false;
+
+  constructor(process: Deno.ChildProcess, folder: string, url: string) {
+    this.#process = process;
+    this.#folder = folder;
+    this.url = url;
+    this.#reading = this.#read();
+  }
+
+  async #read(): Promise<void> {
+    const lines = this.#process.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+    for await (const line of lines) {
+      this.log.push(line);
+      this.#tell();
+    }
+    this.#ended = true;
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+
+  /** Waits for a line of the error log that holds `text`. */
+  async logged(text: string): Promise<void> {
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.reject, WAIT_MS);
+    try {
+      while (!this.log.some((line) => line.includes(text))) {
+        if (this.#ended) throw new Error("it ended");
+        await Promise.race([this.#news.promise, late.promise]);
+      }
+    } catch (cause) {
+      throw new Error(`Apache does not say "${text}":\n${this.log.join("\n")}`, { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Ends it and removes its folder. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#ended) this.#process.kill("SIGTERM");
+    await this.#reading;
+    await this.#process.status;
+    await Deno.remove(this.#folder, { recursive: true });
+  }
+}
+
+function serverRoot({ modules, config }: ApacheSetup, port: number): string {
+  const folder = Deno.makeTempDirSync({ prefix: "apache-test-" });
+  const lines = [
+    `ServerRoot "${folder}"`,
+    "ServerName localhost",
+    `Listen 127.0.0.1:${port}`,
+    `PidFile "${folder}/pid"`,
+    `DefaultRuntimeDir "${folder}"`,
+    'ErrorLog "/dev/stderr"',
+    ...["mpm_event", "authz_core", ...modules].map((name) =>
+      `LoadModule ${name}_module ${MODULES}/mod_${name}.so`
+    ),
+    // Apache's workers do not run as root.
+    ...Deno.uid() === 0 ? ["User www-data", `Group ${APACHE_GROUP}`] : [],
+    config,
+  ];
+  Deno.writeTextFileSync(`${folder}/apache.conf`, lines.join("\n") + "\n");
+  return folder;
+}
+
+/** A port on loopback that nobody listened on a moment ago. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return (listener.addr as Deno.NetAddr).port;
+}
