@@ -5,7 +5,7 @@
  */
 import type { Deadline, DeadlineOwner, Deadlines } from "./deadlines.ts";
 import type { StreamFailure } from "./errors.ts";
-import type { OutboxTarget } from "./outbox.ts";
+import type { OpenFrame, OutboxTarget } from "./outbox.ts";
 import type { Batch } from "./sse.ts";
 
 /** A client's socket, as the reactor gives it. */
@@ -40,8 +40,7 @@ const ETIMEDOUT = 110;
 /** One client: its socket, and what it has not taken yet. Its socket is closed exactly once, here. */
 export class Client implements OutboxTarget, DeadlineOwner {
   readonly id: number;
-  turn = 0;
-  turnUnits = 0;
+  frame: OpenFrame<OutboxTarget> | undefined;
   readonly #sink: ClientSink;
   readonly #socket: Socket;
   readonly #owner: ClientOwner;

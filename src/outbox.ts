@@ -5,31 +5,39 @@
  */
 import type { Frame, FrameTarget } from "./sse.ts";
 
-/** What the outbox keeps of a client: how much this turn has for it already. */
+/** A client, and its frame of the turn under way: all that a turn has for one client goes out together. */
 export interface OutboxTarget extends FrameTarget {
-  turn: number;
-  turnUnits: number;
+  frame: OpenFrame<OutboxTarget> | undefined;
+}
+
+/** A frame that may still grow. */
+export interface OpenFrame<Target extends FrameTarget> extends Frame<Target> {
+  text: string;
+  end: boolean;
 }
 
 /** UTF-16 units that one client may have in a turn before its connection is to wait for the next. */
 const CLIENT_TURN_UNITS = 16 * 1024;
 /** Units at which a batch goes out without waiting for the turn's end, so that its size is bounded. */
 const BATCH_UNITS = 512 * 1024;
+/** Rounds of the microtask queue without anything new, after which a turn is over: a read that follows a read takes a few. */
+const QUIET_ROUNDS = 6;
 
 /**
  * Frames go in by {@linkcode Outbox.push}; {@linkcode Outbox.readable} gives them batch by batch, in order.
  *
  * A turn's frames come out of promise reactions that run one after the other, so the turn is over when the microtask
- * queue has gone round once and brought no further frame.
+ * queue has gone round a few times and brought nothing new.
  */
 export class Outbox<Target extends OutboxTarget> {
   /** One chunk per turn. */
   readonly readable: ReadableStream<readonly Frame<Target>[]>;
   #controller!: ReadableStreamDefaultController<readonly Frame<Target>[]>;
-  #frames: Frame<Target>[] = [];
-  #framesSeen = 0;
+  #frames: OpenFrame<Target>[] = [];
   #units = 0;
-  #turn = 1;
+  #additions = 0;
+  #additionsSeen = 0;
+  #quietRounds = 0;
   #gathering = false;
   #nextTurn: Promise<void> | undefined;
 
@@ -38,34 +46,37 @@ export class Outbox<Target extends OutboxTarget> {
   }
 
   /**
-   * Adds a frame to this turn.
+   * Adds bytes for a client to this turn.
    *
    * @returns whether the client has had its share of the turn: then its connection awaits {@linkcode Outbox.nextTurn}
    */
   push(target: Target, text: string): boolean {
-    this.#add({ target, text, end: false });
-    return target.turnUnits >= CLIENT_TURN_UNITS;
+    return this.#add(target, text, false).text.length >= CLIENT_TURN_UNITS;
   }
 
-  /** Adds a client's last frame, after which it is closed in order. */
+  /** Adds a client's last bytes, after which it is closed in order. */
   pushLast(target: Target, text: string): void {
-    this.#add({ target, text, end: true });
+    this.#add(target, text, true);
   }
 
-  #add(frame: Frame<Target>): void {
-    const { target, text } = frame;
-    this.#frames.push(frame);
-    this.#units += text.length;
-    if (target.turn !== this.#turn) {
-      target.turn = this.#turn;
-      target.turnUnits = 0;
+  #add(target: Target, text: string, end: boolean): OpenFrame<OutboxTarget> {
+    let { frame } = target;
+    if (frame === undefined) {
+      frame = { target, text, end };
+      target.frame = frame;
+      this.#frames.push(frame as OpenFrame<Target>);
+    } else {
+      frame.text += text;
+      frame.end ||= end;
     }
-    target.turnUnits += text.length;
+    this.#additions++;
+    this.#units += text.length;
     if (this.#units >= BATCH_UNITS) this.#flush();
     else if (!this.#gathering) {
       this.#gathering = true;
       queueMicrotask(this.#gather);
     }
+    return frame;
   }
 
   /** Resolves when the event loop has gone round, so that everybody else had a turn as well. */
@@ -73,7 +84,6 @@ export class Outbox<Target extends OutboxTarget> {
     return this.#nextTurn ??= new Promise((resolve) => {
       setImmediate(() => {
         this.#nextTurn = undefined;
-        this.#turn++;
         resolve();
       });
     });
@@ -86,21 +96,22 @@ export class Outbox<Target extends OutboxTarget> {
   }
 
   readonly #gather = (): void => {
-    if (this.#frames.length !== this.#framesSeen) {
-      this.#framesSeen = this.#frames.length;
-      queueMicrotask(this.#gather);
-      return;
+    if (this.#additions !== this.#additionsSeen) {
+      this.#additionsSeen = this.#additions;
+      this.#quietRounds = 0;
+    } else if (++this.#quietRounds === QUIET_ROUNDS) {
+      this.#gathering = false;
+      this.#quietRounds = 0;
+      return this.#flush();
     }
-    this.#gathering = false;
-    this.#turn++;
-    this.#flush();
+    queueMicrotask(this.#gather);
   };
 
   #flush(): void {
     if (this.#frames.length === 0) return;
+    for (const { target } of this.#frames) target.frame = undefined;
     this.#controller.enqueue(this.#frames);
     this.#frames = [];
-    this.#framesSeen = 0;
     this.#units = 0;
   }
 }

@@ -16,10 +16,7 @@ export interface Frame<Target extends FrameTarget> {
   readonly end: boolean;
 }
 
-/**
- * A turn's frames, encoded. The arrays belong to the encoder and are valid until the next batch. Frames of one
- * client that follow each other are one entry.
- */
+/** A turn's frames, encoded, an entry for each. The arrays belong to the encoder and are valid until the next batch. */
 export interface Batch<Target extends FrameTarget> {
   readonly targets: Target[];
   /** Four words each: client, offset into `data`, length, flags (1: end). */
@@ -80,22 +77,15 @@ export class FrameEncoder<Target extends FrameTarget> {
     let units = 0;
     for (const frame of frames) units += frame.text.length;
     const ascii = units === dataBytes;
-    let last: Target | undefined;
-    let word = -ENTRY_WORDS;
+    let word = 0;
     let offset = 0;
     for (const { target, text, end } of frames) {
       const bytes = ascii ? text.length : utf8Length(text);
-      if (target === last) entries[word + 2] = (entries[word + 2] as number) + bytes;
-      else {
-        word += ENTRY_WORDS;
-        entries[word] = target.id;
-        entries[word + 1] = offset;
-        entries[word + 2] = bytes;
-        entries[word + 3] = 0;
-        targets.push(target);
-        last = target;
-      }
-      if (end) entries[word + 3] = END;
+      entries[word++] = target.id;
+      entries[word++] = offset;
+      entries[word++] = bytes;
+      entries[word++] = end ? END : 0;
+      targets.push(target);
       offset += bytes;
     }
     return { targets, entries, count: targets.length, data: this.#data, dataBytes };

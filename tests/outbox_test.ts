@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Outbox, type OutboxTarget } from "../src/outbox.ts";
 import type { Frame } from "../src/sse.ts";
 
-const target = (id: number): OutboxTarget => ({ id, turn: 0, turnUnits: 0 });
+const target = (id: number): OutboxTarget => ({ id, frame: undefined });
 
 /** What the outbox gives, a list of texts per batch. */
 function reader(outbox: Outbox<OutboxTarget>): () => Promise<string[] | undefined> {
@@ -21,6 +21,17 @@ Deno.test("frames of one turn are one batch, in order", async () => {
   assert.deepEqual(await next(), ["a", "b"]);
 });
 
+Deno.test("all that a turn has for one client is one frame, the end included", async () => {
+  const outbox = new Outbox<OutboxTarget>();
+  const [a, b] = [target(1), target(2)];
+  outbox.push(a, "a1 ");
+  outbox.push(b, "b1 ");
+  outbox.push(a, "a2");
+  outbox.pushLast(b, "b2");
+  const [batch] = await Array.fromAsync(outbox.readable, (batch) => (outbox.close(), batch));
+  assert.deepEqual(batch?.map(({ text, end }) => [text, end]), [["a1 a2", false], ["b1 b2", true]]);
+});
+
 Deno.test("frames that come out of chains of promises belong to the turn", async () => {
   const outbox = new Outbox<OutboxTarget>();
   const next = reader(outbox);
@@ -28,7 +39,7 @@ Deno.test("frames that come out of chains of promises belong to the turn", async
     for (let hop = 0; hop < hops; hop++) await Promise.resolve();
     outbox.push(target(1), text);
   };
-  await Promise.all([later("a", 1), later("b", 2), later("c", 3)]);
+  await Promise.all([later("a", 1), later("b", 2), later("c", 6)]);
   assert.deepEqual(await next(), ["a", "b", "c"]);
 });
 
@@ -51,7 +62,7 @@ Deno.test("a client that has had its share of a turn is told so, and is free aga
   assert.equal(outbox.push(modest, "y"), false);
   await outbox.nextTurn();
   assert.equal(outbox.push(greedy, "x"), false);
-  assert.equal((await next())?.length, 3);
+  assert.deepEqual([(await next())?.length, (await next())?.length], [2, 1]);
 });
 
 Deno.test("a batch is bounded: past its size it goes out before the turn's end", async () => {

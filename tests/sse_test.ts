@@ -66,12 +66,8 @@ Deno.test("each client has an entry, in order", () => {
   ]);
 });
 
-Deno.test("frames of one client that follow each other are one entry, ended if the last one ends", () => {
-  assert.deepEqual(entriesOf([frame(1, "a"), frame(1, "b", true), frame(2, "c")]), [[1, "ab", 1], [
-    2,
-    "c",
-    0,
-  ]]);
+Deno.test("the last frame of a client says so", () => {
+  assert.deepEqual(entriesOf([frame(1, "a"), frame(2, "b", true)]), [[1, "a", 0], [2, "b", 1]]);
 });
 
 Deno.test("offsets are right where text is not ASCII", () => {
