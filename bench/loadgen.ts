@@ -19,9 +19,16 @@ export interface Contender {
   readonly log: string;
 }
 
-/** Builds the program. */
-export async function build(signal: AbortSignal): Promise<void> {
-  await run("cargo", ["build", "--release", "--locked", "--quiet", "--package", "loadgen"], { signal });
+/** Builds these packages of the cargo workspace. */
+export async function build(packages: readonly string[], signal: AbortSignal): Promise<void> {
+  const args = [
+    "build",
+    "--release",
+    "--locked",
+    "--quiet",
+    ...packages.flatMap((name) => ["--package", name]),
+  ];
+  await run("cargo", args, { signal });
 }
 
 /** One answer of the contender as a plan for the floor, and how many events it has. */

@@ -112,3 +112,14 @@ export const PROFILES: readonly Profile[] = [
     ],
   },
 ];
+
+/** The step with some of its figures replaced, and a title that says what it is now. */
+export function changed(step: Step, changes: Partial<Step>): Step {
+  if (Object.keys(changes).length === 0) {
+    return step;
+  }
+  const now = { ...step, ...changes };
+  const title =
+    `${now.clients} clients, ${now.ratePerSec}/s, each ${now.intervalMs} ms, workers: ${now.workers}`;
+  return { ...now, title };
+}

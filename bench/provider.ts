@@ -17,12 +17,12 @@ export interface Provider {
  *
  * @throws Error if it does not accept within 10 s or ends before
  */
-export async function withProvider(
+export async function withProvider<T>(
   line: string,
   intervalMs: number,
   signal: AbortSignal,
-  body: (provider: Provider) => Promise<void>,
-): Promise<void> {
+  body: (provider: Provider) => Promise<T>,
+): Promise<T> {
   const port = freePort();
   const filled = line.replaceAll("{intervalMs}", String(intervalMs)).replaceAll("{port}", String(port));
   const command = new Deno.Command("sh", {
@@ -49,7 +49,7 @@ export async function withProvider(
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     const address = `127.0.0.1:${port}`;
-    await body({
+    return await body({
       address,
       env: {
         DAEMON_BACKEND_PROVIDER: "openai",
