@@ -207,8 +207,8 @@ impl Report {
         for (name, s) in [("idle", &d.idle), ("peak", &d.peak), ("after", &d.after)] {
             writeln!(
                 out,
-                "  {name:<6} RSS {:>7} KiB  PSS {:>7}  anonymous {:>7}  fds {:>6}  threads {:>3}",
-                s.rss_kib, s.pss_kib, s.anonymous_kib, s.fds, s.threads
+                "  {name:<6} RSS {:>7} KiB  PSS {:>7}  anonymous {:>7}  fds {:>6} (most in one process {})  threads {}",
+                s.rss_kib, s.pss_kib, s.anonymous_kib, s.fds, s.fds_most, s.threads
             )?;
         }
         writeln!(out, "  largest RSS {} KiB", d.rss_max_kib)

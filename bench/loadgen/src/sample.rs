@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub anonymous_kib: u64,
     /// Open fds.
     pub fds: u64,
+    /// The most that one of the processes has open: how evenly they share.
+    pub fds_most: u64,
     /// Threads.
     pub threads: u64,
     /// Voluntary and involuntary context switches so far, of the threads that live.
@@ -146,9 +148,11 @@ pub fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
         sum.rss_kib += field(&rollup, "Rss:");
         sum.pss_kib += field(&rollup, "Pss:");
         sum.anonymous_kib += field(&rollup, "Anonymous:");
-        sum.fds += fs::read_dir(format!("/proc/{pid}/fd"))
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
             .map_err(|e| gone(pid, e))?
             .count() as u64;
+        sum.fds += fds;
+        sum.fds_most = sum.fds_most.max(fds);
         for task in fs::read_dir(format!("/proc/{pid}/task"))
             .map_err(|e| gone(pid, e))?
             .flatten()
