@@ -63,10 +63,10 @@ export const PROFILES: readonly Profile[] = [
   },
   {
     name: "connections",
-    title: "Connections in one process, an event each 600 ms",
+    title: "Connections in one process, an event each 500 ms",
     rounds: 1,
     steps: [1000, 4000, 8000, MOST_CLIENTS].map((clients) =>
-      step({ title: `${clients.toLocaleString("en")} clients`, clients, intervalMs: 600, ratePerSec: 3000 })
+      step({ title: `${clients.toLocaleString("en")} clients`, clients, intervalMs: 500, ratePerSec: 3000 })
     ),
   },
   {

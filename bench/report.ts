@@ -56,6 +56,8 @@ export interface Memory {
 /** A step with what was measured, one report per round. The floor has none where it was not run. */
 export interface StepResult {
   readonly step: Step;
+  /** In each answer, `[DONE]` included. */
+  readonly eventsPerStream: number;
   readonly floor: readonly Report[];
   readonly daemon: readonly Report[];
 }

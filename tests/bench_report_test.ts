@@ -51,7 +51,12 @@ Deno.test("a figure that no round has is undefined and not zero", () => {
 });
 
 Deno.test("the ratio is the daemon's median over the floor's median", () => {
-  const result: StepResult = { step, floor: [report(10), report(12)], daemon: [report(16), report(17)] };
+  const result: StepResult = {
+    step,
+    eventsPerStream: 10,
+    floor: [report(10), report(12)],
+    daemon: [report(16), report(17)],
+  };
   const [head, , floor, daemon] = markdown([result]).split("\n").map(cellsOf);
   const whole = head?.indexOf("µs/event whole") ?? -1;
   assert.equal(floor?.[whole], "11.00");
@@ -60,7 +65,12 @@ Deno.test("the ratio is the daemon's median over the floor's median", () => {
 });
 
 Deno.test("one lost stream in one of the rounds shows in the table and below it", () => {
-  const result: StepResult = { step, floor: [], daemon: [report(1), report(1, 1), report(1)] };
+  const result: StepResult = {
+    step,
+    eventsPerStream: 10,
+    floor: [],
+    daemon: [report(1), report(1, 1), report(1)],
+  };
   const [head, , daemon] = markdown([result]).split("\n").map(cellsOf);
   assert.equal(daemon?.[head?.indexOf("broken + lost + refused") ?? -1], "1");
   assert.deepEqual(faultLines([result]), ["ten, daemon: 1 × closed without an answer"]);
