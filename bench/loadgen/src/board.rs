@@ -1,7 +1,7 @@
-//! Counters in shared memory: the players write, the observer reads.
+//! Counters in shared memory: the players write, the observer reads. One flag goes the other way.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -17,6 +17,8 @@ pub struct Slot {
     pub ended: AtomicU64,
     /// Events received.
     pub events: AtomicU64,
+    /// Set by the observer while all clients are being served and none has ended.
+    pub steady: AtomicBool,
 }
 
 /// Sums over all slots at one moment.
@@ -46,7 +48,7 @@ pub fn shared_slots(count: NonZeroUsize) -> nix::Result<&'static [Slot]> {
             flags,
         )?
     };
-    // SAFETY: the mapping is page-aligned, long enough, zeroed (valid AtomicU64s) and never unmapped.
+    // SAFETY: the mapping is page-aligned, long enough, zeroed (valid atomics) and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<Slot>().as_ptr(), count.get()) })
 }
 

@@ -11,6 +11,7 @@ use nix::sys::socket::{
     SockaddrStorage, UnixAddr, accept4, bind, connect, getsockname, listen, sendmsg, setsockopt,
     socket, socketpair, sockopt,
 };
+use nix::unistd::unlink;
 
 use crate::clock::now_ns;
 
@@ -178,15 +179,18 @@ pub fn data_segments_in(fd: RawFd) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes))
 }
 
-/// Binds and listens at `door`, with the longest backlog that the system gives.
+/// Binds and listens at `door`, with the longest backlog that the system gives. A socket file that nobody listens on
+/// any more is replaced.
 pub fn listen_at(door: &Door) -> nix::Result<OwnedFd> {
-    let fd = socket(
-        AddressFamily::Unix,
-        door.kind,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
-    bind(fd.as_raw_fd(), &door.address)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, door.kind, flags, None)?;
+    match (bind(fd.as_raw_fd(), &door.address), door.address.path()) {
+        (Err(Errno::EADDRINUSE), Some(path)) if knock(door).err() == Some(Errno::ECONNREFUSED) => {
+            unlink(path)?;
+            bind(fd.as_raw_fd(), &door.address)?;
+        }
+        (bound, _) => bound?,
+    }
     listen(&fd, Backlog::MAXALLOWABLE)?;
     Ok(fd)
 }
@@ -212,6 +216,21 @@ mod tests {
             assert_eq!(recv(mine.as_raw_fd(), &mut buf, MsgFlags::empty()), Ok(3));
             assert_eq!(is_inet(theirs.as_raw_fd()), kind == ClientKind::Tcp);
         }
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("loadgen-{}-stale", std::process::id()));
+        let door = Door {
+            kind: SockType::SeqPacket,
+            address: UnixAddr::new(&path).unwrap(),
+        };
+        drop(listen_at(&door).unwrap());
+        let live = listen_at(&door).unwrap();
+        assert_eq!(listen_at(&door).err(), Some(Errno::EADDRINUSE));
+        assert!(knock(&door).is_ok());
+        drop(live);
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

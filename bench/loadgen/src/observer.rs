@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 
 use crate::board::{Slot, Totals, shared_slots, totals};
-use crate::clock::now_ns;
+use crate::clock::{now_ns, own_cpu_ns};
 use crate::player::{Job, play};
-use crate::sample::{CpuSplit, Snapshot, cpu_ns, cpu_split, rss_kib, snapshot};
+use crate::sample::{CpuSplit, Snapshot, cpu_ns, cpu_split, machine, rss_kib, snapshot};
 use crate::tally::Tally;
 use crate::target::Target;
 
@@ -57,6 +58,9 @@ pub struct Measured {
     pub run_ns: u64,
     /// What the clients saw.
     pub tally: Tally,
+    /// CPU that neither the daemon nor this tool used, or that the hypervisor took, in percent of all processors.
+    /// Without a daemon to look at, its CPU is in it.
+    pub others_percent: f64,
     /// What the daemon spent; `None` without a process to look at.
     pub daemon: Option<Daemon>,
 }
@@ -90,6 +94,7 @@ pub fn run(
     daemon.rss_max_kib = daemon.idle.rss_kib;
     let (cpu_before, split_before) = (cpu_ns(&pids)?, cpu_split(&pids)?);
 
+    let (machine_before, own_before) = (machine()?, own_cpu_ns());
     let began = now_ns();
     let mut players = Players::start(job, slots)?;
     let (mut from, mut to): (Option<Moment>, Option<Moment>) = (None, None);
@@ -108,7 +113,11 @@ pub fn run(
             events,
         };
         daemon.rss_max_kib = daemon.rss_max_kib.max(rss_kib(&pids)?);
-        if ended == 0 && answered == job.clients as u64 {
+        let is_steady = ended == 0 && answered == job.clients as u64;
+        slots
+            .iter()
+            .for_each(|slot| slot.steady.store(is_steady, Ordering::Relaxed));
+        if is_steady {
             if from.is_none() {
                 daemon.peak = snapshot(&pids)?;
             }
@@ -118,6 +127,7 @@ pub fn run(
     }
     let run_ns = now_ns() - began;
     daemon.cpu_ns = cpu_ns(&pids)? - cpu_before;
+    let (machine_after, own_ns) = (machine()?, own_cpu_ns() - own_before);
     let split = cpu_split(&pids)?;
     daemon.cpu_split = CpuSplit {
         user_ms: split.user_ms - split_before.user_ms,
@@ -135,11 +145,16 @@ pub fn run(
         .steady
         .filter(|s| s.ns >= STEADY_AT_LEAST_NS && s.events > 0);
     let tally = players.collect()?;
+    let all_ns = machine_after.processors * run_ns;
+    let used_ns = all_ns.saturating_sub(machine_after.idle_ns - machine_before.idle_ns);
+    let others_ns = used_ns.saturating_sub(daemon.cpu_ns + tally.cpu_ns + own_ns);
+    let others_percent = others_ns as f64 / all_ns.max(1) as f64 * 100.0;
     sleep(rest);
     daemon.after = snapshot(&pids)?;
     Ok(Measured {
         run_ns,
         tally,
+        others_percent,
         daemon: (!pids.is_empty()).then_some(daemon),
     })
 }

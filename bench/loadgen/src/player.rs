@@ -336,11 +336,15 @@ impl Player<'_> {
                 self.tally.events += u64::from(client.answer.events - before);
                 self.tally.bytes += read as u64;
                 if content > 0 && client.role != Role::Slow {
+                    let (asked, steady) = (
+                        self.job.interval_ns,
+                        self.slot.steady.load(Ordering::Relaxed),
+                    );
                     if client.last_event_ns != 0 {
                         let gap = now - client.last_event_ns;
-                        self.tally.record_gap(gap, content, self.job.interval_ns);
+                        self.tally.record_gap(gap, content, asked, steady);
                     } else if content > 1 {
-                        self.tally.record_gap(0, content - 1, self.job.interval_ns);
+                        self.tally.record_gap(0, content - 1, asked, steady);
                     }
                     client.last_event_ns = now;
                 }

@@ -30,7 +30,10 @@ pub struct Report {
     ttfb: Summary,
     gap: Summary,
     deviation: Option<Summary>,
+    steady_deviation: Option<Summary>,
     load_cpu_us_per_event: f64,
+    /// CPU that neither the daemon nor this tool used, of all processors: above a few percent, measure again.
+    others_percent: f64,
     daemon: Option<DaemonReport>,
 }
 
@@ -80,6 +83,7 @@ impl Report {
         let Measured {
             run_ns,
             tally,
+            others_percent,
             daemon,
         } = measured;
         let events = tally.events;
@@ -112,7 +116,9 @@ impl Report {
             ttfb: tally.ttfb.summary(),
             gap: tally.gap.summary(),
             deviation: job.interval_ns.map(|_| tally.deviation.summary()),
+            steady_deviation: job.interval_ns.map(|_| tally.steady_deviation.summary()),
             load_cpu_us_per_event: tally.cpu_ns as f64 / 1e3 / events.max(1) as f64,
+            others_percent,
             daemon: daemon.map(|d| daemon_report(&d, job.clients, events)),
         }
     }
@@ -158,6 +164,7 @@ impl Report {
             ("first byte", Some(&self.ttfb)),
             ("gap", Some(&self.gap)),
             ("|gap − asked|", self.deviation.as_ref()),
+            ("… steady", self.steady_deviation.as_ref()),
         ];
         for (name, t) in times {
             let Some(t) = t else { continue };
@@ -169,8 +176,8 @@ impl Report {
         }
         writeln!(
             out,
-            "load generator: {:.2} µs of CPU per event",
-            self.load_cpu_us_per_event
+            "load generator: {:.2} µs of CPU per event; others took {:.1} % of the machine",
+            self.load_cpu_us_per_event, self.others_percent
         )?;
         let Some(d) = &self.daemon else { return Ok(()) };
         writeln!(
@@ -200,8 +207,8 @@ impl Report {
         for (name, s) in [("idle", &d.idle), ("peak", &d.peak), ("after", &d.after)] {
             writeln!(
                 out,
-                "  {name:<6} RSS {:>7} KiB  PSS {:>7}  anonymous {:>7}  fds {:>6}  threads {:>3}",
-                s.rss_kib, s.pss_kib, s.anonymous_kib, s.fds, s.threads
+                "  {name:<6} RSS {:>7} KiB  PSS {:>7}  anonymous {:>7}  fds {:>6} (most in one process {})  threads {}",
+                s.rss_kib, s.pss_kib, s.anonymous_kib, s.fds, s.fds_most, s.threads
             )?;
         }
         writeln!(out, "  largest RSS {} KiB", d.rss_max_kib)

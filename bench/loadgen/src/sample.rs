@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub anonymous_kib: u64,
     /// Open fds.
     pub fds: u64,
+    /// The most that one of the processes has open: how evenly they share.
+    pub fds_most: u64,
     /// Threads.
     pub threads: u64,
     /// Voluntary and involuntary context switches so far, of the threads that live.
@@ -96,6 +98,34 @@ pub fn cpu_split(pids: &[i32]) -> io::Result<CpuSplit> {
     Ok(split)
 }
 
+/// The machine's processors, to see whether somebody else disturbed a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// How many there are.
+    pub processors: u64,
+    /// Since the system's start, summed over them. Idle time is exact where busy time counts ticks, which short
+    /// bursts of work slip through.
+    pub idle_ns: u64,
+}
+
+/// Idle time from /proc/stat.
+pub fn machine() -> io::Result<Machine> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let mut lines = stat.lines().take_while(|line| line.starts_with("cpu"));
+    let all = lines.next().unwrap_or_default();
+    // proc(5): cpu user nice system idle iowait …, in USER_HZ.
+    let idle = all
+        .split_ascii_whitespace()
+        .skip(4)
+        .take(2)
+        .filter_map(|f| f.parse::<u64>().ok())
+        .sum::<u64>();
+    Ok(Machine {
+        processors: lines.count() as u64,
+        idle_ns: idle * 10_000_000,
+    })
+}
+
 /// The resident set only, KiB: cheap enough to watch.
 pub fn rss_kib(pids: &[i32]) -> io::Result<u64> {
     let mut pages = 0;
@@ -118,9 +148,11 @@ pub fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
         sum.rss_kib += field(&rollup, "Rss:");
         sum.pss_kib += field(&rollup, "Pss:");
         sum.anonymous_kib += field(&rollup, "Anonymous:");
-        sum.fds += fs::read_dir(format!("/proc/{pid}/fd"))
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
             .map_err(|e| gone(pid, e))?
             .count() as u64;
+        sum.fds += fds;
+        sum.fds_most = sum.fds_most.max(fds);
         for task in fs::read_dir(format!("/proc/{pid}/task"))
             .map_err(|e| gone(pid, e))?
             .flatten()

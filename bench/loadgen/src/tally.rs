@@ -181,6 +181,8 @@ pub struct Tally {
     pub gap: Times,
     /// |gap − asked|.
     pub deviation: Times,
+    /// The same, of the steady part only.
+    pub steady_deviation: Times,
     /// CPU of the players, user and system.
     pub cpu_ns: u64,
 }
@@ -211,13 +213,16 @@ impl Tally {
 
     /// Adds `events` events that one read brought `gap_ns` after the one before. Only the first of them waited; the
     /// others came with it, at a gap of zero.
-    pub fn record_gap(&mut self, gap_ns: u64, events: u32, asked_ns: Option<u64>) {
+    pub fn record_gap(&mut self, gap_ns: u64, events: u32, asked_ns: Option<u64>, steady: bool) {
         let more = u64::from(events.saturating_sub(1));
         for (gap, count) in [(gap_ns, 1), (0, more)] {
             if count > 0 {
                 self.gap.record_ns(gap, count);
                 if let Some(asked) = asked_ns {
                     self.deviation.record_ns(gap.abs_diff(asked), count);
+                    if steady {
+                        self.steady_deviation.record_ns(gap.abs_diff(asked), count);
+                    }
                 }
             }
         }
@@ -244,6 +249,7 @@ impl Tally {
         self.ttfb.add(&other.ttfb);
         self.gap.add(&other.gap);
         self.deviation.add(&other.deviation);
+        self.steady_deviation.add(&other.steady_deviation);
         self.cpu_ns += other.cpu_ns;
     }
 }
@@ -313,9 +319,9 @@ mod tests {
     #[test]
     fn events_that_come_together_show_as_gaps_of_zero() {
         let mut tally = Tally::default();
-        tally.record_gap(600_000_000, 2, Some(300_000_000));
+        tally.record_gap(600_000_000, 2, Some(300_000_000), false);
         let (gap, deviation) = (tally.gap.summary(), tally.deviation.summary());
-        assert_eq!(gap.count, 2);
+        assert_eq!((gap.count, tally.steady_deviation.summary().count), (2, 0));
         assert!((gap.max_ms - 600.0).abs() < 0.6 && gap.p50_ms == 0.0);
         assert!((deviation.p50_ms - 300.0).abs() < 0.3 && (deviation.max_ms - 300.0).abs() < 0.3);
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -37,10 +37,56 @@ pub struct Launch {
 pub struct Target {
     children: Vec<Child>,
     attached: Vec<i32>,
-    /// Kept open for the instances, and removed at the end.
-    passed: Option<(OwnedFd, PathBuf)>,
+    shared: Option<Shared>,
 }
 
+/// What instances have in common until they are stopped.
+#[derive(Debug)]
+struct Shared {
+    listener: OwnedFd,
+    notify: UnixDatagram,
+    notify_path: PathBuf,
+    _files: [RemoveFile; 2],
+}
+
+impl Shared {
+    fn new(door: &Door) -> io::Result<Self> {
+        let path = door
+            .address
+            .path()
+            .ok_or_else(|| io::Error::other("--instances needs a socket with a path"))?;
+        let named = |e| io::Error::other(format!("cannot listen at {}: {e}", path.display()));
+        // Out of the way of fd 3, where it goes in the children.
+        let listener = move_up(&listen_at(door).map_err(named)?)?;
+        let listener_file = RemoveFile(path.to_owned());
+        let notify_path = path.with_extension("notify");
+        let notify = UnixDatagram::bind(&notify_path)?;
+        notify.set_nonblocking(true)?;
+        let files = [listener_file, RemoveFile(notify_path.clone())];
+        Ok(Shared {
+            listener,
+            notify,
+            notify_path,
+            _files: files,
+        })
+    }
+
+    /// Takes all notifications that have come, so that no sender waits, and counts those that say READY=1.
+    fn take_ready(&self) -> io::Result<u32> {
+        let (mut ready, mut buf) = (0, [0; 4096]);
+        loop {
+            match self.notify.recv(&mut buf) {
+                Ok(n) => {
+                    ready += u32::from(buf[..n].split(|&b| b == b'\n').any(|l| l == b"READY=1"))
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(ready),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+const POLL: Duration = Duration::from_millis(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Target {
@@ -49,7 +95,7 @@ impl Target {
         Target {
             children: Vec::new(),
             attached: pids,
-            passed: None,
+            shared: None,
         }
     }
 
@@ -58,7 +104,7 @@ impl Target {
         let mut target = Target {
             children: Vec::new(),
             attached: Vec::new(),
-            passed: None,
+            shared: None,
         };
         let limit = Instant::now() + launch.start_limit;
         match launch.instances {
@@ -78,41 +124,14 @@ impl Target {
         count: u32,
         limit: Instant,
     ) -> io::Result<()> {
-        let path = door
-            .address
-            .path()
-            .ok_or_else(|| io::Error::other("--instances needs a socket with a path"))?;
-        let listener = listen_at(door)
-            .map_err(|e| io::Error::other(format!("cannot listen at {path:?}: {e}")))?;
-        // Out of the way of fd 3, where it goes in the children.
-        let listener = move_up(&listener)?;
-        let (_, path) = self.passed.insert((listener, path.to_owned()));
-        let notify_path = path.with_extension("notify");
-        let notify = UnixDatagram::bind(&notify_path)?;
-        let _remove = RemoveFile(notify_path.clone());
-        notify.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let shared = self.shared.insert(Shared::new(door)?);
         for _ in 0..count {
-            let listener = self.passed.as_ref().map(|(fd, _)| fd.as_raw_fd());
-            self.children.push(spawn(
-                launch,
-                listener.map(|fd| (fd, notify_path.as_path())),
-            )?);
+            self.children.push(spawn(launch, Some(shared))?);
         }
         let mut ready = 0;
-        let mut buf = [0; 4096];
         while ready < count {
-            match notify.recv(&mut buf) {
-                Ok(n) => {
-                    ready += u32::from(
-                        buf[..n]
-                            .split(|&b| b == b'\n')
-                            .any(|line| line == b"READY=1"),
-                    )
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
-            self.check_alive()?;
+            // READY=1 and what else they say is taken here and in every later `check_alive`.
+            ready += self.check_alive()?;
             if Instant::now() >= limit {
                 return Err(io::Error::other(format!(
                     "{ready} of {count} instances said READY=1 in {:?}; with --instances the command has to adopt \
@@ -120,6 +139,7 @@ impl Target {
                     launch.start_limit
                 )));
             }
+            sleep(POLL);
         }
         Ok(())
     }
@@ -139,7 +159,7 @@ impl Target {
                 }
             }
             self.check_alive()?;
-            sleep(Duration::from_millis(10));
+            sleep(POLL);
         }
     }
 
@@ -156,8 +176,8 @@ impl Target {
         )
     }
 
-    /// An error if a process that was started here has ended.
-    pub fn check_alive(&mut self) -> io::Result<()> {
+    /// An error if a process that was started here has ended. Returns how many have said READY=1 since the last call.
+    pub fn check_alive(&mut self) -> io::Result<u32> {
         for child in &mut self.children {
             if let Some(status) = child.try_wait()? {
                 return Err(io::Error::other(format!(
@@ -166,7 +186,7 @@ impl Target {
                 )));
             }
         }
-        Ok(())
+        self.shared.as_ref().map_or(Ok(0), Shared::take_ready)
     }
 
     /// SIGTERM, and SIGKILL to what is still there after 10 s, to the process groups that were started here.
@@ -177,7 +197,10 @@ impl Target {
         let limit = Instant::now() + STOP_LIMIT;
         for child in &mut self.children {
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < limit {
-                sleep(Duration::from_millis(10));
+                if let Some(Err(error)) = self.shared.as_ref().map(Shared::take_ready) {
+                    eprintln!("loadgen: notifications: {error}");
+                }
+                sleep(POLL);
             }
             signal_group(child, Signal::SIGKILL);
             if let Err(error) = child.wait() {
@@ -191,12 +214,10 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         self.stop();
-        if let Some((_, path)) = &self.passed {
-            drop(RemoveFile(path.clone()));
-        }
     }
 }
 
+#[derive(Debug)]
 struct RemoveFile(PathBuf);
 
 impl Drop for RemoveFile {
@@ -223,7 +244,7 @@ fn move_up(fd: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Starts the command in a process group of its own, which SIGTERM reaches if this process dies.
-fn spawn(launch: &Launch, passed: Option<(i32, &Path)>) -> io::Result<Child> {
+fn spawn(launch: &Launch, shared: Option<&Shared>) -> io::Result<Child> {
     let mut command = Command::new("sh");
     command.stdin(Stdio::null()).process_group(0);
     match &launch.log {
@@ -236,14 +257,20 @@ fn spawn(launch: &Launch, passed: Option<(i32, &Path)>) -> io::Result<Child> {
         }
     }
     let line = &launch.command;
-    let fd = match passed {
-        Some((fd, notify)) => {
+    let fd = match shared {
+        Some(Shared {
+            listener,
+            notify_path,
+            ..
+        }) => {
             // The process id stays the same over both execs.
             command
                 .arg("-c")
                 .arg(format!("LISTEN_PID=$$ exec env {line}"));
-            command.env("LISTEN_FDS", "1").env("NOTIFY_SOCKET", notify);
-            Some(fd)
+            command
+                .env("LISTEN_FDS", "1")
+                .env("NOTIFY_SOCKET", notify_path);
+            Some(listener.as_raw_fd())
         }
         None => {
             command.arg("-c").arg(format!("exec env {line}"));

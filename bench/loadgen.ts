@@ -1,0 +1,106 @@
+/**
+ * Calls the load generator's program. It starts the daemons itself and stops them at its end, whatever that is.
+ * @module
+ */
+import type { Step } from "./profiles.ts";
+import type { Report } from "./report.ts";
+
+const PROGRAM = "target/release/loadgen";
+
+/** The daemon under test. */
+export interface Contender {
+  /** Where it takes handoffs. */
+  readonly socket: string;
+  /** A line for sh(1) that starts it, or the processes that run already. */
+  readonly daemon: { readonly command: string } | { readonly pids: readonly number[] };
+  /** For the command. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Where its output goes. */
+  readonly log: string;
+}
+
+/** Builds these packages of the cargo workspace. */
+export async function build(packages: readonly string[], signal: AbortSignal): Promise<void> {
+  const args = [
+    "build",
+    "--release",
+    "--locked",
+    "--quiet",
+    ...packages.flatMap((name) => ["--package", name]),
+  ];
+  await run("cargo", args, { signal });
+}
+
+/** One answer of the contender as a plan for the floor, and how many events it has. */
+export async function probe(
+  contender: Contender,
+  intervalMs: number,
+  signal: AbortSignal,
+): Promise<{ plan: string; events: number }> {
+  const args = ["probe", ...daemonArgs(contender), "--interval-ms", String(intervalMs)];
+  const plan = await run(PROGRAM, args, { signal, env: contender.env });
+  const { sends } = JSON.parse(plan) as { sends: { text: string }[] };
+  const answer = sends.map((send) => send.text).join("");
+  // Every event of the contract is one data line.
+  return { plan, events: answer.match(/^data:/gm)?.length ?? 0 };
+}
+
+/** The floor that plays `planPath` at `socket`. */
+export function floorCommand(socket: string, planPath: string, intervalMs: number): string {
+  return [PROGRAM, "floor", "--socket", quote(socket), "--plan", quote(planPath), "--interval-ms", intervalMs]
+    .join(" ");
+}
+
+/** Plays one step and measures. Memory is looked at again `restSecs` after the last client has gone. */
+export async function measure(
+  contender: Contender,
+  step: Step,
+  { events, settleSecs, restSecs }: { events: number; settleSecs: number; restSecs: number },
+  signal: AbortSignal,
+): Promise<Report> {
+  const secs = step.clients / step.ratePerSec + (events * step.intervalMs) / 1000;
+  const args = ["run", ...daemonArgs(contender), "--json", "-"].concat(
+    Object.entries({
+      clients: step.clients,
+      rate: step.ratePerSec,
+      "interval-ms": step.intervalMs,
+      processes: step.players,
+      "expect-events": events,
+      "settle-secs": settleSecs,
+      "after-secs": restSecs,
+      // Twice what it takes if nobody is late, so that a daemon that stalls is found out and not waited for.
+      "time-limit-secs": Math.ceil(2 * secs) + 5,
+    }).flatMap(([flag, value]) => [`--${flag}`, String(value)]),
+  );
+  if (step.instances !== undefined) {
+    args.push("--instances", String(step.instances));
+  }
+  return JSON.parse(await run(PROGRAM, args, { signal, env: contender.env })) as Report;
+}
+
+function daemonArgs({ socket, daemon, log }: Contender): string[] {
+  const args = ["--socket", socket];
+  if ("command" in daemon) {
+    return [...args, "--command", daemon.command, "--daemon-log", log];
+  }
+  return [...args, ...daemon.pids.flatMap((pid) => ["--daemon-pid", String(pid)])];
+}
+
+/** One word for sh(1). */
+export function quote(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+async function run(
+  program: string,
+  args: string[],
+  options: { signal: AbortSignal; env?: Readonly<Record<string, string>> },
+): Promise<string> {
+  const command = new Deno.Command(program, { args, stdin: "null", stderr: "inherit", ...options });
+  const { success, code, signal, stdout } = await command.output();
+  options.signal.throwIfAborted();
+  if (!success) {
+    throw new Error(`${program} ${args[0]} ended with ${signal ?? `code ${code}`}`);
+  }
+  return new TextDecoder().decode(stdout);
+}

@@ -1,0 +1,158 @@
+/**
+ * The report of one `loadgen run` and what the tables make of several.
+ * @module
+ */
+import type { Step } from "./profiles.ts";
+
+/** Quantiles, ms. */
+export interface Times {
+  readonly count: number;
+  readonly mean_ms: number;
+  readonly p50_ms: number;
+  readonly p95_ms: number;
+  readonly p99_ms: number;
+  readonly max_ms: number;
+}
+
+/** What `loadgen run --json` writes, as far as the tables read it. */
+export interface Report {
+  readonly clients: number;
+  readonly streams: {
+    readonly complete: number;
+    readonly broken: number;
+    readonly lost: number;
+    readonly refused: number;
+    readonly reasons: Readonly<Record<string, number>>;
+  };
+  readonly events: number;
+  readonly sends_per_event: number | null;
+  readonly ttfb: Times;
+  readonly deviation: Times | null;
+  readonly steady_deviation: Times | null;
+  readonly load_cpu_us_per_event: number;
+  readonly others_percent: number;
+  readonly daemon: {
+    readonly processes: number;
+    readonly cpu_us_per_event: number;
+    readonly steady: { readonly cpu_us_per_event: number; readonly events_per_sec: number } | null;
+    readonly idle: Memory;
+    readonly peak: Memory;
+    readonly after: Memory;
+    readonly rss_max_kib: number;
+    readonly rss_kib_per_connection: number;
+    readonly context_switches: number;
+  } | null;
+}
+
+/** Memory, fds and threads of the daemon's processes at one moment. */
+export interface Memory {
+  readonly rss_kib: number;
+  readonly pss_kib: number;
+  readonly anonymous_kib: number;
+  readonly fds: number;
+  readonly threads: number;
+}
+
+/** A step with what was measured, one report per round. The floor has none where it was not run. */
+export interface StepResult {
+  readonly step: Step;
+  /** In each answer, `[DONE]` included. */
+  readonly eventsPerStream: number;
+  readonly floor: readonly Report[];
+  readonly daemon: readonly Report[];
+}
+
+/** The middle one; the mean of the middle two; `undefined` of nothing. */
+export function median(values: readonly number[]): number | undefined {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = Math.floor(sorted.length / 2);
+  const upper = sorted[half];
+  const lower = sorted[sorted.length - 1 - half];
+  return upper === undefined || lower === undefined ? undefined : (upper + lower) / 2;
+}
+
+type Figure = (report: Report) => number | null | undefined;
+
+/** The median of one figure over the rounds in which it was measured. */
+export function figure(reports: readonly Report[], of: Figure): number | undefined {
+  return median(reports.map(of).filter((value) => value !== null && value !== undefined));
+}
+
+const steady: Figure = (r) => r.daemon?.steady?.cpu_us_per_event;
+const whole: Figure = (r) => r.daemon?.cpu_us_per_event;
+const faults = (r: Report): number => r.streams.broken + r.streams.lost + r.streams.refused;
+
+const COLUMNS = [
+  "load",
+  "",
+  "µs/event steady",
+  "× floor",
+  "µs/event whole",
+  "× floor",
+  "events/s",
+  "KiB/conn",
+  "idle → max RSS, MiB",
+  "after, MiB",
+  "first byte p50 / p95 / p99 / max, ms",
+  "gap off p50 / p95 / p99 / max, ms",
+  "broken + lost + refused",
+  "sends/event",
+  "switches/event",
+  "others, %",
+] as const;
+
+/** The steps as a Markdown table: a row for the floor, a row for the daemon. */
+export function markdown(results: readonly StepResult[]): string {
+  const lines = [row(COLUMNS), row(COLUMNS.map((_, i) => i < 2 ? "---" : "---:"))];
+  for (const { step, floor, daemon } of results) {
+    if (floor.length > 0) {
+      lines.push(row([step.title, "floor", ...cells(floor, [])]));
+    }
+    lines.push(row([step.title, "**daemon**", ...cells(daemon, floor)]));
+  }
+  return lines.join("\n") + "\n";
+}
+
+function cells(reports: readonly Report[], floor: readonly Report[]): readonly string[] {
+  const ratio = (of: Figure): string => {
+    const [ours, theirs] = [figure(reports, of), figure(floor, of)];
+    return ours === undefined || theirs === undefined ? "" : (ours / theirs).toFixed(2);
+  };
+  const fixed = (of: Figure, digits: number): string => figure(reports, of)?.toFixed(digits) ?? "–";
+  const times = (of: (r: Report) => Times | null): string =>
+    (["p50_ms", "p95_ms", "p99_ms", "max_ms"] as const).map((q) => fixed((r) => of(r)?.[q], 2)).join(" / ");
+  const mib = (of: (d: NonNullable<Report["daemon"]>) => number): string =>
+    fixed((r) => r.daemon && of(r.daemon) / 1024, 1);
+  return [
+    fixed(steady, 2),
+    ratio(steady),
+    fixed(whole, 2),
+    ratio(whole),
+    fixed((r) => r.daemon?.steady?.events_per_sec, 0),
+    fixed((r) => r.daemon?.rss_kib_per_connection, 2),
+    `${mib((d) => d.idle.rss_kib)} → ${mib((d) => d.rss_max_kib)}`,
+    mib((d) => d.after.rss_kib),
+    times((r) => r.ttfb),
+    times((r) => r.steady_deviation?.count ? r.steady_deviation : r.deviation),
+    // Not the median: one lost stream in any round has to show.
+    String(reports.reduce((sum, r) => sum + faults(r), 0)),
+    fixed((r) => r.sends_per_event, 3),
+    fixed((r) => r.daemon && r.daemon.context_switches / r.events, 2),
+    fixed((r) => r.others_percent, 1),
+  ];
+}
+
+/** Why streams of these runs were not whole, for the lines below a table. */
+export function faultLines(results: readonly StepResult[]): readonly string[] {
+  return results.flatMap(({ step, floor, daemon }) =>
+    [["floor", floor] as const, ["daemon", daemon] as const].flatMap(([who, reports]) =>
+      reports.flatMap((r) =>
+        Object.entries(r.streams.reasons).map(([reason, n]) => `${step.title}, ${who}: ${n} × ${reason}`)
+      )
+    )
+  );
+}
+
+function row(cells: readonly string[]): string {
+  return `| ${cells.join(" | ")} |`;
+}
