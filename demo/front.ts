@@ -7,6 +7,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { ShimError } from "../src/errors.ts";
+import { openShim } from "../src/native/library.ts";
 import { handOff } from "../src/native/sender.ts";
 import { clientFd } from "./client_fd.ts";
 
@@ -67,9 +68,11 @@ export class Front {
   /**
    * Listens.
    *
+   * @throws {ShimError} if there is no shim, which is better known now than at the first handoff
    * @throws {Error} if the port is taken or may not be used; `code` says which
    */
   static async start({ port, socketPath, lanes }: FrontOptions): Promise<Front> {
+    openShim();
     const servers: Server[] = [];
     try {
       servers.push(await listen(port));

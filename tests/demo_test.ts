@@ -1,6 +1,7 @@
 /** The development front: what it hands over, and what it refuses. */
 import assert from "node:assert/strict";
 import { Front } from "../demo/front.ts";
+import { openFds } from "../src/native/process.ts";
 import { startDaemon } from "./support/daemon.ts";
 
 const NOBODY = "/tmp/no-daemon-listens-here.sock";
@@ -43,6 +44,17 @@ Deno.test("a stream goes on when the front has stopped", async () => {
   await daemon.until("the stream", async () => await daemon.metric("daemon_streams_active") === 1);
   await server.stop();
   assert((await answer).endsWith("data: [DONE]\n\n"));
+});
+
+Deno.test("of a client that was handed over the front keeps nothing", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "60000" } });
+  await using server = await front(daemon.socketPath);
+  const before = openFds();
+  const { hostname, port } = new URL(server.url);
+  using client = await Deno.connect({ hostname, port: Number(port) });
+  await client.write(new TextEncoder().encode(`GET /stream HTTP/1.1\r\nHost: ${hostname}:${port}\r\n\r\n`));
+  assert.notEqual(await client.read(new Uint8Array(1)), null);
+  await daemon.until("one open fd more, the client's own end", () => openFds() <= before + 1);
 });
 
 Deno.test("a body is the handoff's data as it is, so that the daemon's 400 can be seen", async () => {
