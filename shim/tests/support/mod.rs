@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use streaming_daemon_shim::*;
 
 pub const SEQPACKET: u32 = 0;
@@ -397,4 +399,10 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begin.elapsed() < PATIENCE, "never: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The CPU time this process has used.
+pub fn cpu_ms() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    (usage.user_time() + usage.system_time()).num_milliseconds()
 }
