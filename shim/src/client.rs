@@ -299,6 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn room_is_told_only_to_a_client_that_was_full() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (clients, mut records) = (Clients::new(), Records::default());
+        let (_browser, socket) = pair();
+        let client = clients.insert(socket, &epoll).unwrap();
+        clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
+        assert!(records.is_empty());
+        let (block, mut results) = (vec![0; 1 << 20], [0]);
+        clients.send_batch(&epoll, &[client, 0, 1 << 20, 0], &block, &mut results, || {}).unwrap();
+        assert!((1..1 << 20).contains(&results[0]));
+        for _ in 0..2 {
+            clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
+            assert_eq!(records.len(), 24);
+        }
+    }
+
+    #[test]
     fn numbers_are_small_and_each_is_given_once() {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
         let clients = Clients::new();

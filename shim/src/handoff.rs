@@ -166,9 +166,6 @@ impl Handoff {
             if received.control_truncated {
                 return Some(Err(self.refusal(Reason::ControlTruncated, 0)));
             }
-            if self.fds > 1 {
-                return Some(Err(self.refusal(Reason::ManyFds, self.fds)));
-            }
             if received.bytes == 0 {
                 break 0;
             }

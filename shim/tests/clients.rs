@@ -4,14 +4,18 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
 use streaming_daemon_shim::*;
-use support::*;
+use support::{
+    BAD_ARGUMENT, BAD_HANDLE, Directory, END, Event, Intake, NoLeak, PATIENCE, POLICY, Reactor, SEQPACKET,
+    STREAM, hand_off, no_leak, pair, recv_to_end,
+};
 
 struct Setup {
     _directory: Directory,
@@ -150,19 +154,24 @@ fn what_a_client_says_is_no_event() {
     setup.reactor.stays_silent();
 }
 
+/// With unread data close(2) sends a RST and forgets what it has not sent yet.
 #[test]
 fn unread_data_of_a_client_does_not_cost_it_its_last_bytes() {
     let setup = setup();
-    for _ in 0..20 {
-        let (mut browser, client) = setup.tcp();
-        let unread = vec![b'?'; 100_000];
-        browser.write_all(&unread).unwrap();
-        let last = vec![b'!'; 50_000];
-        assert_eq!(setup.reactor.send(client, &last, END), 50_000);
-        let mut received = Vec::new();
-        browser.read_to_end(&mut received).unwrap();
-        assert_eq!(received, last);
-    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!() };
+    // A short receive buffer, so that most of what is sent waits at the sender.
+    let browser = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&browser, sockopt::RcvBuf, &8192).unwrap();
+    connect(browser.as_raw_fd(), &SockaddrIn::from(address)).unwrap();
+    let mut browser = TcpStream::from(browser);
+    browser.set_read_timeout(Some(PATIENCE)).unwrap();
+    let client = setup.admit(listener.accept().unwrap().0);
+    browser.write_all(&[b'?'; 100_000]).unwrap();
+    let block = vec![b'x'; 500_000];
+    assert_eq!(setup.reactor.send(client, &block, END), 500_000);
+    read_exactly(&mut browser, 500_000);
+    assert_eq!(browser.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
@@ -246,6 +255,7 @@ fn a_full_client_that_goes_away_is_told() {
 fn nothing_overtakes_a_short_send_within_its_batch() {
     let setup = setup();
     let (browser, client) = setup.local();
+    let others: Vec<_> = (0..64).map(|_| setup.local()).collect();
     let handle = setup.reactor.handle;
     thread::scope(|scope| {
         let reader = scope.spawn(|| recv_to_end(&browser).len());
@@ -257,21 +267,28 @@ fn nothing_overtakes_a_short_send_within_its_batch() {
                 assert!(taken == 24 || taken == BAD_HANDLE, "take gave {taken}");
             }
         });
-        let block = vec![b'x'; 1 << 16];
-        let batch = vec![(client, &block[..], 0); 300];
-        let (mut sent, mut short) = (0, 0);
-        for _ in 0..20 {
+        let block = vec![b'x'; 1 << 20];
+        // The first entry fills the client, the entries of the others take so long that it is emptied and
+        // recorded as writable meanwhile, and the last one must wait all the same.
+        let mut batch = vec![(client, &block[..], 0)];
+        for _ in 0..50 {
+            batch.extend(others.iter().map(|(_, other)| (*other, &b"x"[..], 0)));
+        }
+        batch.push((client, b"x", 0));
+        let mut firsts = Vec::new();
+        let mut lasts = Vec::new();
+        for _ in 0..5 {
             let results = setup.reactor.send_batch(&batch);
-            sent += results.iter().map(|result| *result as usize).sum::<usize>();
-            if let Some(first) = results.iter().position(|result| *result < block.len() as i32) {
-                assert!(results[first + 1..].iter().all(|result| *result == 0), "overtaken");
-                short += 1;
-            }
+            firsts.push(results[0]);
+            lasts.push(results[results.len() - 1]);
+            thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(setup.reactor.close(), 0);
         waiter.join().unwrap();
-        assert_eq!(reader.join().unwrap(), sent);
-        assert!(short > 0, "the client was never full");
+        let received = reader.join().unwrap();
+        assert_eq!(lasts, [0; 5], "overtaken");
+        assert!(firsts.iter().all(|first| (0..1 << 20).contains(first)), "{firsts:?}");
+        assert_eq!(received, firsts.iter().sum::<i32>() as usize);
     });
 }
 
@@ -284,6 +301,34 @@ fn a_number_is_given_again_and_its_events_are_the_new_client_s() {
     let (_second_browser, second) = setup.local();
     assert_eq!(second, first);
     drop((browser, passed));
+    setup.reactor.stays_silent();
+}
+
+#[test]
+fn a_number_s_next_client_begins_anew() {
+    let setup = setup();
+    let (browser, first) = setup.local();
+    setup.fill(first);
+    drop(browser);
+    while !matches!(setup.reactor.event(), Event::Gone { .. }) {}
+    assert_eq!(setup.reactor.close_client(first), 0);
+    let (browser, second) = setup.local();
+    assert_eq!(second, first);
+    assert_eq!(setup.reactor.send(second, b"x", 0), 1);
+    drop(browser);
+    // It left what was sent unread.
+    assert_eq!(setup.reactor.event(), Event::Gone { client: second, errno: libc::ECONNRESET });
+}
+
+#[test]
+fn a_reset_after_a_fin_is_not_told_again() {
+    let setup = setup();
+    let (browser, client) = setup.tcp();
+    browser.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(setup.reactor.event(), Event::Gone { client, errno: 0 });
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&browser, sockopt::Linger, &at_once).unwrap();
+    drop(browser);
     setup.reactor.stays_silent();
 }
 

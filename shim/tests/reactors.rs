@@ -82,6 +82,52 @@ fn a_reactor_that_does_not_wait_yet_finds_its_clients_later() {
 }
 
 #[test]
+fn a_handoff_given_to_another_reactor_wakes_it() {
+    let _no_leak = no_leak();
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let intake = Intake::new(POLICY);
+    intake.listen(SEQPACKET, &path);
+    let (giving, given) = (intake.reactor(), intake.reactor());
+    let (_browser, passed) = pair(STREAM);
+    // The first reactor has accepted the slow one once it has the client that came after it.
+    let slow = connect(&path, SEQPACKET);
+    hand_off(&path, SEQPACKET, b"{}", &passed);
+    giving.client();
+    let (say, said) = mpsc::channel();
+    let handle = given.handle;
+    let waiter = thread::spawn(move || say.send(shim_reactor_wait(handle)));
+    let giver = collect(giving.handle);
+    thread::sleep(Duration::from_millis(30));
+    sendmsg(&slow, b"1234", &[&passed]);
+    assert_eq!(said.recv_timeout(PATIENCE), Ok(28));
+    waiter.join().unwrap().unwrap();
+    giving.close();
+    assert_eq!(giver.join().unwrap(), []);
+}
+
+#[test]
+fn a_client_that_its_reactor_has_not_seen_yet_is_closed_and_counted_out_with_it() {
+    let _no_leak = no_leak();
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let intake = Intake::new(POLICY);
+    intake.listen(SEQPACKET, &path);
+    let (busy, idle) = (intake.reactor(), intake.reactor());
+    let (browser, passed) = pair(STREAM);
+    let (_other, other_passed) = pair(STREAM);
+    for passed in [&other_passed, &passed, &other_passed] {
+        hand_off(&path, SEQPACKET, b"{}", passed);
+    }
+    drop(passed);
+    assert_ne!(busy.client(), busy.client());
+    assert_eq!(intake.active(), 3);
+    idle.close();
+    assert_eq!(recv_to_end(&browser), b"");
+    assert_eq!(intake.active(), 2);
+}
+
+#[test]
 fn listeners_made_after_the_reactor_began_to_wait_are_served() {
     let _no_leak = no_leak();
     let directory = Directory::new();

@@ -4,7 +4,11 @@
 mod support;
 
 use std::fs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use streaming_daemon_shim::*;
 use support::*;
 
 /// The same socket under a second name, since the stop takes the first one away.
@@ -48,20 +52,33 @@ fn the_backlog_is_served_and_later_connects_are_refused() {
 }
 
 #[test]
-fn a_stop_wakes_a_reactor_that_waits() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &directory.path("one"));
-    intake.listen(STREAM, &directory.path("two"));
-    let reactor = intake.reactor();
-    let handle = reactor.handle;
-    let waiter = std::thread::spawn(move || streaming_daemon_shim::shim_reactor_wait(handle));
-    // Whether it waits already or not, it has to hear of the stop.
-    std::thread::sleep(std::time::Duration::from_millis(30));
-    assert_eq!(intake.stop(), 0);
-    assert_eq!(waiter.join().unwrap(), 24);
-    assert_eq!(reactor.event(), Event::Drained);
+fn a_stop_wakes_every_reactor_that_waits() {
+    for listeners in [0, 2] {
+        let _no_leak = no_leak();
+        let directory = Directory::new();
+        let intake = Intake::new(POLICY);
+        for listener in 0..listeners {
+            intake.listen(listener, &directory.path(&listener.to_string()));
+        }
+        let reactors = [intake.reactor(), intake.reactor(), intake.reactor()];
+        let (say, said) = mpsc::channel();
+        let waiters = reactors.each_ref().map(|reactor| {
+            let (handle, say) = (reactor.handle, say.clone());
+            thread::spawn(move || say.send(shim_reactor_wait(handle)))
+        });
+        // Whether they wait already or not, they have to hear of the stop.
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(intake.stop(), 0);
+        for _ in &waiters {
+            assert_eq!(said.recv_timeout(PATIENCE), Ok(24));
+        }
+        for waiter in waiters {
+            waiter.join().unwrap().unwrap();
+        }
+        for reactor in reactors {
+            assert_eq!(reactor.event(), Event::Drained);
+        }
+    }
 }
 
 #[test]
