@@ -63,10 +63,7 @@ mod sealed {
 ///
 /// # Safety
 /// If `pointer` is not NULL, it points to `length` integers that stay alive and unchanged for `'a`.
-pub unsafe fn slice<'a, T: sealed::Integer>(
-    pointer: *const T,
-    length: u32,
-) -> Result<&'a [T], Status> {
+pub unsafe fn slice<'a, T: sealed::Integer>(pointer: *const T, length: u32) -> Result<&'a [T], Status> {
     if length == 0 {
         return Ok(&[]);
     }
@@ -85,10 +82,7 @@ pub unsafe fn slice<'a, T: sealed::Integer>(
 ///
 /// # Safety
 /// If `pointer` is not NULL, it points to `length` integers that nobody else uses for `'a`.
-pub unsafe fn slice_mut<'a, T: sealed::Integer>(
-    pointer: *mut T,
-    length: u32,
-) -> Result<&'a mut [T], Status> {
+pub unsafe fn slice_mut<'a, T: sealed::Integer>(pointer: *mut T, length: u32) -> Result<&'a mut [T], Status> {
     if length == 0 {
         return Ok(&mut []);
     }

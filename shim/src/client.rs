@@ -53,11 +53,7 @@ pub struct Clients {
 
 impl Clients {
     pub fn new() -> Clients {
-        Clients {
-            slots: RwLock::default(),
-            free: Mutex::default(),
-            batches: AtomicU64::new(0),
-        }
+        Clients { slots: RwLock::default(), free: Mutex::default(), batches: AtomicU64::new(0) }
     }
 
     /// Takes a client in and watches it. Returns its number.
@@ -68,10 +64,7 @@ impl Clients {
         let client = self.free_slot();
         self.with(client, |slot| {
             let slot = slot.expect("a free slot exists");
-            let token = Token::Client {
-                client,
-                generation: slot.generation,
-            };
+            let token = Token::Client { client, generation: slot.generation };
             epoll.add(&socket, token.event(WATCHED))?;
             (slot.gone, slot.full, slot.short_in) = (false, false, 0);
             slot.socket = Some(socket);
@@ -80,7 +73,8 @@ impl Clients {
         .inspect_err(|_| lock(&self.free).push(client))
     }
 
-    /// Sends a batch; `results` gets one result for each entry. Returns how many clients have ended.
+    /// Sends a batch; `results` gets one result for each entry, and `on_end` is called for each client that
+    /// has ended.
     ///
     /// # Errors
     /// `BAD_ARGUMENT`: an entry names what is not there; nothing has been sent.
@@ -90,7 +84,8 @@ impl Clients {
         entries: &[u32],
         data: &[u8],
         results: &mut [i32],
-    ) -> Result<u32, Status> {
+        on_end: impl Fn(),
+    ) -> Result<(), Status> {
         let entries = entries.chunks_exact(WORDS_PER_ENTRY);
         if !entries.clone().all(|words| is_in_range(words, data.len())) {
             return Err(Status::BAD_ARGUMENT);
@@ -98,14 +93,9 @@ impl Clients {
         // 0 is the batch of slots that have sent nothing.
         let batch = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let mut ended = 0;
         for (words, result) in entries.zip(results) {
             let data = &data[words[1] as usize..][..words[2] as usize];
-            let entry = Entry {
-                client: words[0],
-                data,
-                ends: words[3] == END,
-            };
+            let entry = Entry { client: words[0], data, ends: words[3] == END };
             *result = match slots.get(entry.client as usize) {
                 None => Status::BAD_HANDLE.0,
                 Some(slot) => {
@@ -113,14 +103,14 @@ impl Clients {
                     let (result, has_ended) = slot.send(epoll, &entry, batch);
                     drop(slot);
                     if has_ended {
-                        ended += 1;
                         lock(&self.free).push(entry.client);
+                        on_end();
                     }
                     result
                 }
             };
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Closes a client at once.
@@ -160,9 +150,7 @@ impl Clients {
         records: &mut Records,
     ) {
         self.with(client, |slot| match slot {
-            Some(slot) if slot.generation == generation => {
-                slot.on_event(client, events, epoll, records)
-            }
+            Some(slot) if slot.generation == generation => slot.on_event(client, events, epoll, records),
             _ => {}
         });
     }
@@ -193,8 +181,8 @@ impl Clients {
 const WATCHED: EpollFlags = EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLET);
 
 fn is_in_range(words: &[u32], data_bytes: usize) -> bool {
-    let (offset, length, flags) = (words[1] as usize, words[2] as usize, words[3]);
-    offset + length <= data_bytes && length <= i32::MAX as usize && flags & !END == 0
+    let (offset, length, flags) = (u64::from(words[1]), u64::from(words[2]), words[3]);
+    offset + length <= data_bytes as u64 && length <= i32::MAX as u64 && flags & !END == 0
 }
 
 impl Slot {
@@ -217,10 +205,7 @@ impl Slot {
             }
         };
         if sent < entry.data.len() {
-            let token = Token::Client {
-                client: entry.client,
-                generation: self.generation,
-            };
+            let token = Token::Client { client: entry.client, generation: self.generation };
             let mut event = token.event(WATCHED | EpollFlags::EPOLLOUT);
             if let Err(errno) = epoll.modify(socket, &mut event) {
                 // Unwatched it would never be writable again, so what was sent does not count any more.
@@ -239,10 +224,7 @@ impl Slot {
     fn on_event(&mut self, client: u32, events: EpollFlags, epoll: &Epoll, records: &mut Records) {
         let Some(socket) = &self.socket else { return };
         if self.full && events.contains(EpollFlags::EPOLLOUT) {
-            let token = Token::Client {
-                client,
-                generation: self.generation,
-            };
+            let token = Token::Client { client, generation: self.generation };
             // A failure leaves it armed: more events than needed, which are told apart by `full`.
             let _still_armed = epoll.modify(socket, &mut token.event(WATCHED));
             self.full = false;
@@ -251,8 +233,9 @@ impl Slot {
         let the_end = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         if !self.gone && events.intersects(the_end) {
             self.gone = true;
-            let errno = socket::getsockopt(socket, sockopt::SocketError).unwrap_or(0);
-            records.client_gone(client, errno);
+            let failed = events.contains(EpollFlags::EPOLLERR);
+            let errno = failed.then(|| socket::getsockopt(socket, sockopt::SocketError).unwrap_or(0));
+            records.client_gone(client, errno.unwrap_or(0));
         }
     }
 
@@ -282,4 +265,80 @@ fn end_in_order(socket: &OwnedFd) {
     }
     // A client that is gone already (ENOTCONN) needs no FIN.
     let _gone = socket::shutdown(socket.as_fd().as_raw_fd(), Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollTimeout};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap()
+    }
+
+    #[test]
+    fn an_event_about_the_client_before_is_not_recorded_for_the_next_of_that_number() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (clients, mut records) = (Clients::new(), Records::default());
+        let (browser, first) = pair();
+        let number = clients.insert(first, &epoll).unwrap();
+        drop(browser);
+        let mut events = [EpollEvent::empty(); 2];
+        assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO), Ok(1));
+        let Token::Client { client, generation } = Token::decode(events[0].data()) else { panic!() };
+        assert_eq!(client, number);
+        clients.close(number, &epoll).unwrap();
+        let (_browser, second) = pair();
+        assert_eq!(clients.insert(second, &epoll), Ok(number));
+        clients.on_event(client, generation, events[0].events(), &epoll, &mut records);
+        assert!(records.is_empty());
+        clients.on_event(client, generation + 1, events[0].events(), &epoll, &mut records);
+        assert_eq!(records.len(), 24);
+    }
+
+    #[test]
+    fn room_is_told_only_to_a_client_that_was_full() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (clients, mut records) = (Clients::new(), Records::default());
+        let (_browser, socket) = pair();
+        let client = clients.insert(socket, &epoll).unwrap();
+        clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
+        assert!(records.is_empty());
+        let (block, mut results) = (vec![0; 1 << 20], [0]);
+        clients.send_batch(&epoll, &[client, 0, 1 << 20, 0], &block, &mut results, || {}).unwrap();
+        assert!((1..1 << 20).contains(&results[0]));
+        for _ in 0..2 {
+            clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
+            assert_eq!(records.len(), 24);
+        }
+    }
+
+    #[test]
+    fn numbers_are_small_and_each_is_given_once() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let clients = Clients::new();
+        let (_browser, socket) = pair();
+        for expected in 0..600 {
+            assert_eq!(clients.insert(socket.try_clone().unwrap(), &epoll), Ok(expected));
+        }
+        for number in [7, 300] {
+            clients.close(number, &epoll).unwrap();
+            assert_eq!(clients.close(number, &epoll), Err(Status::BAD_HANDLE));
+            assert_eq!(clients.insert(socket.try_clone().unwrap(), &epoll), Ok(number));
+        }
+        assert_eq!(clients.close_all(&epoll), 600);
+    }
+
+    #[test]
+    fn what_lies_outside_of_the_data_is_out_of_range() {
+        assert!(is_in_range(&[0, 3, 2, END], 5));
+        assert!(is_in_range(&[0, 5, 0, 0], 5));
+        assert!(!is_in_range(&[0, 4, 2, 0], 5));
+        assert!(!is_in_range(&[0, 6, 0, 0], 5));
+        assert!(!is_in_range(&[0, u32::MAX, u32::MAX, 0], 5));
+        assert!(!is_in_range(&[0, 0, 1 << 31, 0], usize::MAX));
+        assert!(!is_in_range(&[0, 0, 0, 2], 5));
+    }
 }

@@ -126,9 +126,7 @@ mod tests {
         let alphabet = b"{{}}\"\"\\\\a \0";
         let mut ended = 0;
         for _ in 0..20_000 {
-            let text: Vec<u8> = (0..random(40))
-                .map(|_| alphabet[random(alphabet.len())])
-                .collect();
+            let text: Vec<u8> = (0..random(40)).map(|_| alphabet[random(alphabet.len())]).collect();
             let mut framing = Framing::default();
             let (mut fed, mut found) = (0, None);
             while found.is_none() && fed < text.len() {
@@ -140,9 +138,6 @@ mod tests {
             assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(&text));
             ended += usize::from(expected.is_some());
         }
-        assert!(
-            (2_000..18_000).contains(&ended),
-            "the texts are of one kind only: {ended} ended"
-        );
+        assert!((2_000..18_000).contains(&ended), "the texts are of one kind only: {ended} ended");
     }
 }

@@ -66,16 +66,8 @@ pub struct Handoff {
 impl Handoff {
     /// Looks at who has connected. A sender that is not allowed is not read from; what it passed is closed
     /// with the connection.
-    pub fn begin(
-        connection: OwnedFd,
-        kind: Kind,
-        policy: &Arc<Policy>,
-    ) -> Result<Handoff, Refusal> {
-        let refusal = |reason, detail| Refusal {
-            reason,
-            detail,
-            received_bytes: 0,
-        };
+    pub fn begin(connection: OwnedFd, kind: Kind, policy: &Arc<Policy>) -> Result<Handoff, Refusal> {
+        let refusal = |reason, detail| Refusal { reason, detail, received_bytes: 0 };
         let uid = socket::getsockopt(&connection, sockopt::PeerCredentials)
             .map_err(|errno| refusal(Reason::ReceiveError, errno as u32))?
             .uid();
@@ -129,6 +121,11 @@ impl Handoff {
         self.conclude(Cow::Owned(payload))
     }
 
+    /// The refusal of a handoff for which a call has failed.
+    pub fn not_received(&self, errno: Errno) -> Refusal {
+        self.refusal(Reason::ReceiveError, errno as u32)
+    }
+
     /// The refusal of a handoff that has taken too long.
     pub fn timed_out(&self) -> Refusal {
         self.refusal(Reason::Timeout, self.policy.handoff_timeout_ms)
@@ -138,7 +135,7 @@ impl Handoff {
         let limit = self.policy.handoff_buffer_bytes;
         let received = match sys::receive(self.connection.as_fd(), &mut scratch[..limit], true) {
             Err(Errno::EAGAIN) => return None,
-            Err(errno) => return Some(Err(self.refusal(Reason::ReceiveError, errno as u32))),
+            Err(errno) => return Some(Err(self.not_received(errno))),
             Ok(received) => received,
         };
         self.received_bytes = received.bytes;
@@ -158,10 +155,9 @@ impl Handoff {
         // The payload's last piece is `scratch[..last_bytes]`; one that comes whole is not copied.
         let last_bytes = loop {
             let room = limit + 1 - self.payload.len();
-            let received = match sys::receive(self.connection.as_fd(), &mut scratch[..room], false)
-            {
+            let received = match sys::receive(self.connection.as_fd(), &mut scratch[..room], false) {
                 Err(Errno::EAGAIN) => return None,
-                Err(errno) => return Some(Err(self.refusal(Reason::ReceiveError, errno as u32))),
+                Err(errno) => return Some(Err(self.not_received(errno))),
                 Ok(received) => received,
             };
             self.received_bytes += received.bytes;
@@ -169,9 +165,6 @@ impl Handoff {
             self.passed = self.passed.take().or(received.first);
             if received.control_truncated {
                 return Some(Err(self.refusal(Reason::ControlTruncated, 0)));
-            }
-            if self.fds > 1 {
-                return Some(Err(self.refusal(Reason::ManyFds, self.fds)));
             }
             if received.bytes == 0 {
                 break 0;
@@ -210,11 +203,7 @@ impl Handoff {
             (many, _) => return Err(self.refusal(Reason::ManyFds, many)),
         };
         match prepare_client(&socket, self.policy.client_timeout_ms) {
-            Ok(is_tcp) => Ok(Complete {
-                socket,
-                is_tcp,
-                payload,
-            }),
+            Ok(is_tcp) => Ok(Complete { socket, is_tcp, payload }),
             Err((reason, detail)) => Err(self.refusal(reason, detail)),
         }
     }
@@ -227,11 +216,7 @@ impl Handoff {
 
     fn refusal(&self, reason: Reason, detail: u32) -> Refusal {
         let received_bytes = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
-        Refusal {
-            reason,
-            detail,
-            received_bytes,
-        }
+        Refusal { reason, detail, received_bytes }
     }
 }
 

@@ -58,23 +58,11 @@ impl Policy {
     /// `BAD_ARGUMENT`: not eight words, no time, no buffer, a buffer of more than 64 MiB, nothing may be
     /// pending, or a reserved word is not 0.
     pub fn new(words: &[u32], uids: &[u32]) -> Result<Policy, Status> {
-        let &[
-            max_connections,
-            handoff_timeout_ms,
-            buffer,
-            client_timeout_ms,
-            max_pending,
-            0,
-            0,
-            0,
-        ] = words
+        let &[max_connections, handoff_timeout_ms, buffer, client_timeout_ms, max_pending, 0, 0, 0] = words
         else {
             return Err(Status::BAD_ARGUMENT);
         };
-        if handoff_timeout_ms == 0
-            || max_pending == 0
-            || !(1..=LARGEST_BUFFER_BYTES).contains(&buffer)
-        {
+        if handoff_timeout_ms == 0 || max_pending == 0 || !(1..=LARGEST_BUFFER_BYTES).contains(&buffer) {
             return Err(Status::BAD_ARGUMENT);
         }
         Ok(Policy {
@@ -147,12 +135,7 @@ impl Intake {
         }
         self.add(|| {
             let (socket, bound) = path::listen_at(path, kind.socket_type(), mode, group)?;
-            Ok(Listener {
-                socket,
-                kind,
-                bound: Mutex::new(Some(bound)),
-                is_ours: true,
-            })
+            Ok(Listener { socket, kind, bound: Mutex::new(Some(bound)), is_ours: true })
         })?;
         Ok(0)
     }
@@ -165,12 +148,7 @@ impl Intake {
         let kind = self.add(|| {
             let kind = sys::with_borrowed(fd, |fd| Ok(listener_kind(fd)))??;
             let socket = sys::take_over(fd)?;
-            Ok(Listener {
-                socket,
-                kind,
-                bound: Mutex::new(None),
-                is_ours: false,
-            })
+            Ok(Listener { socket, kind, bound: Mutex::new(None), is_ours: false })
         })?;
         Ok(kind as i32)
     }
@@ -190,10 +168,7 @@ impl Intake {
 
     /// The listeners from the `known`-th on. None is ever taken away.
     pub fn listeners_after(&self, known: usize) -> Vec<Arc<Listener>> {
-        lock(&self.listeners)
-            .get(known..)
-            .map(<[_]>::to_vec)
-            .unwrap_or_default()
+        lock(&self.listeners).get(known..).map(<[_]>::to_vec).unwrap_or_default()
     }
 
     /// Removes the paths, refuses new connects, and makes the reactors finish what waits. All of that is

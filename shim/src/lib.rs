@@ -3,11 +3,13 @@
 
 mod border;
 mod client;
+mod doors;
 mod framing;
 mod handoff;
 mod intake;
 mod mailbox;
 mod path;
+mod pending;
 mod process;
 mod reactor;
 mod records;

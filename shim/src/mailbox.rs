@@ -9,14 +9,13 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::records::About;
 use crate::registry::lock;
 
 /// A new client for a reactor.
 pub struct Arrival {
     pub socket: OwnedFd,
-    pub flags: u32,
-    pub micros: u32,
-    pub uid: u32,
+    pub about: About,
     pub payload: Vec<u8>,
 }
 

@@ -30,11 +30,7 @@ pub struct BoundPath {
 impl BoundPath {
     fn of(path: &Path) -> Result<BoundPath, Status> {
         let found = fs::symlink_metadata(path)?;
-        Ok(BoundPath {
-            path: path.to_owned(),
-            device: found.dev(),
-            inode: found.ino(),
-        })
+        Ok(BoundPath { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
     fn is_still_there(&self) -> Result<bool, Status> {
@@ -62,12 +58,7 @@ impl BoundPath {
 /// # Errors
 /// `SOCKET_LIVE`, `NOT_A_SOCKET`, `NO_SUCH_GROUP`, or what the system said; then nothing is left at the path
 /// that was not there before.
-pub fn listen_at(
-    path: &str,
-    kind: SockType,
-    mode: u32,
-    group: &str,
-) -> Result<(OwnedFd, BoundPath), Status> {
+pub fn listen_at(path: &str, kind: SockType, mode: u32, group: &str) -> Result<(OwnedFd, BoundPath), Status> {
     let address = UnixAddr::new(path)?;
     let group = match group {
         "" => None,
@@ -98,12 +89,7 @@ fn bind_under_umask(socket: &OwnedFd, address: &UnixAddr, mode: u32) -> Result<(
 }
 
 /// Group and mode first: from the listen(2) on, whoever they let in can connect.
-fn open_for_business(
-    socket: &OwnedFd,
-    path: &Path,
-    mode: u32,
-    group: Option<Gid>,
-) -> Result<(), Status> {
+fn open_for_business(socket: &OwnedFd, path: &Path, mode: u32, group: Option<Gid>) -> Result<(), Status> {
     if let Some(group) = group {
         lchown(path, None, Some(group.as_raw()))?;
     }
@@ -130,5 +116,40 @@ fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Status> {
         Err(Errno::ECONNREFUSED) => found.remove(),
         Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_has_no_more_than_its_mode_from_the_bind_on() {
+        let path = std::env::temp_dir().join(format!("shim-bind-{}", std::process::id()));
+        let flags = SockFlag::SOCK_CLOEXEC;
+        for mode in [0o600, 0o660, 0o666] {
+            let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+            bind_under_umask(&socket, &UnixAddr::new(&path).unwrap(), mode).unwrap();
+            let found = fs::symlink_metadata(&path).unwrap().mode() & 0o7777;
+            fs::remove_file(&path).unwrap();
+            assert_eq!(found, mode, "{found:o}");
+        }
+    }
+
+    #[test]
+    fn the_umask_is_afterwards_what_it_was() {
+        let path = std::env::temp_dir().join(format!("shim-umask-{}", std::process::id()));
+        let socket =
+            socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let mask = || {
+            let _one_at_a_time = lock(&UMASK);
+            let mask = umask(Mode::from_bits_truncate(0o077));
+            umask(mask);
+            mask
+        };
+        let before = mask();
+        bind_under_umask(&socket, &UnixAddr::new(&path).unwrap(), 0o606).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(mask(), before);
     }
 }

@@ -45,12 +45,7 @@ pub fn notify(address: &str, state: &str) -> Outcome {
         [b'@', name @ ..] if !name.is_empty() => UnixAddr::new_abstract(name)?,
         _ => return Err(Status::BAD_ARGUMENT),
     };
-    let socket = socket::socket(
-        AddressFamily::Unix,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     socket::sendto(socket.as_raw_fd(), state.as_bytes(), &address, flags)?;
     Ok(0)

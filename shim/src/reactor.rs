@@ -1,9 +1,7 @@
 //! One epoll set and the thread that waits on it.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,51 +11,27 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::border::{Outcome, Status, count};
 use crate::client::Clients;
+use crate::doors::{Accepted, Doors};
 use crate::handoff::{Complete, Ending, Handoff, Reason, Refusal};
-use crate::intake::{Intake, Kind, Listener};
+use crate::intake::{Intake, Kind};
 use crate::mailbox::{Arrival, Mailbox};
-use crate::records::{self, Records};
+use crate::pending::Pending;
+use crate::records::{self, About, Records};
 use crate::registry::lock;
-use crate::sys;
 use crate::token::Token;
 
 /// Events taken from the kernel at once.
 const EVENTS_AT_ONCE: usize = 256;
 /// Connections accepted from one listener before the others have their turn.
 const ACCEPTS_AT_ONCE: usize = 256;
-/// How long a listener rests for which there is no descriptor or no memory.
-const REST: Duration = Duration::from_millis(100);
 /// The shortest time between two `ACCEPT_FAILED`.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(1);
-
-/// A listener as one reactor sees it.
-struct Door {
-    listener: Arc<Listener>,
-    state: DoorState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum DoorState {
-    Open,
-    RestsUntil(Instant),
-    /// Nobody can come through any more.
-    Shut,
-}
-
-/// Handoffs that are not whole yet, in the order of their accepts.
-#[derive(Default)]
-struct Pending {
-    last_id: u64,
-    handoffs: BTreeMap<u64, Handoff>,
-    /// No deadline lies before this; none at all if there is none.
-    earliest: Option<Instant>,
-}
 
 /// What only the waiting thread works with, between two waits.
 #[derive(Default)]
 struct Inner {
     records: Records,
-    doors: Vec<Door>,
+    doors: Doors,
     pending: Pending,
     scratch: Vec<u8>,
     accept_failed: Option<Instant>,
@@ -145,10 +119,7 @@ impl Reactor {
 
     /// See [`Clients::send_batch`].
     pub fn send_batch(&self, entries: &[u32], data: &[u8], results: &mut [i32]) -> Outcome {
-        let ended = self
-            .clients
-            .send_batch(&self.epoll, entries, data, results)?;
-        self.mailbox.leave(ended);
+        self.clients.send_batch(&self.epoll, entries, data, results, || self.mailbox.leave(1))?;
         Ok(0)
     }
 
@@ -165,12 +136,7 @@ impl Reactor {
         self.mailbox.close();
         self.mailbox.poke();
         let mut inner = lock(&self.inner);
-        for door in &inner.doors {
-            if door.state == DoorState::Open {
-                // It was watched; if not, there is nothing to undo.
-                let _not_watched = self.epoll.delete(&door.listener.socket);
-            }
-        }
+        inner.doors.clear(&self.epoll);
         *inner = Inner::default();
         let clients = self.clients.close_all(&self.epoll);
         drop(inner);
@@ -184,13 +150,7 @@ impl Reactor {
             let flags = event.events();
             match Token::decode(event.data()) {
                 Token::Client { client, generation } => {
-                    self.clients.on_event(
-                        client,
-                        generation,
-                        flags,
-                        &self.epoll,
-                        &mut inner.records,
-                    );
+                    self.clients.on_event(client, generation, flags, &self.epoll, &mut inner.records);
                 }
                 Token::Pending(id) => self.advance(inner, id),
                 Token::Listener(index) => {
@@ -203,23 +163,22 @@ impl Reactor {
             let Some(arrival) = self.mailbox.next() else {
                 break;
             };
-            let Arrival {
-                socket,
-                flags,
-                micros,
-                uid,
-                payload,
-            } = arrival;
-            self.admit(inner, socket, flags, micros, uid, &payload);
+            self.admit(inner, arrival.socket, arrival.about, &arrival.payload);
         }
-        self.expire(inner);
-        // Read before the doors are tended: no listener is added once it is set.
+        while inner.records.has_room() {
+            let Some(mut overdue) = inner.pending.remove_due() else {
+                break;
+            };
+            let ending = overdue.expire();
+            self.finish(inner, &overdue, ending);
+        }
+        // Read before the listeners are looked at: none is added once it is set.
         let stopping = self.intake.is_stopping();
         self.tend_doors(inner, self.mailbox.take_news() || stopping)?;
-        if !inner.is_drained
-            && stopping
-            && inner.doors.iter().all(|door| door.state == DoorState::Shut)
-            && inner.pending.handoffs.is_empty()
+        if stopping
+            && !inner.is_drained
+            && inner.doors.are_all_shut()
+            && inner.pending.is_empty()
             && self.mailbox.close_if_empty()
         {
             inner.is_drained = true;
@@ -228,76 +187,44 @@ impl Reactor {
         Ok(())
     }
 
-    /// Wakes the listeners that have rested; with `all`, also takes up new ones and empties each.
+    /// Looks after listeners that have rested; with `all`, takes up new ones and looks at each.
     fn tend_doors(&self, inner: &mut Inner, all: bool) -> Result<(), Status> {
         if all {
             for listener in self.intake.listeners_after(inner.doors.len()) {
-                self.watch(&listener, inner.doors.len())
-                    .inspect_err(|_| self.mailbox.poke())?;
-                inner.doors.push(Door {
-                    listener,
-                    state: DoorState::Open,
-                });
+                inner.doors.add(listener, &self.epoll).inspect_err(|_| self.mailbox.poke())?;
             }
         }
-        for index in 0..inner.doors.len() {
-            match inner.doors[index].state {
-                DoorState::RestsUntil(end) if end <= Instant::now() => {
-                    self.watch(&inner.doors[index].listener, index)?;
-                    inner.doors[index].state = DoorState::Open;
-                    self.accept_from(inner, index, false);
-                }
-                DoorState::Open if all => self.accept_from(inner, index, false),
-                _ => {}
+        if inner.doors.reopen(&self.epoll)? || all {
+            for index in 0..inner.doors.len() {
+                self.accept_from(inner, index, false);
             }
         }
         Ok(())
     }
 
-    fn watch(&self, listener: &Listener, index: usize) -> Result<(), Errno> {
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-        self.epoll
-            .add(&listener.socket, Token::Listener(index).event(events))
-    }
-
-    /// Accepts what waits at a listener.
+    /// Accepts what waits at a listener, or as much of it as there is room and time for.
     ///
     /// # Arguments
     /// * `is_shut_down` - nobody can connect to it any more; so it is when the intake stops
     fn accept_from(&self, inner: &mut Inner, index: usize, is_shut_down: bool) {
-        if inner.doors[index].state != DoorState::Open {
-            return;
-        }
-        let listener = Arc::clone(&inner.doors[index].listener);
-        // Read before the accepts: the backlog is final once it is set.
-        let is_last_round = is_shut_down || self.intake.is_stopping();
+        // Read before the accepts: once it is set, the backlog only gets shorter.
+        let is_final = is_shut_down || self.intake.is_stopping();
         let policy = self.intake.policy();
         for _ in 0..ACCEPTS_AT_ONCE {
             if !inner.records.has_room() {
-                return;
+                break;
             }
-            let state = match sys::accept(listener.socket.as_fd()) {
-                Ok(connection) => {
-                    match Handoff::begin(connection, listener.kind, &policy) {
-                        Ok(handoff) => self.receive(inner, handoff),
-                        Err(refusal) => inner.refuse(&refusal, 0),
-                    }
-                    continue;
-                }
-                // About one connection, or about nothing.
-                Err(Errno::ECONNABORTED | Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) if !is_last_round => return,
-                // EINVAL: the listener was shut down.
-                Err(Errno::EAGAIN | Errno::EINVAL) if is_last_round => DoorState::Shut,
-                Err(errno) => {
-                    inner.note_accept_failure(errno);
-                    DoorState::RestsUntil(Instant::now() + REST)
-                }
-            };
-            inner.doors[index].state = state;
-            let _not_watched = self.epoll.delete(&listener.socket);
-            return;
+            match inner.doors.accept(index, is_final, &self.epoll) {
+                Accepted::Connection(connection, kind) => match Handoff::begin(connection, kind, &policy) {
+                    Ok(handoff) => self.receive(inner, handoff),
+                    Err(refusal) => inner.refuse(&refusal, 0),
+                },
+                Accepted::Nothing => return,
+                Accepted::Failed(errno) => return inner.note_accept_failure(errno),
+            }
         }
+        // The kernel speaks up again only where it was the one to call.
+        self.mailbox.poke();
     }
 
     /// The first look at a new connection, over which the handoff has come already as a rule.
@@ -311,33 +238,16 @@ impl Reactor {
     }
 
     fn set_pending(&self, inner: &mut Inner, handoff: Handoff) {
-        if inner.pending.handoffs.len() >= handoff.policy.max_pending {
-            if let Some((_, oldest)) = inner.pending.handoffs.pop_first() {
+        if inner.pending.len() >= handoff.policy.max_pending {
+            if let Some(oldest) = inner.pending.remove_oldest() {
                 inner.refuse(&oldest.timed_out(), oldest.micros_since_accept());
             }
         }
-        inner.pending.last_id += 1;
-        let id = inner.pending.last_id;
-        if let Err(errno) = self.epoll.add(
-            handoff.connection(),
-            Token::Pending(id).event(EpollFlags::EPOLLIN),
-        ) {
-            let refusal = Refusal {
-                reason: Reason::ReceiveError,
-                detail: errno as u32,
-                received_bytes: 0,
-            };
-            inner.refuse(&refusal, handoff.micros_since_accept());
-            return;
+        let id = inner.pending.next_id();
+        match self.epoll.add(handoff.connection(), Token::Pending(id).event(EpollFlags::EPOLLIN)) {
+            Ok(()) => inner.pending.insert(id, handoff),
+            Err(errno) => inner.refuse(&handoff.not_received(errno), handoff.micros_since_accept()),
         }
-        let deadline = handoff.deadline();
-        inner.pending.earliest = Some(
-            inner
-                .pending
-                .earliest
-                .map_or(deadline, |other| other.min(deadline)),
-        );
-        inner.pending.handoffs.insert(id, handoff);
     }
 
     /// A handoff that was not whole has said more.
@@ -345,115 +255,52 @@ impl Reactor {
         if !inner.records.has_room() {
             return;
         }
-        let Some(mut handoff) = inner.pending.handoffs.remove(&id) else {
+        let Some(mut handoff) = inner.pending.remove(id) else {
             return;
         };
         let mut scratch = inner.take_scratch(handoff.policy.handoff_buffer_bytes);
         match handoff.advance(&mut scratch) {
             Some(ending) => self.finish(inner, &handoff, ending),
-            None => {
-                inner.pending.handoffs.insert(id, handoff);
-            }
+            None => inner.pending.insert(id, handoff),
         }
         inner.scratch = scratch;
-        if inner.pending.handoffs.is_empty() {
-            inner.pending.earliest = None;
-        }
-    }
-
-    /// Ends the handoffs whose time is up.
-    fn expire(&self, inner: &mut Inner) {
-        let now = Instant::now();
-        if inner.pending.earliest.is_none_or(|earliest| now < earliest) || !inner.records.has_room()
-        {
-            return;
-        }
-        let due: Vec<u64> = inner
-            .pending
-            .handoffs
-            .iter()
-            .filter(|(_, handoff)| handoff.deadline() <= now)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in due {
-            if !inner.records.has_room() {
-                return;
-            }
-            if let Some(mut handoff) = inner.pending.handoffs.remove(&id) {
-                let ending = handoff.expire();
-                self.finish(inner, &handoff, ending);
-            }
-        }
-        inner.pending.earliest = inner.pending.handoffs.values().map(Handoff::deadline).min();
     }
 
     /// Brings a handoff that has come to its end to the reactor with the fewest clients.
     fn finish(&self, inner: &mut Inner, handoff: &Handoff, ending: Ending) {
         let micros = handoff.micros_since_accept();
-        let Complete {
-            socket,
-            is_tcp,
-            payload,
-        } = match ending {
+        let Complete { socket, is_tcp, payload } = match ending {
             Ok(complete) => complete,
             Err(refusal) => return inner.refuse(&refusal, micros),
         };
         let (place, clients_before) = self.intake.seat(&self.mailbox);
-        let mut flags = 0;
-        if clients_before >= handoff.policy.max_connections {
-            flags |= records::OVER_LIMIT;
-        }
-        if is_tcp {
-            flags |= records::TCP;
-        }
-        if handoff.kind == Kind::Stream {
-            flags |= records::OVER_STREAM;
-        }
-        let uid = handoff.uid;
-        if Arc::ptr_eq(&place, &self.mailbox) {
-            return self.admit(inner, socket, flags, micros, uid, &payload);
-        }
-        let arrival = Arrival {
-            socket,
-            flags,
+        let is_over_limit = clients_before >= handoff.policy.max_connections;
+        let about = About {
+            flags: records::flags(is_over_limit, is_tcp, handoff.kind == Kind::Stream),
             micros,
-            uid,
-            payload: Cow::into_owned(payload),
+            uid: handoff.uid,
         };
-        if let Err(Arrival {
-            socket, payload, ..
-        }) = place.give(arrival)
-        {
+        if Arc::ptr_eq(&place, &self.mailbox) {
+            return self.admit(inner, socket, about, &payload);
+        }
+        let arrival = Arrival { socket, about, payload: payload.into_owned() };
+        if let Err(Arrival { socket, about, payload }) = place.give(arrival) {
             // It takes nobody any more, so the client stays here.
             self.mailbox.enter();
             place.leave(1);
-            self.admit(inner, socket, flags, micros, uid, &payload);
+            self.admit(inner, socket, about, &payload);
         }
     }
 
     /// Makes a client of a socket that has been counted in.
-    fn admit(
-        &self,
-        inner: &mut Inner,
-        socket: OwnedFd,
-        flags: u32,
-        micros: u32,
-        uid: u32,
-        payload: &[u8],
-    ) {
+    fn admit(&self, inner: &mut Inner, socket: OwnedFd, about: About, payload: &[u8]) {
         match self.clients.insert(socket, &self.epoll) {
-            Ok(client) => inner.records.handoff(client, flags, micros, uid, payload),
+            Ok(client) => inner.records.handoff(client, about, payload),
             Err(errno) => {
                 self.mailbox.leave(1);
-                let (reason, detail) = (Reason::ReceiveError, errno as u32);
-                inner.refuse(
-                    &Refusal {
-                        reason,
-                        detail,
-                        received_bytes: payload.len() as u32,
-                    },
-                    micros,
-                );
+                let received_bytes = payload.len() as u32;
+                let refusal = Refusal { reason: Reason::ReceiveError, detail: errno as u32, received_bytes };
+                inner.refuse(&refusal, about.micros);
             }
         }
     }
@@ -461,20 +308,12 @@ impl Reactor {
 
 impl Inner {
     fn refuse(&mut self, refusal: &Refusal, micros: u32) {
-        self.records.handoff_failed(
-            refusal.received_bytes,
-            refusal.reason as u32,
-            micros,
-            refusal.detail,
-        );
+        self.records.handoff_failed(refusal.received_bytes, refusal.reason as u32, micros, refusal.detail);
     }
 
     fn note_accept_failure(&mut self, errno: Errno) {
         let now = Instant::now();
-        if self
-            .accept_failed
-            .is_none_or(|last| now - last >= ACCEPT_FAILED_EVERY)
-        {
+        if self.accept_failed.is_none_or(|last| now - last >= ACCEPT_FAILED_EVERY) {
             self.accept_failed = Some(now);
             self.records.accept_failed(errno as i32);
         }
@@ -491,16 +330,11 @@ impl Inner {
 
     /// Until when nothing is due. Rounded up, so that it is due then.
     fn next_timeout(&self) -> EpollTimeout {
-        let rests = self.doors.iter().filter_map(|door| match door.state {
-            DoorState::RestsUntil(end) => Some(end),
-            _ => None,
-        });
-        match rests.chain(self.pending.earliest).min() {
+        match self.doors.earliest().into_iter().chain(self.pending.earliest()).min() {
             None => EpollTimeout::NONE,
             Some(due) => {
                 let left = due.saturating_duration_since(Instant::now());
-                EpollTimeout::try_from(left + Duration::from_micros(999))
-                    .unwrap_or(EpollTimeout::MAX)
+                EpollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX)
             }
         }
     }

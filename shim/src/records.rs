@@ -14,12 +14,18 @@ const HANDOFF_FAILED: u32 = 4;
 const INTAKE_DRAINED: u32 = 5;
 const ACCEPT_FAILED: u32 = 6;
 
-/// Flag of `HANDOFF`: more clients than `max_connections`.
-pub const OVER_LIMIT: u32 = 1;
-/// Flag of `HANDOFF`: the client's socket is TCP.
-pub const TCP: u32 = 2;
-/// Flag of `HANDOFF`: it came over the STREAM listener.
-pub const OVER_STREAM: u32 = 4;
+/// What the head of a `HANDOFF` says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    pub flags: u32,
+    pub micros: u32,
+    pub uid: u32,
+}
+
+/// The flags of a `HANDOFF`.
+pub fn flags(is_over_limit: bool, is_tcp: bool, came_over_stream: bool) -> u32 {
+    u32::from(is_over_limit) | u32::from(is_tcp) << 1 | u32::from(came_over_stream) << 2
+}
 
 /// Whole records in order; what is before `taken` is with the caller already.
 #[derive(Default)]
@@ -36,8 +42,8 @@ impl Records {
         }
     }
 
-    pub fn handoff(&mut self, client: u32, flags: u32, micros: u32, uid: u32, payload: &[u8]) {
-        self.push(HANDOFF, [client, flags, micros, payload.len() as u32, uid]);
+    pub fn handoff(&mut self, client: u32, about: About, payload: &[u8]) {
+        self.push(HANDOFF, [client, about.flags, about.micros, payload.len() as u32, about.uid]);
         self.bytes.extend_from_slice(payload);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
@@ -110,11 +116,7 @@ impl Records {
 /// The length of the record at the front, head and padding included.
 fn record_bytes(records: &[u8]) -> usize {
     let word = |n: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| records[4 * n + byte]));
-    let payload_bytes = if word(0) == HANDOFF {
-        word(4) as usize
-    } else {
-        0
-    };
+    let payload_bytes = if word(0) == HANDOFF { word(4) as usize } else { 0 };
     HEAD_BYTES + payload_bytes.next_multiple_of(4)
 }
 
@@ -122,17 +124,24 @@ fn record_bytes(records: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    const NOTHING: About = About { flags: 0, micros: 0, uid: 0 };
+
+    #[test]
+    fn each_flag_has_its_bit() {
+        assert_eq!(
+            [flags(true, false, false), flags(false, true, false), flags(false, false, true)],
+            [1, 2, 4]
+        );
+    }
+
     fn words(bytes: &[u8]) -> Vec<u32> {
-        bytes
-            .chunks_exact(4)
-            .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
-            .collect()
+        bytes.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect()
     }
 
     #[test]
     fn a_handoff_is_its_head_and_its_padded_payload() {
         let mut records = Records::default();
-        records.handoff(7, TCP | OVER_STREAM, 40, 33, b"abcde");
+        records.handoff(7, About { flags: flags(false, true, true), micros: 40, uid: 33 }, b"abcde");
         let mut buffer = [0xEE; 64];
         assert_eq!(records.take(&mut buffer), Ok(32));
         assert_eq!(words(&buffer[..24]), [1, 7, 6, 40, 5, 33]);
@@ -144,7 +153,7 @@ mod tests {
     fn takes_only_whole_records_in_order() {
         let mut records = Records::default();
         records.client_gone(1, 104);
-        records.handoff(2, 0, 0, 0, b"12345678");
+        records.handoff(2, NOTHING, b"12345678");
         records.client_writable(3);
         let mut buffer = [0; 55];
         assert_eq!(records.take(&mut buffer), Ok(24));
@@ -160,7 +169,7 @@ mod tests {
     #[test]
     fn says_when_there_is_no_room_left() {
         let mut records = Records::default();
-        records.handoff(0, 0, 0, 0, &vec![b'x'; ROOM_BYTES - HEAD_BYTES - 1]);
+        records.handoff(0, NOTHING, &vec![b'x'; ROOM_BYTES - HEAD_BYTES - 1]);
         assert!(!records.has_room());
         records.take(&mut vec![0; ROOM_BYTES]).unwrap();
         assert!(records.has_room());

@@ -21,10 +21,7 @@ struct Entries<T> {
 
 impl<T> Registry<T> {
     pub const fn new() -> Registry<T> {
-        Registry(Mutex::new(Entries {
-            last: 0,
-            live: BTreeMap::new(),
-        }))
+        Registry(Mutex::new(Entries { last: 0, live: BTreeMap::new() }))
     }
 
     /// Gives `object` the next handle.
@@ -37,11 +34,7 @@ impl<T> Registry<T> {
     }
 
     pub fn get(&self, handle: u32) -> Result<Arc<T>, Status> {
-        lock(&self.0)
-            .live
-            .get(&handle)
-            .cloned()
-            .ok_or(Status::BAD_HANDLE)
+        lock(&self.0).live.get(&handle).cloned().ok_or(Status::BAD_HANDLE)
     }
 
     pub fn remove(&self, handle: u32) -> Result<Arc<T>, Status> {
@@ -51,15 +44,9 @@ impl<T> Registry<T> {
     /// Takes out every object for which `which` holds.
     pub fn remove_where(&self, which: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let live = &mut lock(&self.0).live;
-        let handles: Vec<u32> = live
-            .iter()
-            .filter(|(_, object)| which(object))
-            .map(|(&handle, _)| handle)
-            .collect();
-        handles
-            .iter()
-            .filter_map(|handle| live.remove(handle))
-            .collect()
+        let handles: Vec<u32> =
+            live.iter().filter(|(_, object)| which(object)).map(|(&handle, _)| handle).collect();
+        handles.iter().filter_map(|handle| live.remove(handle)).collect()
     }
 
     /// Whether `handle` stood for an object once and does no longer.

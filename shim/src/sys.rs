@@ -10,8 +10,7 @@ use nix::sys::socket::{self, SockFlag};
 pub const MAX_PASSED_FDS: usize = 253;
 const FD_BYTES: usize = size_of::<RawFd>();
 // SAFETY: CMSG_SPACE only computes.
-const CONTROL_BYTES: usize =
-    unsafe { libc::CMSG_SPACE((MAX_PASSED_FDS * FD_BYTES) as u32) } as usize;
+const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE((MAX_PASSED_FDS * FD_BYTES) as u32) } as usize;
 
 /// Room for the largest SCM_RIGHTS message, aligned as a `cmsghdr` has to be.
 #[repr(C, align(8))]
@@ -37,10 +36,7 @@ pub struct Received {
 /// recvmsg(2); `EAGAIN` if there is nothing yet.
 pub fn receive(from: BorrowedFd, buffer: &mut [u8], whole_length: bool) -> Result<Received, Errno> {
     let mut control = Control([0; CONTROL_BYTES]);
-    let mut iov = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: a msghdr of zeros is a valid one: no name, no buffers, no control data.
     let mut head: libc::msghdr = unsafe { zeroed() };
     head.msg_iov = &mut iov;
@@ -50,15 +46,9 @@ pub fn receive(from: BorrowedFd, buffer: &mut [u8], whole_length: bool) -> Resul
     let truncation = if whole_length { libc::MSG_TRUNC } else { 0 };
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | truncation;
     // SAFETY: `head` describes `buffer` and `control`, which both live until after the call.
-    let bytes =
-        Errno::result(unsafe { libc::recvmsg(from.as_raw_fd(), &mut head, flags) })? as usize;
+    let bytes = Errno::result(unsafe { libc::recvmsg(from.as_raw_fd(), &mut head, flags) })? as usize;
     let (fds, first) = passed(&head);
-    Ok(Received {
-        bytes,
-        fds,
-        first,
-        control_truncated: head.msg_flags & libc::MSG_CTRUNC != 0,
-    })
+    Ok(Received { bytes, fds, first, control_truncated: head.msg_flags & libc::MSG_CTRUNC != 0 })
 }
 
 /// Takes ownership of every descriptor that came with `head`; keeps the first, closes the others.
@@ -94,10 +84,7 @@ fn passed(head: &libc::msghdr) -> (u32, Option<OwnedFd>) {
 /// # Errors
 /// accept4(2).
 pub fn accept(listener: BorrowedFd) -> Result<OwnedFd, Errno> {
-    let fd = socket::accept4(
-        listener.as_raw_fd(),
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-    )?;
+    let fd = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: accept4(2) has just made this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -111,13 +98,7 @@ pub fn socket_option(fd: BorrowedFd, name: libc::c_int) -> Result<i32, Errno> {
     let mut value_bytes = size_of::<i32>() as libc::socklen_t;
     // SAFETY: both pointers are to locals, and the length is that of the value.
     Errno::result(unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            (&raw mut value).cast(),
-            &mut value_bytes,
-        )
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut value_bytes)
     })?;
     Ok(value)
 }
@@ -126,10 +107,7 @@ pub fn socket_option(fd: BorrowedFd, name: libc::c_int) -> Result<i32, Errno> {
 ///
 /// # Errors
 /// `EBADF` for a negative number, which no descriptor has.
-pub fn with_borrowed<T>(
-    fd: RawFd,
-    use_it: impl FnOnce(BorrowedFd) -> Result<T, Errno>,
-) -> Result<T, Errno> {
+pub fn with_borrowed<T>(fd: RawFd, use_it: impl FnOnce(BorrowedFd) -> Result<T, Errno>) -> Result<T, Errno> {
     if fd < 0 {
         return Err(Errno::EBADF);
     }

@@ -30,10 +30,7 @@ impl Token {
     pub fn decode(data: u64) -> Token {
         let number = data & Token::NUMBER;
         match data >> 62 {
-            0 => Token::Client {
-                client: number as u32,
-                generation: (number >> 32) as u32,
-            },
+            0 => Token::Client { client: number as u32, generation: (number >> 32) as u32 },
             1 => Token::Pending(number),
             2 => Token::Listener(number as usize),
             _ => Token::Wake,
@@ -53,14 +50,8 @@ mod tests {
     #[test]
     fn a_token_survives_its_64_bits() {
         for token in [
-            Token::Client {
-                client: 0,
-                generation: 0,
-            },
-            Token::Client {
-                client: u32::MAX,
-                generation: Token::GENERATIONS,
-            },
+            Token::Client { client: 0, generation: 0 },
+            Token::Client { client: u32::MAX, generation: Token::GENERATIONS },
             Token::Pending(1),
             Token::Listener(7),
             Token::Wake,

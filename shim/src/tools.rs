@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
-};
+use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
 
 use crate::border::{Outcome, Status, count};
 use crate::sys;
@@ -56,11 +54,8 @@ pub fn recv(fd: RawFd, buffer: &mut [u8], timeout_ms: u32) -> Outcome {
             return Err(Errno::ETIMEDOUT.into());
         }
         // Rounded up, so that the last round does not spin.
-        let left =
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let polled = sys::with_borrowed(fd, |fd| {
-            poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left)
-        });
+        let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let polled = sys::with_borrowed(fd, |fd| poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left));
         match polled {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

@@ -1,6 +1,8 @@
 //! The C functions with Rust's types, and what plays Apache and its clients. Each test binary uses a part.
 #![allow(dead_code, missing_docs)]
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use streaming_daemon_shim::*;
 
 pub const SEQPACKET: u32 = 0;
@@ -37,10 +41,7 @@ pub struct NoLeak {
 
 pub fn no_leak() -> NoLeak {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    NoLeak {
-        before: shim_open_fds(),
-        _alone: alone,
-    }
+    NoLeak { before: shim_open_fds(), _alone: alone }
 }
 
 impl Drop for NoLeak {
@@ -57,11 +58,7 @@ pub struct Directory(PathBuf);
 impl Directory {
     pub fn new() -> Directory {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "shim-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("shim-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
@@ -122,12 +119,7 @@ impl Intake {
         let mut handle = 0;
         // SAFETY: pointers and lengths belong to live values.
         let status = unsafe {
-            shim_intake_new(
-                policy.words().as_ptr(),
-                uids.as_ptr(),
-                uids.len() as u32,
-                &mut handle,
-            )
+            shim_intake_new(policy.words().as_ptr(), uids.as_ptr(), uids.len() as u32, &mut handle)
         };
         assert_eq!(status, 0);
         Intake(handle)
@@ -135,14 +127,7 @@ impl Intake {
 
     pub fn configure(&self, policy: Policy, uids: &[u32]) -> i32 {
         // SAFETY: pointers and lengths belong to live values.
-        unsafe {
-            shim_intake_configure(
-                self.0,
-                policy.words().as_ptr(),
-                uids.as_ptr(),
-                uids.len() as u32,
-            )
-        }
+        unsafe { shim_intake_configure(self.0, policy.words().as_ptr(), uids.as_ptr(), uids.len() as u32) }
     }
 
     pub fn try_listen(&self, kind: u32, path: &Path, mode: u32, group: &str) -> i32 {
@@ -169,7 +154,7 @@ impl Intake {
         let mut handle = 0;
         // SAFETY: the pointer is that of a live value.
         assert_eq!(unsafe { shim_reactor_new(self.0, &mut handle) }, 0);
-        Reactor(handle)
+        Reactor { handle, ready: RefCell::default() }
     }
 
     pub fn active(&self) -> i32 {
@@ -190,39 +175,24 @@ impl Drop for Intake {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Handoff {
-        client: u32,
-        flags: u32,
-        micros: u32,
-        uid: u32,
-        payload: Vec<u8>,
-    },
-    Gone {
-        client: u32,
-        errno: i32,
-    },
-    Writable {
-        client: u32,
-    },
-    Failed {
-        bytes: u32,
-        reason: u32,
-        micros: u32,
-        detail: u32,
-    },
+    Handoff { client: u32, flags: u32, micros: u32, uid: u32, payload: Vec<u8> },
+    Gone { client: u32, errno: i32 },
+    Writable { client: u32 },
+    Failed { bytes: u32, reason: u32, micros: u32, detail: u32 },
     Drained,
-    AcceptFailed {
-        errno: i32,
-    },
+    AcceptFailed { errno: i32 },
 }
 
 /// A reactor; its intake closes it.
-#[derive(Clone, Copy)]
-pub struct Reactor(pub u32);
+pub struct Reactor {
+    pub handle: u32,
+    /// Taken, but not looked at yet.
+    ready: RefCell<VecDeque<Event>>,
+}
 
 impl Reactor {
     /// Waits, but no longer than `PATIENCE`: past that the reactor is closed, and the test fails.
-    pub fn wait(self) -> i32 {
+    pub fn wait(&self) -> i32 {
         match self.wait_for(PATIENCE) {
             Some(status) => status,
             None => panic!("nothing happened in {PATIENCE:?}"),
@@ -230,53 +200,49 @@ impl Reactor {
     }
 
     /// Waits up to `longest`. `None`: nothing happened, and the reactor is closed.
-    pub fn wait_for(self, longest: Duration) -> Option<i32> {
+    pub fn wait_for(&self, longest: Duration) -> Option<i32> {
+        let handle = self.handle;
         let (done, ends) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            let dog = scope.spawn(move || match ends.recv_timeout(longest) {
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    shim_reactor_close(self.0);
-                    true
-                }
-                _ => false,
-            });
-            let status = shim_reactor_wait(self.0);
-            drop(done);
-            let was_closed = dog.join().unwrap();
-            if was_closed && status == -libc::ECANCELED {
-                None
-            } else {
-                Some(status)
+        let dog = thread::spawn(move || match ends.recv_timeout(longest) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                shim_reactor_close(handle);
+                true
             }
-        })
+            _ => false,
+        });
+        let status = shim_reactor_wait(handle);
+        drop(done);
+        let was_closed = dog.join().unwrap();
+        if was_closed && status == -libc::ECANCELED { None } else { Some(status) }
     }
 
-    pub fn take(self) -> Vec<Event> {
+    pub fn take(&self) -> Vec<Event> {
         let mut buffer = vec![0_u8; 1 << 20];
         // SAFETY: pointer and length belong to a live value.
-        let bytes = unsafe { shim_reactor_take(self.0, buffer.as_mut_ptr(), buffer.len() as u32) };
+        let bytes = unsafe { shim_reactor_take(self.handle, buffer.as_mut_ptr(), buffer.len() as u32) };
         assert!(bytes >= 0, "take gave {bytes}");
         parse(&buffer[..bytes as usize])
     }
 
-    /// Waits and takes until `count` events are there; more are a failure.
-    pub fn events(self, count: usize) -> Vec<Event> {
-        let mut events = Vec::new();
-        while events.len() < count {
+    /// The next event.
+    pub fn event(&self) -> Event {
+        loop {
+            if let Some(event) = self.ready.borrow_mut().pop_front() {
+                return event;
+            }
             let bytes = self.wait();
             assert!(bytes > 0, "wait gave {bytes}");
-            events.extend(self.take());
+            self.ready.borrow_mut().extend(self.take());
         }
-        assert_eq!(events.len(), count, "{events:?}");
-        events
     }
 
-    pub fn event(self) -> Event {
-        self.events(1).remove(0)
+    /// The next `count` events.
+    pub fn events(&self, count: usize) -> Vec<Event> {
+        (0..count).map(|_| self.event()).collect()
     }
 
     /// The next event, which has to be a handoff: the client's number.
-    pub fn client(self) -> u32 {
+    pub fn client(&self) -> u32 {
         match self.event() {
             Event::Handoff { client, .. } => client,
             other => panic!("not a handoff: {other:?}"),
@@ -284,29 +250,20 @@ impl Reactor {
     }
 
     /// The next event, which has to be a refusal: bytes, reason, detail.
-    pub fn failure(self) -> (u32, u32, u32) {
+    pub fn failure(&self) -> (u32, u32, u32) {
         match self.event() {
-            Event::Failed {
-                bytes,
-                reason,
-                detail,
-                ..
-            } => (bytes, reason, detail),
+            Event::Failed { bytes, reason, detail, .. } => (bytes, reason, detail),
             other => panic!("not a refusal: {other:?}"),
         }
     }
 
     /// Nothing is there, and nothing comes for a moment. Closes the reactor.
-    pub fn stays_silent(self) {
-        assert_eq!(
-            self.wait_for(Duration::from_millis(150)),
-            None,
-            "{:?}",
-            self.take()
-        );
+    pub fn stays_silent(&self) {
+        assert_eq!(*self.ready.borrow(), []);
+        assert_eq!(self.wait_for(Duration::from_millis(150)), None, "{:?}", self.take());
     }
 
-    pub fn send_batch(self, entries: &[(u32, &[u8], u32)]) -> Vec<i32> {
+    pub fn send_batch(&self, entries: &[(u32, &[u8], u32)]) -> Vec<i32> {
         let mut data = Vec::new();
         let mut words = Vec::new();
         for (client, bytes, flags) in entries {
@@ -318,12 +275,12 @@ impl Reactor {
         results
     }
 
-    pub fn send_raw(self, words: &[u32], data: &[u8], results: &mut [i32]) -> i32 {
+    pub fn send_raw(&self, words: &[u32], data: &[u8], results: &mut [i32]) -> i32 {
         assert_eq!(words.len(), 4 * results.len());
         // SAFETY: pointers and lengths belong to live values.
         unsafe {
             shim_send_batch(
-                self.0,
+                self.handle,
                 words.as_ptr(),
                 results.len() as u32,
                 data.as_ptr(),
@@ -333,16 +290,16 @@ impl Reactor {
         }
     }
 
-    pub fn send(self, client: u32, data: &[u8], flags: u32) -> i32 {
+    pub fn send(&self, client: u32, data: &[u8], flags: u32) -> i32 {
         self.send_batch(&[(client, data, flags)])[0]
     }
 
-    pub fn close_client(self, client: u32) -> i32 {
-        shim_client_close(self.0, client)
+    pub fn close_client(&self, client: u32) -> i32 {
+        shim_client_close(self.handle, client)
     }
 
-    pub fn close(self) -> i32 {
-        shim_reactor_close(self.0)
+    pub fn close(&self) -> i32 {
+        shim_reactor_close(self.handle)
     }
 }
 
@@ -352,34 +309,16 @@ pub fn parse(bytes: &[u8]) -> Vec<Event> {
     while !rest.is_empty() {
         let (head, tail) = rest.split_at(24);
         let word = |n: usize| u32::from_ne_bytes(head[4 * n..][..4].try_into().unwrap());
-        let (kind, one, two, three, length, five) =
-            (word(0), word(1), word(2), word(3), word(4), word(5));
+        let (kind, one, two, three, length, five) = (word(0), word(1), word(2), word(3), word(4), word(5));
         let padded = (length as usize).next_multiple_of(4);
         let (payload, next) = tail.split_at(padded);
-        assert!(
-            payload[length as usize..].iter().all(|byte| *byte == 0),
-            "padding is not zero"
-        );
+        assert!(payload[length as usize..].iter().all(|byte| *byte == 0), "padding is not zero");
         let payload = payload[..length as usize].to_vec();
         events.push(match kind {
-            1 => Event::Handoff {
-                client: one,
-                flags: two,
-                micros: three,
-                uid: five,
-                payload,
-            },
-            2 => Event::Gone {
-                client: one,
-                errno: two as i32,
-            },
+            1 => Event::Handoff { client: one, flags: two, micros: three, uid: five, payload },
+            2 => Event::Gone { client: one, errno: two as i32 },
             3 => Event::Writable { client: one },
-            4 => Event::Failed {
-                bytes: one,
-                reason: two,
-                micros: three,
-                detail: five,
-            },
+            4 => Event::Failed { bytes: one, reason: two, micros: three, detail: five },
             5 => Event::Drained,
             6 => Event::AcceptFailed { errno: two as i32 },
             other => panic!("unknown record {other}"),
@@ -415,15 +354,7 @@ pub fn pair(kind: u32) -> (OwnedFd, OwnedFd) {
 pub fn try_sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) -> i32 {
     let fds: Vec<i32> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
     // SAFETY: pointers and lengths belong to live values.
-    unsafe {
-        shim_sendmsg(
-            to.as_raw_fd(),
-            data.as_ptr(),
-            data.len() as u32,
-            fds.as_ptr(),
-            fds.len() as u32,
-        )
-    }
+    unsafe { shim_sendmsg(to.as_raw_fd(), data.as_ptr(), data.len() as u32, fds.as_ptr(), fds.len() as u32) }
 }
 
 pub fn sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) {
@@ -440,12 +371,7 @@ pub fn try_recv(from: &impl AsRawFd, timeout: Duration) -> Result<Vec<u8>, i32> 
     let mut buffer = vec![0; 1 << 16];
     // SAFETY: pointer and length belong to a live value.
     let bytes = unsafe {
-        shim_recv(
-            from.as_raw_fd(),
-            buffer.as_mut_ptr(),
-            buffer.len() as u32,
-            timeout.as_millis() as u32,
-        )
+        shim_recv(from.as_raw_fd(), buffer.as_mut_ptr(), buffer.len() as u32, timeout.as_millis() as u32)
     };
     if bytes <= 0 {
         return Err(bytes);
@@ -473,4 +399,10 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begin.elapsed() < PATIENCE, "never: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The CPU time this process has used.
+pub fn cpu_ms() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    (usage.user_time() + usage.system_time()).num_milliseconds()
 }

@@ -1,0 +1,135 @@
+//! The listeners as one reactor sees them: watched, resting, or done with.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollFlags};
+
+use crate::intake::{Kind, Listener};
+use crate::sys;
+use crate::token::Token;
+
+/// How long a listener rests for which there is no descriptor or no memory.
+const REST: Duration = Duration::from_millis(100);
+
+/// What an accept came to.
+pub enum Accepted {
+    Connection(OwnedFd, Kind),
+    /// Nobody waits.
+    Nothing,
+    /// The listener rests.
+    Failed(Errno),
+}
+
+struct Door {
+    listener: Arc<Listener>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the epoll set; the others are not.
+    Open,
+    RestsUntil(Instant),
+    /// Nobody can come through any more.
+    Shut,
+}
+
+/// In the order of the intake's listeners.
+#[derive(Default)]
+pub struct Doors(Vec<Door>);
+
+impl Doors {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn are_all_shut(&self) -> bool {
+        self.0.iter().all(|door| door.state == State::Shut)
+    }
+
+    /// Watches one more listener.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn add(&mut self, listener: Arc<Listener>, epoll: &Epoll) -> Result<(), Errno> {
+        watch(&listener, self.0.len(), epoll)?;
+        self.0.push(Door { listener, state: State::Open });
+        Ok(())
+    }
+
+    /// Accepts one connection.
+    ///
+    /// # Arguments
+    /// * `is_final` - nobody can connect any more, so that a listener with nobody waiting is done with
+    pub fn accept(&mut self, index: usize, is_final: bool, epoll: &Epoll) -> Accepted {
+        let Some(door) = self.0.get_mut(index) else {
+            return Accepted::Nothing;
+        };
+        if door.state != State::Open {
+            return Accepted::Nothing;
+        }
+        let (state, accepted) = loop {
+            match sys::accept(door.listener.socket.as_fd()) {
+                Ok(connection) => return Accepted::Connection(connection, door.listener.kind),
+                // About a connection that is gone, or about a signal.
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if !is_final => return Accepted::Nothing,
+                // EINVAL: it was shut down.
+                Err(Errno::EAGAIN | Errno::EINVAL) if is_final => break (State::Shut, Accepted::Nothing),
+                Err(errno) => break (State::RestsUntil(Instant::now() + REST), Accepted::Failed(errno)),
+            }
+        };
+        door.state = state;
+        unwatch(&door.listener, epoll);
+        accepted
+    }
+
+    /// Watches those again that have rested. Returns whether there were any.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn reopen(&mut self, epoll: &Epoll) -> Result<bool, Errno> {
+        let mut any = false;
+        for (index, door) in self.0.iter_mut().enumerate() {
+            if matches!(door.state, State::RestsUntil(end) if end <= Instant::now()) {
+                watch(&door.listener, index, epoll)?;
+                door.state = State::Open;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// When the next one has rested.
+    pub fn earliest(&self) -> Option<Instant> {
+        let ends = self.0.iter().filter_map(|door| match door.state {
+            State::RestsUntil(end) => Some(end),
+            State::Open | State::Shut => None,
+        });
+        ends.min()
+    }
+
+    /// Watches none any more.
+    pub fn clear(&mut self, epoll: &Epoll) {
+        for door in self.0.drain(..) {
+            if door.state == State::Open {
+                unwatch(&door.listener, epoll);
+            }
+        }
+    }
+}
+
+/// Of the reactors that watch a listener the kernel wakes only one (EPOLLEXCLUSIVE).
+fn watch(listener: &Listener, index: usize, epoll: &Epoll) -> Result<(), Errno> {
+    epoll
+        .add(&listener.socket, Token::Listener(index).event(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE))
+}
+
+fn unwatch(listener: &Listener, epoll: &Epoll) {
+    // It is watched, so there is no way for this to fail.
+    let _cannot_fail = epoll.delete(&listener.socket);
+}
