@@ -16,6 +16,7 @@ import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";
 
 /** How long the daemon may take for what a test waits for. */
 const WAIT_MS = 20_000;
+const POLL_MS = 10;
 
 /** What differs from a daemon with the mock backend at 5 ms a piece, one worker and JSON logs. */
 export interface DaemonSetup {
@@ -146,20 +147,22 @@ export class TestDaemon implements AsyncDisposable {
   async until(
     what: string,
     holds: () => boolean | Promise<boolean>,
-    next: () => Promise<unknown> = () => new Promise((resolve) => setTimeout(resolve, 10)),
+    news?: () => Promise<unknown>,
   ): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const tooLate = new Promise<"late">((resolve) => timer = setTimeout(() => resolve("late"), WAIT_MS));
+    const timers = new Set<ReturnType<typeof setTimeout>>();
+    const after = (delayMs: number) =>
+      new Promise<void>((resolve) => timers.add(setTimeout(resolve, delayMs)));
+    const tooLate = after(WAIT_MS).then(() => "late");
     try {
       while (true) {
-        const news = next(); // before the question, so that nothing is missed in between
+        const next = news?.(); // before the question, so that nothing is missed in between
         if (await holds()) return;
-        if (await Promise.race([news, tooLate]) === "late") {
+        if (await Promise.race([next ?? after(POLL_MS), tooLate]) === "late") {
           throw new Error(`Waited ${WAIT_MS} ms for ${what}; the log:\n${this.stderr.join("\n")}`);
         }
       }
     } finally {
-      clearTimeout(timer);
+      for (const timer of timers) clearTimeout(timer);
     }
   }
 
