@@ -165,7 +165,9 @@ Deno.test("while a client is full its backend is not pulled, and no time-out of 
   const client = await open({}, { room: 10 });
   const [stream] = backend.streams;
   assert(stream !== undefined);
-  stream.emit("a", "b"); // the second waits in the connection
+  stream.emit("a");
+  await settled();
+  stream.emit("b"); // waits in the connection
   await settled();
   const { pulls } = stream;
   for (let part = 0; part < 8; part++) {
