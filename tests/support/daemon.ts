@@ -20,7 +20,8 @@ const POLL_MS = 10;
 
 /** What differs from a daemon with the mock backend at 5 ms a piece, one worker and JSON logs. */
 export interface DaemonSetup {
-  readonly env?: Readonly<Record<string, string>>;
+  /** `undefined` takes a variable out that is set otherwise. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   readonly args?: readonly string[];
   /** Replaces flags of `deno task start`, such as `--allow-net=…`, by name. */
   readonly permissions?: readonly string[];
@@ -71,14 +72,16 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
   const process = new Deno.Command(command[0] as string, {
     args: command.slice(1),
     cwd: new URL("../..", import.meta.url),
-    env: {
-      DAEMON_SOCKET_PATH: `${folder}/d.sock`,
-      DAEMON_METRICS_ADDR: "127.0.0.1:0",
-      DAEMON_WORKERS: "1",
-      DAEMON_TOKEN_DELAY_MS: "5",
-      DAEMON_LOG_FORMAT: "json",
-      ...setup.env,
-    },
+    env: Object.fromEntries(
+      Object.entries({
+        DAEMON_SOCKET_PATH: `${folder}/d.sock`,
+        DAEMON_METRICS_ADDR: "127.0.0.1:0",
+        DAEMON_WORKERS: "1",
+        DAEMON_TOKEN_DELAY_MS: "5",
+        DAEMON_LOG_FORMAT: "json",
+        ...setup.env,
+      }).filter((each): each is [string, string] => each[1] !== undefined),
+    ),
     stdin: "null",
     stdout: "null",
     stderr: "piped",
