@@ -53,21 +53,23 @@ async function start(command: StartCommand): Promise<number> {
     });
     const ended = new AbortController();
     service.keepAlive(Deno.pid, () => true, ended.signal);
+    let stopping = false;
     const reload = async (): Promise<void> => {
+      if (stopping) return;
       service.reloading();
       log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
       try {
         const changes = configChanges(config, (await load(command)).config);
         config = changes.config;
-        opened.setLevels(config.logging);
         daemon.reload(config);
         log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });
+        opened.setLevels(config.logging); // only now: it may hide that line
       } catch (error) {
         log.error("The new configuration does not hold, the old one stays", { error });
       }
-      service.ready("Taking handoffs");
+      if (!stopping) service.ready("Taking handoffs");
     };
-    let stopping = false;
+    let reloads = Promise.resolve();
     const stop = (): void => {
       if (stopping) return daemon.stopNow();
       stopping = true;
@@ -77,7 +79,8 @@ async function start(command: StartCommand): Promise<number> {
     };
     Deno.addSignalListener("SIGTERM", stop);
     Deno.addSignalListener("SIGINT", stop);
-    Deno.addSignalListener("SIGHUP", reload);
+    // One after the other, so that the last one holds.
+    Deno.addSignalListener("SIGHUP", () => void (reloads = reloads.then(reload)));
     service.ready("Taking handoffs");
     await daemon.ended.finally(() => ended.abort());
     log.info("Stopped");

@@ -93,6 +93,7 @@ export class Daemon {
       listen(intake, config, inheritedFds, log);
       daemon = new Daemon(options, { intake, pool, admin, fdLimit });
     } catch (error) {
+      await pool?.drain(0, AbortSignal.abort());
       intake.close();
       await admin?.close();
       throw error;
