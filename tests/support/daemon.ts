@@ -92,7 +92,8 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
 /** A daemon that ends with its test. */
 export class TestDaemon implements AsyncDisposable {
   readonly pid: number;
-  readonly socketPath: string;
+  /** Where it listens; a test with sockets from systemd sets it. */
+  socketPath: string;
   readonly folder: string;
   /** Every line of its standard error so far. */
   readonly stderr: string[] = [];
