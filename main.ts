@@ -13,7 +13,7 @@ import {
   type LoadedConfig,
 } from "./src/config.ts";
 import { Daemon } from "./src/daemon.ts";
-import { ConfigError, ShimError } from "./src/errors.ts";
+import { ConfigError, ListenError, ShimError } from "./src/errors.ts";
 import { openLog, stderrOutput } from "./src/log.ts";
 import { monotonicUsec, notify } from "./src/native/process.ts";
 import { listenFds, Notifier } from "./src/systemd.ts";
@@ -30,6 +30,11 @@ function load({ configPath, flags }: Pick<StartCommand, "configPath" | "flags">)
     readTextFile: (path) => Deno.readTextFile(path),
   };
   return loadConfig(sources);
+}
+
+/** Whether its message is all that there is to say. */
+function saysAll(error: unknown): error is Error {
+  return error instanceof ConfigError || error instanceof ListenError || error instanceof ShimError;
 }
 
 async function start(command: StartCommand): Promise<number> {
@@ -86,7 +91,7 @@ async function start(command: StartCommand): Promise<number> {
     log.info("Stopped");
     return 0;
   } catch (error) {
-    if (error instanceof ConfigError || error instanceof ShimError) throw error;
+    if (saysAll(error)) throw error;
     log.error("The daemon failed", { error });
     return 1;
   } finally {
@@ -123,7 +128,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (cli.stderr) console.error(cli.stderr.trimEnd());
     return cli.exitCode;
   } catch (error) {
-    if (!(error instanceof ConfigError || error instanceof ShimError)) throw error;
+    if (!saysAll(error)) throw error;
     console.error(`streaming-daemon-ts: ${error.message}`);
     return error instanceof ConfigError ? 2 : 1;
   }

@@ -16,6 +16,7 @@ export class IsolatedWorker implements WorkerHandle {
   readonly #asked = new Map<number, (snapshot: MetricsSnapshot) => void>();
   #questions = 0;
   #reactor: number | undefined;
+  #lastSnapshot: MetricsSnapshot | undefined;
 
   private constructor(init: WorkerInit) {
     this.ended = this.#end.promise;
@@ -53,6 +54,7 @@ export class IsolatedWorker implements WorkerHandle {
   }
 
   metrics(): Promise<MetricsSnapshot> {
+    if (this.#lastSnapshot !== undefined) return Promise.resolve(this.#lastSnapshot);
     const id = ++this.#questions;
     return new Promise((resolve) => {
       this.#asked.set(id, resolve);
@@ -80,8 +82,10 @@ export class IsolatedWorker implements WorkerHandle {
     if (report.type === "started") {
       this.#reactor = report.reactor;
       this.#started.resolve();
-    } else if (report.type === "ended") this.#end.resolve();
-    else {
+    } else if (report.type === "ended") {
+      this.#lastSnapshot = report.snapshot;
+      this.#end.resolve();
+    } else {
       this.#asked.get(report.id)?.(report.snapshot);
       this.#asked.delete(report.id);
     }
