@@ -13,7 +13,7 @@ import {
   type LoadedConfig,
 } from "./src/config.ts";
 import { Daemon } from "./src/daemon.ts";
-import { ConfigError, ShimError } from "./src/errors.ts";
+import { ConfigError, ListenError, ShimError } from "./src/errors.ts";
 import { openLog, stderrOutput } from "./src/log.ts";
 import { monotonicUsec, notify } from "./src/native/process.ts";
 import { listenFds, Notifier } from "./src/systemd.ts";
@@ -30,6 +30,11 @@ function load({ configPath, flags }: Pick<StartCommand, "configPath" | "flags">)
     readTextFile: (path) => Deno.readTextFile(path),
   };
   return loadConfig(sources);
+}
+
+/** Whether its message is all that there is to say. */
+function saysAll(error: unknown): error is Error {
+  return error instanceof ConfigError || error instanceof ListenError || error instanceof ShimError;
 }
 
 async function start(command: StartCommand): Promise<number> {
@@ -53,21 +58,23 @@ async function start(command: StartCommand): Promise<number> {
     });
     const ended = new AbortController();
     service.keepAlive(Deno.pid, () => true, ended.signal);
+    let stopping = false;
     const reload = async (): Promise<void> => {
+      if (stopping) return;
       service.reloading();
       log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
       try {
         const changes = configChanges(config, (await load(command)).config);
         config = changes.config;
-        opened.setLevels(config.logging);
         daemon.reload(config);
         log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });
+        opened.setLevels(config.logging); // only now: it may hide that line
       } catch (error) {
         log.error("The new configuration does not hold, the old one stays", { error });
       }
-      service.ready("Taking handoffs");
+      if (!stopping) service.ready("Taking handoffs");
     };
-    let stopping = false;
+    let reloads = Promise.resolve();
     const stop = (): void => {
       if (stopping) return daemon.stopNow();
       stopping = true;
@@ -77,13 +84,14 @@ async function start(command: StartCommand): Promise<number> {
     };
     Deno.addSignalListener("SIGTERM", stop);
     Deno.addSignalListener("SIGINT", stop);
-    Deno.addSignalListener("SIGHUP", reload);
+    // One after the other, so that the last one holds.
+    Deno.addSignalListener("SIGHUP", () => void (reloads = reloads.then(reload)));
     service.ready("Taking handoffs");
     await daemon.ended.finally(() => ended.abort());
     log.info("Stopped");
     return 0;
   } catch (error) {
-    if (error instanceof ConfigError || error instanceof ShimError) throw error;
+    if (saysAll(error)) throw error;
     log.error("The daemon failed", { error });
     return 1;
   } finally {
@@ -120,7 +128,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (cli.stderr) console.error(cli.stderr.trimEnd());
     return cli.exitCode;
   } catch (error) {
-    if (!(error instanceof ConfigError || error instanceof ShimError)) throw error;
+    if (!saysAll(error)) throw error;
     console.error(`streaming-daemon-ts: ${error.message}`);
     return error instanceof ConfigError ? 2 : 1;
   }

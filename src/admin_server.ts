@@ -3,7 +3,7 @@
  * @module
  */
 import type { ListenAddr } from "./config.ts";
-import { ConfigError } from "./errors.ts";
+import { ListenError } from "./errors.ts";
 
 /** What the pages show. */
 export interface AdminPages {
@@ -26,7 +26,7 @@ export interface AdminServer {
 /**
  * Serves the pages.
  *
- * @throws {ConfigError} if it cannot listen there
+ * @throws {ListenError} if it cannot listen there
  */
 export function openAdminServer(listenAddr: ListenAddr, pages: AdminPages): AdminServer {
   const aborter = new AbortController();
@@ -61,7 +61,7 @@ function listen(
       : cause instanceof Deno.errors.PermissionDenied
       ? "permission denied; expected a port that the daemon's user may use (1024 and above)"
       : `${cause instanceof Error ? cause.message : cause}; expected an address of this machine`;
-    throw new ConfigError(`metrics.listen_addr = "${addr}": cannot listen: ${why}`, { cause });
+    throw new ListenError(`metrics.listen_addr = "${addr}": cannot listen: ${why}`, { cause });
   }
 }
 

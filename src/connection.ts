@@ -58,6 +58,7 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
   #reader: ReadableStreamDefaultReader<StreamEvent> | undefined;
   #backendDeadline: Deadline | undefined;
   #headSent = false;
+  #lastPushed = false;
   #events = 0;
   #usage: { inputTokens: number; outputTokens: number } | undefined;
   #finishReason: string | undefined;
@@ -120,7 +121,7 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
       if (this.#take(value)) await this.#parts.outbox.nextTurn();
     }
     this.#stopBackend(undefined);
-    this.#parts.outbox.pushLast(this.#client, this.#headSent ? DONE_EVENT : STREAM_HEAD + DONE_EVENT);
+    this.#pushLast(this.#headSent ? DONE_EVENT : STREAM_HEAD + DONE_EVENT);
   }
 
   // Returns whether this client has had its share of the turn.
@@ -158,17 +159,23 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
 
   // Tells the client, as far as it can still be told, and ends.
   #fail(failure: StreamFailure): void {
-    if (this.#failure !== undefined || this.#client.ended) return;
+    if (this.#lastPushed || this.#client.ended) return;
     this.#failure = failure;
     this.#stopBackend(failure);
-    if (this.#headSent) this.#parts.outbox.pushLast(this.#client, errorEvent(FAILURE_TEXT[failure]));
+    if (this.#headSent) this.#pushLast(errorEvent(FAILURE_TEXT[failure]));
     else if (failure === "shutdown") this.#answer(503, FAILURE_TEXT.shutdown);
     else if (failure === "backend_timeout") this.#answer(504, FAILURE_TEXT.backend_timeout);
     else this.#answer(502, "Backend unavailable");
   }
 
   #answer(status: PlainStatus, line: string): void {
-    this.#parts.outbox.pushLast(this.#client, plainResponse(status, line));
+    this.#pushLast(plainResponse(status, line));
+  }
+
+  // Nothing may follow, even while the client is too full to take it.
+  #pushLast(text: string): void {
+    this.#lastPushed = true;
+    this.#parts.outbox.pushLast(this.#client, text);
   }
 
   #stopBackend(failure: StreamFailure | undefined): void {

@@ -4,9 +4,11 @@
  */
 import { type AdminServer, openAdminServer } from "./admin_server.ts";
 import type { Config } from "./config.ts";
+import { ListenError, ShimError } from "./errors.ts";
 import type { Log } from "./log.ts";
-import { MetricsPage, StreamGauge } from "./metrics.ts";
-import { Intake, type IntakePolicy } from "./native/intake.ts";
+import { MetricsPage, StreamGauge, sumSnapshots } from "./metrics.ts";
+import { Intake, type IntakePolicy, type SocketKind } from "./native/intake.ts";
+import { STATUS, statusText } from "./native/library.ts";
 import { openFds, raiseFdLimit } from "./native/process.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
@@ -17,7 +19,7 @@ export interface DaemonOptions {
   readonly version: string;
   /** Listening sockets that systemd passed; with any, no path is bound. */
   readonly inheritedFds: readonly number[];
-  /** `--benchmark`: nothing is counted on the hot path. */
+  /** `--benchmark`: nothing but sums is counted, and logged at the end. */
   readonly benchmark: boolean;
 }
 
@@ -27,6 +29,7 @@ const RESERVED_FDS = 256;
 const MAX_PENDING = 256;
 // HTTP/2 carries about a hundred requests over one connection; HTTP/1.1 needs one for each.
 const STREAMS_PER_UPSTREAM_FD = 20;
+const EPERM = -1;
 
 /** A running daemon. */
 export class Daemon {
@@ -38,13 +41,15 @@ export class Daemon {
   readonly #admin: AdminServer | undefined;
   readonly #fdLimit: number;
   readonly #stopNow = new AbortController();
+  readonly #benchmark: boolean;
   #config: Config;
   #ready = true;
   #drain: Promise<void> | undefined;
 
-  private constructor({ config, log }: DaemonOptions, parts: DaemonParts) {
+  private constructor({ config, log, benchmark }: DaemonOptions, parts: DaemonParts) {
     this.#config = config;
     this.#log = log;
+    this.#benchmark = benchmark;
     this.#intake = parts.intake;
     this.#pool = parts.pool;
     this.#admin = parts.admin;
@@ -55,8 +60,8 @@ export class Daemon {
   /**
    * Starts a daemon and resolves when it takes handoffs.
    *
-   * @throws {ShimError} if a socket cannot be had: occupied, not permitted, no such group
-   * @throws {ConfigError} if the address of the metrics cannot be had
+   * @throws {ListenError} if a socket or the address of the metrics cannot be had
+   * @throws {ShimError} if a socket from systemd is none for handoffs
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
@@ -93,6 +98,7 @@ export class Daemon {
       listen(intake, config, inheritedFds, log);
       daemon = new Daemon(options, { intake, pool, admin, fdLimit });
     } catch (error) {
+      await pool?.drain(0, AbortSignal.abort());
       intake.close();
       await admin?.close();
       throw error;
@@ -137,11 +143,17 @@ export class Daemon {
   async #untilEnd(): Promise<void> {
     try {
       await this.#pool.ended;
+      if (this.#benchmark) this.#log.info("Benchmark", await this.#sums());
     } finally {
       this.#ready = false;
       this.#intake.close();
       await this.#admin?.close();
     }
+  }
+
+  async #sums(): Promise<Record<string, number | undefined>> {
+    const sums = await sumSnapshots(await this.#pool.snapshots());
+    return Object.fromEntries(sums.map(({ name, values }) => [name, values[0]?.value]));
   }
 }
 
@@ -157,12 +169,33 @@ function listen(intake: Intake, config: Config, inheritedFds: readonly number[],
     log.info("Listening on a socket from systemd", { fd, kind: intake.adopt(fd) });
   }
   if (inheritedFds.length > 0) return;
-  const { socketPath, streamSocketPath, socketMode: mode, socketGroup: group } = config.server;
-  intake.listen("seqpacket", { path: socketPath, mode, group });
+  const { socketPath, streamSocketPath } = config.server;
+  listenAt(intake, "seqpacket", "server.socket_path", socketPath, config);
   log.info("Listening", { kind: "seqpacket", path: socketPath });
   if (streamSocketPath === "") return;
-  intake.listen("stream", { path: streamSocketPath, mode, group });
+  listenAt(intake, "stream", "server.stream_socket_path", streamSocketPath, config);
   log.info("Listening", { kind: "stream", path: streamSocketPath });
+}
+
+/** @throws {ListenError} which names the key, its value and what is expected */
+function listenAt(intake: Intake, kind: SocketKind, key: string, path: string, { server }: Config): void {
+  const { socketMode: mode, socketGroup: group } = server;
+  try {
+    intake.listen(kind, { path, mode, group });
+  } catch (cause) {
+    if (!(cause instanceof ShimError)) throw cause;
+    const { status } = cause;
+    const isGroup = status === STATUS.noSuchGroup || (status === EPERM && group !== "");
+    const expected = isGroup
+      ? "a group of this system that the daemon's user belongs to"
+      : status === STATUS.socketLive || status === STATUS.notASocket
+      ? "a path that is free, or a socket that nobody listens on any more"
+      : "a path in a folder that exists and that the daemon's user may write to";
+    const setting = isGroup ? `server.socket_group = "${group}"` : `${key} = "${path}"`;
+    throw new ListenError(`${setting}: cannot listen: ${statusText(status)}; expected ${expected}`, {
+      cause,
+    });
+  }
 }
 
 function intakePolicy(config: Config, fdLimit: number, log: Log): IntakePolicy {

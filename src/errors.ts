@@ -85,6 +85,14 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
+/**
+ * A socket or port that the configuration names cannot be had: exit code 1, since it may be free another time. The
+ * message is complete.
+ */
+export class ListenError extends Error {
+  override readonly name = "ListenError";
+}
+
 /** The shim refused or failed: which call, what the status means, and on what. */
 export class ShimError extends Error {
   override readonly name = "ShimError";

@@ -11,11 +11,12 @@ import type { Command, Report } from "./worker_isolate.ts";
 export class IsolatedWorker implements WorkerHandle {
   readonly ended: Promise<void>;
   readonly #isolate: Worker;
-  readonly #started = Promise.withResolvers<number>();
+  readonly #started = Promise.withResolvers<void>();
   readonly #end = Promise.withResolvers<void>();
   readonly #asked = new Map<number, (snapshot: MetricsSnapshot) => void>();
   #questions = 0;
-  #reactor = 0;
+  #reactor: number | undefined;
+  #lastSnapshot: MetricsSnapshot | undefined;
 
   private constructor(init: WorkerInit) {
     this.ended = this.#end.promise;
@@ -39,13 +40,13 @@ export class IsolatedWorker implements WorkerHandle {
    */
   static async start(init: WorkerInit): Promise<IsolatedWorker> {
     const worker = new IsolatedWorker(init);
-    worker.#reactor = await worker.#started.promise;
+    await worker.#started.promise;
     return worker;
   }
 
   /** The handle of its reactor. */
   get reactor(): number {
-    return this.#reactor;
+    return this.#reactor as number; // since its start, before which nobody has this object
   }
 
   reload(config: Config): void {
@@ -53,6 +54,7 @@ export class IsolatedWorker implements WorkerHandle {
   }
 
   metrics(): Promise<MetricsSnapshot> {
+    if (this.#lastSnapshot !== undefined) return Promise.resolve(this.#lastSnapshot);
     const id = ++this.#questions;
     return new Promise((resolve) => {
       this.#asked.set(id, resolve);
@@ -77,9 +79,13 @@ export class IsolatedWorker implements WorkerHandle {
   }
 
   #hear(report: Report): void {
-    if (report.type === "started") this.#started.resolve(report.reactor);
-    else if (report.type === "ended") this.#end.resolve();
-    else {
+    if (report.type === "started") {
+      this.#reactor = report.reactor;
+      this.#started.resolve();
+    } else if (report.type === "ended") {
+      this.#lastSnapshot = report.snapshot;
+      this.#end.resolve();
+    } else {
       this.#asked.get(report.id)?.(report.snapshot);
       this.#asked.delete(report.id);
     }
@@ -88,7 +94,7 @@ export class IsolatedWorker implements WorkerHandle {
   #died(error: Error): void {
     this.#isolate.terminate();
     this.#asked.clear();
-    this.#started.reject(error);
-    this.#end.reject(error);
+    if (this.#reactor === undefined) this.#started.reject(error);
+    else this.#end.reject(error);
   }
 }

@@ -20,7 +20,8 @@ export type Command =
 export type Report =
   | { readonly type: "started"; readonly reactor: number }
   | { readonly type: "metrics"; readonly id: number; readonly snapshot: MetricsSnapshot }
-  | { readonly type: "ended" };
+  /** With its last word on what it has counted. */
+  | { readonly type: "ended"; readonly snapshot: MetricsSnapshot };
 
 /** The part of a Worker's global scope that is used here. */
 interface Scope {
@@ -53,7 +54,7 @@ function serve(scope: Scope): void {
     else {
       await worker.drain(command.timeoutMs, stop.signal);
       await opened?.close(LOG_CLOSE_MS);
-      scope.postMessage({ type: "ended" });
+      scope.postMessage({ type: "ended", snapshot: await worker.metrics() });
       scope.close();
     }
   };

@@ -97,7 +97,7 @@ Deno.test("admin server: an occupied port is refused with key, value and what to
   await withServer({}, (_, server) => {
     const value = `127.0.0.1:${server.addr.port}`;
     assert.throws(() => openAdminServer(server.addr, pages()), {
-      name: "ConfigError",
+      name: "ListenError",
       message:
         `metrics.listen_addr = "${value}": cannot listen: somebody listens there already; expected a free port`,
     });
@@ -108,7 +108,7 @@ Deno.test("admin server: an occupied port is refused with key, value and what to
 Deno.test("admin server: an address that is not this machine's is refused", () => {
   // 192.0.2.0/24 is for documentation (RFC 5737).
   assert.throws(() => openAdminServer({ hostname: "192.0.2.1", port: 9090 }, pages()), {
-    name: "ConfigError",
+    name: "ListenError",
     message:
       /^metrics\.listen_addr = "192\.0\.2\.1:9090": cannot listen: .+; expected an address of this machine$/,
   });
@@ -119,7 +119,7 @@ Deno.test({
   permissions: { net: ["127.0.0.1:1"] },
   fn: () => {
     assert.throws(() => openAdminServer({ hostname: "::1", port: 9090 }, pages()), {
-      name: "ConfigError",
+      name: "ListenError",
       message: `metrics.listen_addr = "[::1]:9090": cannot listen: the sandbox denies it; ` +
         "start with --allow-net=[::1]:9090 besides the other permissions",
     });

@@ -5,6 +5,8 @@
 import { check, openShim } from "./library.ts";
 import { kindNumber, type SocketKind } from "./intake.ts";
 
+const EMSGSIZE = -90;
+
 /** An fd that its holder owns and ends with {@linkcode OwnedFd.close}. */
 export class OwnedFd {
   readonly fd: number;
@@ -83,7 +85,7 @@ export function connect(path: string, kind: SocketKind): OwnedFd {
  * @param path the daemon's handoff socket
  * @param data the handoff's data; empty stands for none, which is one NUL byte on the wire
  * @param client stays its owner's, who closes the own copy when the client is the daemon's
- * @throws {ShimError} if the daemon is not there
+ * @throws {ShimError} if the daemon is not there, or the data is more than the system sends at once
  */
 export function handOff(
   path: string,
@@ -92,5 +94,10 @@ export function handOff(
   client: OwnedFd,
 ): void {
   using sender = connect(path, kind);
-  sender.send(data.byteLength === 0 ? new Uint8Array(1) : data, [client]);
+  const message = data.byteLength === 0 ? new Uint8Array(1) : data;
+  const sent = sender.send(message, [client]);
+  // As for SEQPACKET, whose messages are sent whole or not at all.
+  if (sent < message.byteLength) {
+    check(EMSGSIZE, `send ${message.byteLength} bytes at once, of which ${sent} fit`);
+  }
 }

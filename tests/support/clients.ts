@@ -21,6 +21,8 @@ export interface TestClient extends Disposable {
   readAll(): Promise<string>;
   /** Reads until the text so far holds `wanted`, and returns all of it. */
   readUntil(wanted: string): Promise<string>;
+  /** Sends something to the daemon, which does not want to know. */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /** Goes away. Later calls do nothing. */
   close(): void;
 }
@@ -31,19 +33,19 @@ export interface ClientEnds {
   readonly far: OwnedFd;
 }
 
+type Edges = Pick<TestClient, "read" | "write" | "close">;
+
 class Near implements TestClient {
-  readonly #read: () => Promise<Uint8Array<ArrayBuffer> | undefined>;
-  readonly close: () => void;
+  readonly read: Edges["read"];
+  readonly write: Edges["write"];
+  readonly close: Edges["close"];
   readonly #decoder = new TextDecoder("utf-8", { fatal: true });
   #text = "";
 
-  constructor(read: () => Promise<Uint8Array<ArrayBuffer> | undefined>, close: () => void) {
-    this.#read = read;
+  constructor({ read, write, close }: Edges) {
+    this.read = read;
+    this.write = write;
     this.close = close;
-  }
-
-  read(): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#read();
   }
 
   async readAll(): Promise<string> {
@@ -72,7 +74,12 @@ class Near implements TestClient {
 /** Over a Unix socketpair. */
 export function pairEnds(): ClientEnds {
   const [near, far] = socketPair();
-  return { near: new Near(() => near.read(READ_TIMEOUT_MS), () => near.close()), far };
+  const client = new Near({
+    read: () => near.read(READ_TIMEOUT_MS),
+    write: (bytes) => Promise.resolve(void near.send(bytes)),
+    close: () => near.close(),
+  });
+  return { near: client, far };
 }
 
 /** Over TCP on loopback. */
@@ -98,5 +105,8 @@ export async function tcpEnds(): Promise<ClientEnds> {
     clearTimeout(timer);
     return bytes === null ? undefined : buffer.slice(0, bytes);
   };
-  return { near: new Near(read, close), far };
+  const write = async (bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
+    for (let sent = 0; sent < bytes.length;) sent += await near.write(bytes.subarray(sent));
+  };
+  return { near: new Near({ read, write, close }), far };
 }

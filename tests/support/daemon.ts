@@ -16,10 +16,12 @@ import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";
 
 /** How long the daemon may take for what a test waits for. */
 const WAIT_MS = 20_000;
+const POLL_MS = 10;
 
 /** What differs from a daemon with the mock backend at 5 ms a piece, one worker and JSON logs. */
 export interface DaemonSetup {
-  readonly env?: Readonly<Record<string, string>>;
+  /** `undefined` takes a variable out that is set otherwise. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   readonly args?: readonly string[];
   /** Replaces flags of `deno task start`, such as `--allow-net=…`, by name. */
   readonly permissions?: readonly string[];
@@ -70,14 +72,16 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
   const process = new Deno.Command(command[0] as string, {
     args: command.slice(1),
     cwd: new URL("../..", import.meta.url),
-    env: {
-      DAEMON_SOCKET_PATH: `${folder}/d.sock`,
-      DAEMON_METRICS_ADDR: "127.0.0.1:0",
-      DAEMON_WORKERS: "1",
-      DAEMON_TOKEN_DELAY_MS: "5",
-      DAEMON_LOG_FORMAT: "json",
-      ...setup.env,
-    },
+    env: Object.fromEntries(
+      Object.entries({
+        DAEMON_SOCKET_PATH: `${folder}/d.sock`,
+        DAEMON_METRICS_ADDR: "127.0.0.1:0",
+        DAEMON_WORKERS: "1",
+        DAEMON_TOKEN_DELAY_MS: "5",
+        DAEMON_LOG_FORMAT: "json",
+        ...setup.env,
+      }).filter((each): each is [string, string] => each[1] !== undefined),
+    ),
     stdin: "null",
     stdout: "null",
     stderr: "piped",
@@ -88,7 +92,8 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
 /** A daemon that ends with its test. */
 export class TestDaemon implements AsyncDisposable {
   readonly pid: number;
-  readonly socketPath: string;
+  /** Where it listens; a test with sockets from systemd sets it. */
+  socketPath: string;
   readonly folder: string;
   /** Every line of its standard error so far. */
   readonly stderr: string[] = [];
@@ -146,20 +151,22 @@ export class TestDaemon implements AsyncDisposable {
   async until(
     what: string,
     holds: () => boolean | Promise<boolean>,
-    next: () => Promise<unknown> = () => new Promise((resolve) => setTimeout(resolve, 10)),
+    news?: () => Promise<unknown>,
   ): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const tooLate = new Promise<"late">((resolve) => timer = setTimeout(() => resolve("late"), WAIT_MS));
+    const timers = new Set<ReturnType<typeof setTimeout>>();
+    const after = (delayMs: number) =>
+      new Promise<void>((resolve) => timers.add(setTimeout(resolve, delayMs)));
+    const tooLate = after(WAIT_MS).then(() => "late");
     try {
       while (true) {
-        const news = next(); // before the question, so that nothing is missed in between
+        const next = news?.(); // before the question, so that nothing is missed in between
         if (await holds()) return;
-        if (await Promise.race([news, tooLate]) === "late") {
+        if (await Promise.race([next ?? after(POLL_MS), tooLate]) === "late") {
           throw new Error(`Waited ${WAIT_MS} ms for ${what}; the log:\n${this.stderr.join("\n")}`);
         }
       }
     } finally {
-      clearTimeout(timer);
+      for (const timer of timers) clearTimeout(timer);
     }
   }
 

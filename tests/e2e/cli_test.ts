@@ -1,0 +1,282 @@
+/** The program as a command: exit codes, messages, the socket's file. */
+import assert from "node:assert/strict";
+import { mockPieces } from "../../src/backend/mock.ts";
+import { connect } from "../../src/native/sender.ts";
+import { spawnDaemon, startDaemon, startFlags } from "../support/daemon.ts";
+
+const decoder = new TextDecoder();
+
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the program to its end. */
+async function run(
+  args: readonly string[],
+  { env = {}, read }: { env?: Record<string, string>; read?: string } = {},
+): Promise<Outcome> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", ...startFlags(read === undefined ? [] : [`--allow-read=${read}`]), "main.ts", ...args],
+    cwd: new URL("../..", import.meta.url),
+    env: { DAEMON_METRICS_ENABLED: "false", DAEMON_WORKERS: "1", ...env },
+    stdin: "null",
+  }).output();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+/** Calls back with an empty folder. */
+async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await use(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const PREFIX = "streaming-daemon-ts: ";
+
+Deno.test("--version and --help print and exit 0", async () => {
+  const { version } = JSON.parse(Deno.readTextFileSync(new URL("../../deno.json", import.meta.url)));
+  assert.deepEqual(await run(["--version"]), {
+    code: 0,
+    stdout: `streaming-daemon-ts ${version}\n`,
+    stderr: "",
+  });
+  const help = await run(["--help"]);
+  assert.deepEqual([help.code, help.stderr], [0, ""]);
+  for (const flag of ["--socket", "--backend", "--debug", "--check", "--benchmark", "--version", "try"]) {
+    assert(help.stdout.includes(flag), flag);
+  }
+});
+
+Deno.test("bad flags exit 2 with the nearest one named", async () => {
+  const { code, stdout, stderr } = await run(["--sokcet", "x"]);
+  assert.deepEqual([code, stdout], [2, ""]);
+  assert.match(stderr, /^error: unknown option '--sokcet'\n\(Did you mean --socket\?\)/);
+});
+
+Deno.test("--check prints the configuration as it would be used; with an error it exits 2", async () => {
+  const good = await run(["--check", "--debug"], { env: { DAEMON_MAX_CONNECTIONS: "7" } });
+  assert.deepEqual([good.code, good.stderr], [0, ""]);
+  assert.match(good.stdout, /\nmax_connections = 7 # environment DAEMON_MAX_CONNECTIONS\n/);
+  assert.match(good.stdout, /\nlevel = "debug" # flag --debug\n/);
+  const bad = await run(["--check"], { env: { DAEMON_MAX_CONNECTIONS: "many" } });
+  assert.deepEqual(bad, {
+    code: 2,
+    stdout: "",
+    stderr: PREFIX +
+      'environment DAEMON_MAX_CONNECTIONS: server.max_connections = "many": ' +
+      "expected a whole number from 1 to 10000000\n",
+  });
+});
+
+const BAD_FILES: readonly [name: string, toml: string, line: string][] = [
+  [
+    "an unknown key",
+    "[server]\nmax_conections = 5\n",
+    "file PATH: unknown key server.max_conections; the nearest known one is server.max_connections",
+  ],
+  [
+    "a wrong type",
+    '[server]\nmax_connections = "5"\n',
+    'file PATH: server.max_connections = "5": expected a whole number from 1 to 10000000',
+  ],
+  ["bad TOML", "[server]\nmax_connections = = 5\n", "file PATH:2:19: not valid TOML: "],
+  [
+    "a path that is too long",
+    `[server]\nsocket_path = "/${"x".repeat(107)}"\n`,
+    `file PATH: server.socket_path = "/${"x".repeat(107)}": expected a path of at most 107 bytes`,
+  ],
+];
+
+for (const [name, toml, line] of BAD_FILES) {
+  Deno.test(`a file with ${name} is one clear line, exit 2`, () =>
+    withFolder(async (folder) => {
+      const path = `${folder}/daemon.toml`;
+      await Deno.writeTextFile(path, toml);
+      const { code, stdout, stderr } = await run([path], { read: folder });
+      assert.deepEqual([code, stdout], [2, ""]);
+      assert(stderr.startsWith(PREFIX + line.replace("PATH", path)), stderr);
+      assert.equal(stderr.split("\n").length, 2, stderr);
+    }));
+}
+
+Deno.test("a file that is missing, or that the sandbox denies, is one clear line, exit 2", () =>
+  withFolder(async (folder) => {
+    const path = `${folder}/daemon.toml`;
+    assert.deepEqual(await run([path], { read: folder }), {
+      code: 2,
+      stdout: "",
+      stderr: `${PREFIX}file ${path}: cannot read the configuration: there is no such file\n`,
+    });
+    const denied = await run([path]);
+    assert.equal(denied.code, 2);
+    assert.match(denied.stderr, /: the sandbox denies it; start with --allow-read=\/.*\n$/);
+  }));
+
+Deno.test("a socket path that is taken is one clear line that names key, value and what is expected", async (t) => {
+  await using daemon = await startDaemon();
+  const { socketPath } = daemon;
+  await t.step("by a daemon", async () => {
+    for (const path of [socketPath, `${socketPath}.stream`]) {
+      const { code, stderr } = await run(["--socket", path]);
+      assert.equal(code, 1);
+      assert.equal(
+        stderr.split("\n").at(-2),
+        `${PREFIX}server.socket_path = "${path}": cannot listen: another process listens there; ` +
+          "expected a path that is free, or a socket that nobody listens on any more",
+      );
+    }
+    using client = daemon.handOff();
+    assert.match(await client.readAll(), /\[DONE\]/);
+  });
+  await t.step("by the other kind", async () => {
+    const { code, stderr } = await run(["--socket", `${daemon.folder}/other.sock`], {
+      env: { DAEMON_STREAM_SOCKET_PATH: socketPath },
+    });
+    assert.equal(code, 1);
+    assert(
+      stderr.includes(`${PREFIX}server.stream_socket_path = "${socketPath}": cannot listen: another`),
+      stderr,
+    );
+    // What it had bound before is gone.
+    assert.deepEqual([...Deno.readDirSync(daemon.folder)].map(({ name }) => name).sort(), [
+      "d.sock",
+      "d.sock.stream",
+    ]);
+  });
+  await t.step("by a file", async () => {
+    const path = `${daemon.folder}/precious.txt`;
+    await Deno.writeTextFile(path, "keep me");
+    const { code, stderr } = await run(["--socket", path]);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /server\.socket_path = ".*precious\.txt": cannot listen: something that is not a socket is there; /,
+    );
+    assert.equal(await Deno.readTextFile(path), "keep me");
+  });
+  await t.step("a folder that does not exist", async () => {
+    const { code, stderr } = await run(["--socket", `${daemon.folder}/none/d.sock`]);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /server\.socket_path = ".*none\/d\.sock": cannot listen: ENOENT, no such file or directory; /,
+    );
+  });
+  await t.step("a group that does not exist", async () => {
+    const { code, stderr } = await run(["--socket", `${daemon.folder}/g.sock`], {
+      env: { DAEMON_SOCKET_GROUP: "no-such-group" },
+    });
+    assert.equal(code, 1);
+    assert.match(stderr, /server\.socket_group = "no-such-group": /);
+  });
+});
+
+Deno.test("a port of the metrics that is taken is one clear line, and the sockets are gone again", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  await using daemon = spawnDaemon({ env: { DAEMON_METRICS_ADDR: `127.0.0.1:${port}` } });
+  assert.equal(await daemon.exit(), 1);
+  assert.equal(
+    daemon.stderr.at(-1),
+    `${PREFIX}metrics.listen_addr = "127.0.0.1:${port}": cannot listen: somebody listens there already; ` +
+      "expected a free port",
+  );
+  assert.deepEqual([...Deno.readDirSync(daemon.folder)], []);
+  listener.close();
+});
+
+Deno.test("a stale socket is replaced; the mode is as configured; the path goes at the end", async () => {
+  await using stale = await startDaemon();
+  stale.signal("SIGKILL");
+  await stale.exit();
+  assert(Deno.lstatSync(stale.socketPath).isSocket);
+  await using daemon = await startDaemon({
+    env: { DAEMON_SOCKET_PATH: stale.socketPath, DAEMON_SOCKET_MODE: "0606" },
+  });
+  for (const path of [stale.socketPath, `${stale.socketPath}.stream`]) {
+    assert.equal((Deno.lstatSync(path).mode ?? 0) & 0o777, 0o606);
+  }
+  connect(stale.socketPath, "seqpacket").close();
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  assert.deepEqual([...Deno.readDirSync(stale.folder)], []);
+});
+
+Deno.test("the path is left alone at the end if it is another's by now", async () => {
+  await using daemon = await startDaemon();
+  await Deno.remove(daemon.socketPath);
+  await Deno.writeTextFile(daemon.socketPath, "another's");
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  assert.equal(await Deno.readTextFile(daemon.socketPath), "another's");
+});
+
+Deno.test("an empty stream_socket_path: only the SEQPACKET socket", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_STREAM_SOCKET_PATH: "" } });
+  assert.deepEqual([...Deno.readDirSync(daemon.folder)].map(({ name }) => name), ["d.sock"]);
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), /\[DONE\]/);
+});
+
+Deno.test("--benchmark: no series of the workers on the page, a summary at the end", async () => {
+  await using daemon = await startDaemon({ args: ["--benchmark"] });
+  using client = daemon.handOff();
+  const answer = await client.readAll();
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  const { fields } = await daemon.logged("Benchmark");
+  assert.deepEqual([fields["connections"], fields["events"], fields["bytes"]], [1, 18, answer.length]);
+});
+
+Deno.test("try plays Apache over both kinds: the answer to stdout, times and counts to stderr, exit 0", async () => {
+  await using daemon = await startDaemon();
+  const answer = mockPieces({ requestId: "", model: "", messages: [{ role: "user", content: "Grüße" }] })
+    .join("");
+  for (
+    const args of [["--socket", daemon.socketPath], ["--socket", `${daemon.socketPath}.stream`, "--stream"]]
+  ) {
+    const { code, stdout, stderr } = await run(["try", ...args, "Grüße"]);
+    assert.equal(code, 0, stderr);
+    assert.equal(stdout, `${answer}\n`);
+    assert.match(
+      stderr,
+      /^HTTP\/1\.1 200 OK; first byte after [\d.]+ ms, 19 events and \d+ bytes in [\d.]+ s \(/,
+    );
+  }
+});
+
+Deno.test("try takes the socket's path from the configuration", async () => {
+  await using daemon = await startDaemon();
+  const { code } = await run(["try", "--stream"], { env: { DAEMON_SOCKET_PATH: daemon.socketPath } });
+  assert.equal(code, 0);
+});
+
+Deno.test("try without a daemon, or on the socket of the other kind, says so and exits 1", async () => {
+  await using daemon = await startDaemon();
+  assert.deepEqual(await run(["try", "--socket", `${daemon.folder}/none.sock`]), {
+    code: 1,
+    stdout: "",
+    stderr: `${PREFIX}Cannot connect to ${daemon.folder}/none.sock: ENOENT, no such file or directory\n`,
+  });
+  const wrong = await run(["try", "--socket", daemon.socketPath, "--stream"]);
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.stderr, /EPROTOTYPE/);
+});
+
+Deno.test("try shows an answer that is no stream, and exits 1", async () => {
+  await using daemon = await startDaemon();
+  const { code, stdout, stderr } = await run([
+    "try",
+    "--socket",
+    daemon.socketPath,
+    "--data",
+    '{"prompt":1}',
+  ]);
+  assert.deepEqual([code, stdout], [1, 'Field "prompt" is 1, expected a string\n']);
+  assert.match(stderr, /^HTTP\/1\.1 400 Bad Request; /);
+});

@@ -1,0 +1,73 @@
+/** The limits of connections and of open files. */
+import assert from "node:assert/strict";
+import type { TestClient } from "../support/clients.ts";
+import { startDaemon } from "../support/daemon.ts";
+
+const slow = "3600000";
+const BUSY = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+  "Content-Length: 21\r\nRetry-After: 5\r\nConnection: close\r\n\r\nToo many connections\n";
+
+Deno.test("beyond max_connections a client is told 503, byte for byte, and later ones are served", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_MAX_CONNECTIONS: "2", DAEMON_TOKEN_DELAY_MS: slow },
+  });
+  const first = daemon.handOff();
+  using second = daemon.handOff();
+  await first.readUntil("Hello! ");
+  await second.readUntil("Hello! ");
+  for (const kind of ["seqpacket", "stream"] as const) {
+    using third = daemon.handOff({}, { kind });
+    assert.equal(await third.readAll(), BUSY);
+  }
+  assert.equal(await daemon.metric("daemon_connections_rejected_total"), 2);
+  assert.equal(await daemon.metric("daemon_connections_active"), 2);
+  assert.equal(await daemon.metric("daemon_streams_peak"), 2);
+  first.close();
+  await daemon.until("room", async () => await daemon.metric("daemon_connections_active") === 1);
+  using fourth = daemon.handOff();
+  await fourth.readUntil("Hello! ");
+});
+
+Deno.test("a rush beyond the limit: everybody gets a stream or a 503, nobody silence", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_MAX_CONNECTIONS: "10", DAEMON_TOKEN_DELAY_MS: "20" },
+  });
+  await (await daemon.page("/metrics")).text();
+  const fds = daemon.openFds();
+  const answers = await Promise.all(Array.from({ length: 300 }, async () => {
+    using client = daemon.handOff();
+    return await client.readAll();
+  }));
+  const served = answers.filter((answer) => answer.endsWith("data: [DONE]\n\n")).length;
+  assert(served >= 10, `${served} served`);
+  assert.equal(answers.filter((answer) => answer === BUSY).length, 300 - served);
+  assert.equal(await daemon.metric("daemon_connections_rejected_total"), 300 - served);
+  assert((await daemon.metric("daemon_streams_peak")) <= 10);
+  await daemon.fdsBackTo(fds);
+});
+
+Deno.test("the soft limit of open files is raised to the hard one; max_connections is capped to it, and said so", async () => {
+  await using daemon = await startDaemon({
+    wrapper: ["prlimit", "--nofile=300:600"],
+    env: { DAEMON_TOKEN_DELAY_MS: slow },
+  });
+  const { fields } = await daemon.logged("max_connections is capped to what the limit of open files allows");
+  assert.deepEqual(fields, { max_connections: 100_000, capped_to: 88, open_files: 600 });
+  assert.equal(await daemon.metric("process_max_fds"), 600);
+  const clients: TestClient[] = [];
+  try {
+    for (let count = 0; count < 88; count++) clients.push(daemon.handOff());
+    for (const client of clients) await client.readUntil("Hello! ");
+    for (let count = 0; count < 200; count++) {
+      using client = daemon.handOff();
+      assert.equal(await client.readAll(), BUSY);
+    }
+  } finally {
+    for (const client of clients) client.close();
+  }
+});
+
+Deno.test("max_connections below the cap holds as it is", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_MAX_CONNECTIONS: "50" } });
+  assert(!daemon.log.some(({ message }) => message.startsWith("max_connections is capped")));
+});

@@ -1,0 +1,112 @@
+/** The daemon's end by signals. */
+import assert from "node:assert/strict";
+import { MOCK_PIECES } from "../../src/backend/mock.ts";
+import { connect } from "../../src/native/sender.ts";
+import { pairEnds } from "../support/clients.ts";
+import { startDaemon } from "../support/daemon.ts";
+
+const STOPPED = 'data: {"error":"Server is shutting down"}\n\n';
+const exists = (path: string): boolean =>
+  Array.from(Deno.readDirSync(path.replace(/\/[^/]*$/, ""))).some(({ name }) => path.endsWith(`/${name}`));
+
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  Deno.test(`${signal}: streams finish, nobody connects any more, exit 0, the sockets are gone`, async () => {
+    await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "30" } });
+    using client = daemon.handOff();
+    await client.readUntil("Hello! ");
+    assert.equal(await (await daemon.page("/readyz")).text(), "ready\n");
+    daemon.signal(signal);
+    await daemon.logged("Stopping");
+    for (const kind of ["seqpacket", "stream"] as const) {
+      assert.throws(() => connect(daemon.pathOf(kind), kind), /ENOENT|ECONNREFUSED/);
+      assert(!exists(daemon.pathOf(kind)));
+    }
+    const ready = await daemon.page("/readyz");
+    assert.deepEqual([ready.status, await ready.text()], [503, "not ready\n"]);
+    const answer = await client.readAll();
+    assert.match(answer, /data: \[DONE\]\n\n$/);
+    assert.equal(answer.match(/"content"/g)?.length, MOCK_PIECES);
+    assert.equal(await daemon.exit(), 0);
+    assert.deepEqual(daemon.log.filter(({ level }) => level !== "info"), []);
+  });
+}
+
+Deno.test("handoffs that wait in the backlog at SIGTERM are served", async () => {
+  await using daemon = await startDaemon();
+  daemon.signal("SIGSTOP");
+  const clients = Array.from(
+    { length: 60 },
+    (_, index) => daemon.handOff({ prompt: `${index}` }, { kind: index % 2 === 0 ? "seqpacket" : "stream" }),
+  );
+  daemon.signal("SIGTERM");
+  daemon.signal("SIGCONT");
+  for (const [index, client] of clients.entries()) {
+    const answer = await client.readAll();
+    assert(answer.includes(`You said: \\"${index}\\"`) && answer.endsWith("data: [DONE]\n\n"), answer);
+    client.close();
+  }
+  assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a handoff that is half sent at SIGTERM is waited for", async () => {
+  await using daemon = await startDaemon();
+  await (await daemon.page("/healthz")).text();
+  const fds = daemon.openFds();
+  using sender = connect(daemon.pathOf("stream"), "stream");
+  await daemon.until("the accept", () => daemon.openFds() > fds);
+  daemon.signal("SIGTERM");
+  await daemon.logged("Stopping");
+  const { near, far } = pairEnds();
+  using client = near;
+  sender.send(new TextEncoder().encode('{"prompt":"late"}'), [far]);
+  far.close();
+  assert.match(await client.readAll(), /You said: \\"late\\"[^]*\[DONE\]\n\n$/);
+  assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("streams that are left at the deadline are told so; exit 0", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_SHUTDOWN_TIMEOUT_SECS: "0.3" },
+  });
+  using client = daemon.handOff();
+  await client.readUntil("Hello! ");
+  const signalledAt = performance.now();
+  daemon.signal("SIGTERM");
+  const answer = await client.readAll();
+  assert(performance.now() - signalledAt >= 290);
+  assert(answer.endsWith(`Hello! "}\n\n${STOPPED}`), answer);
+  assert.equal(await daemon.exit(), 0);
+  const end = daemon.log.find(({ message }) => message === "Stream ended early");
+  assert.equal(end?.fields["reason"], "shutdown");
+});
+
+Deno.test("a second SIGTERM stops now; streams are told", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "3600000" } });
+  using client = daemon.handOff();
+  await client.readUntil("Hello! ");
+  daemon.signal("SIGTERM");
+  await daemon.logged("Stopping");
+  daemon.signal("SIGTERM");
+  assert((await client.readAll()).endsWith(STOPPED));
+  assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a drain without streams ends at once", async () => {
+  await using daemon = await startDaemon();
+  const signalledAt = performance.now();
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  assert(performance.now() - signalledAt < 2000);
+});
+
+Deno.test("SIGHUP during a drain changes nothing", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "30" } });
+  using client = daemon.handOff();
+  await client.readUntil("Hello! ");
+  daemon.signal("SIGTERM");
+  await daemon.logged("Stopping");
+  daemon.signal("SIGHUP");
+  assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+  assert.equal(await daemon.exit(), 0);
+  assert(!daemon.log.some(({ message }) => /[Rr]eload/.test(message)));
+});
