@@ -114,6 +114,7 @@ const HOMES: readonly [RegExp, string, RegExp][] = [
   [/\bDeno\.exit\b/, "Deno.exit", /^$/],
   [/\bconsole\b/, "console", /^log/],
   [/\bDeno\.stderr\b/, "Deno.stderr", /^log/],
+  [/\bDeno\.\w+Sync\b/, "synchronous I/O", /^$/],
   [/\bDeno\.serve\b/, "Deno.serve", /^admin_server$/],
 ];
 for (const [use, name, home] of HOMES) {
