@@ -205,6 +205,12 @@ pub unsafe extern "C" fn shim_reactor_new(intake: u32, out_reactor: *mut u32) ->
 
 /// See ABI.md, "Reactor".
 #[unsafe(no_mangle)]
+pub extern "C" fn shim_reactor_start(reactor: u32) -> i32 {
+    guard(|| REACTORS.get(reactor)?.start())
+}
+
+/// See ABI.md, "Reactor".
+#[unsafe(no_mangle)]
 pub extern "C" fn shim_reactor_wait(reactor: u32) -> i32 {
     guard(|| match REACTORS.get(reactor) {
         Ok(reactor) => reactor.wait(),

@@ -1,13 +1,15 @@
 //! One epoll set and the thread that waits on it.
 #![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
 use crate::border::{Outcome, Status, count};
 use crate::client::Clients;
@@ -45,6 +47,8 @@ pub struct Reactor {
     epoll: Epoll,
     clients: Clients,
     inner: Mutex<Inner>,
+    /// Some records were taken, after there was no room for more.
+    taken: Condvar,
     has_waiter: AtomicBool,
     is_closed: AtomicBool,
 }
@@ -61,6 +65,7 @@ impl Reactor {
             epoll,
             clients: Clients::new(),
             inner: Mutex::default(),
+            taken: Condvar::new(),
             has_waiter: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         };
@@ -109,12 +114,67 @@ impl Reactor {
         }
     }
 
+    /// Gathers in a thread of its own from now on, which sends a byte over a socket whenever there are records
+    /// after there were none. Returns the socket's other end, which ends when the reactor closes.
+    ///
+    /// # Errors
+    /// `-EBUSY`: another thread waits. socketpair(2), clone(2).
+    pub fn start(self: &Arc<Self>) -> Outcome {
+        if self.has_waiter.swap(true, Ordering::Acquire) {
+            return Err(Errno::EBUSY.into());
+        }
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (bell, ear) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
+            .inspect_err(|_| self.has_waiter.store(false, Ordering::Release))?;
+        let reactor = Arc::clone(self);
+        thread::Builder::new()
+            .name("reactor".into())
+            .spawn(move || reactor.gather_until_closed(&bell))
+            .map_err(|_| Errno::EAGAIN)
+            .inspect_err(|_| self.has_waiter.store(false, Ordering::Release))?;
+        Ok(ear.into_raw_fd())
+    }
+
+    fn gather_until_closed(&self, bell: &OwnedFd) {
+        let mut buffer = [EpollEvent::empty(); EVENTS_AT_ONCE];
+        let mut events = &buffer[..0];
+        loop {
+            let timeout = {
+                let mut inner = lock(&self.inner);
+                while !inner.records.has_room() && !self.is_closed.load(Ordering::Acquire) {
+                    inner = self.taken.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                }
+                if self.is_closed.load(Ordering::Acquire) {
+                    return;
+                }
+                let was_empty = inner.records.is_empty();
+                // What cannot be gathered now is still there the next time.
+                let _ = self.gather(&mut inner, events);
+                if was_empty && !inner.records.is_empty() {
+                    // Only this byte is ever under way, so there is room; an ear that is gone hears nothing.
+                    let _ = send(bell.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+                }
+                inner.next_timeout()
+            };
+            events = match self.epoll.wait(&mut buffer, timeout) {
+                Ok(ready) => &buffer[..ready],
+                Err(_) => &[],
+            };
+        }
+    }
+
     /// Copies whole records. Returns their bytes.
     ///
     /// # Errors
     /// `TOO_SMALL`.
     pub fn take(&self, buffer: &mut [u8]) -> Outcome {
-        lock(&self.inner).records.take(buffer).map(count)
+        let mut inner = lock(&self.inner);
+        let had_room = inner.records.has_room();
+        let taken = inner.records.take(buffer).map(count);
+        if !had_room {
+            self.taken.notify_one();
+        }
+        taken
     }
 
     /// See [`Clients::send_batch`].
@@ -140,6 +200,7 @@ impl Reactor {
         *inner = Inner::default();
         let clients = self.clients.close_all(&self.epoll);
         drop(inner);
+        self.taken.notify_one();
         self.mailbox.leave(clients);
         self.intake.remove_reactor(&self.mailbox);
     }

@@ -37,8 +37,8 @@ export const SYMBOLS = {
 
   // int32_t (uint32_t intake, uint32_t *out_reactor)
   shim_reactor_new: { parameters: ["u32", "buffer"], result: "i32" },
-  // int32_t (uint32_t reactor); blocks
-  shim_reactor_wait: { parameters: ["u32"], result: "i32", nonblocking: true },
+  // int32_t (uint32_t reactor)
+  shim_reactor_start: { parameters: ["u32"], result: "i32" },
   // int32_t (uint32_t reactor, uint8_t *buf, uint32_t cap)
   shim_reactor_take: { parameters: ["u32", "buffer", "u32"], result: "i32" },
   // int32_t (uint32_t reactor)
