@@ -43,10 +43,12 @@ enum State {
 pub struct Doors(Vec<Door>);
 
 impl Doors {
+    /// How many there are, those that are shut included.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether nobody can come in any more.
     pub fn are_all_shut(&self) -> bool {
         self.0.iter().all(|door| door.state == State::Shut)
     }

@@ -88,6 +88,7 @@ impl Handoff {
         })
     }
 
+    /// What to watch.
     pub fn connection(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
@@ -97,6 +98,7 @@ impl Handoff {
         self.accepted + Duration::from_millis(u64::from(self.policy.handoff_timeout_ms))
     }
 
+    /// How long ago it was accepted.
     pub fn micros_since_accept(&self) -> u32 {
         u32::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u32::MAX)
     }

@@ -26,6 +26,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// # Errors
+    /// `BAD_ARGUMENT`: neither 0 nor 1.
     pub fn from_number(number: u32) -> Result<Kind, Status> {
         match number {
             0 => Ok(Kind::Seqpacket),
@@ -34,6 +36,7 @@ impl Kind {
         }
     }
 
+    /// Its name for socket(2).
     pub fn socket_type(self) -> SockType {
         match self {
             Kind::Seqpacket => SockType::SeqPacket,
@@ -75,6 +78,7 @@ impl Policy {
         })
     }
 
+    /// Whether processes of that user may hand off.
     pub fn allows(&self, uid: u32) -> bool {
         self.uids.is_empty() || self.uids.contains(&uid)
     }
@@ -99,6 +103,7 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// One without listeners and reactors.
     pub fn new(policy: Policy) -> Intake {
         Intake {
             policy: Mutex::new(Arc::new(policy)),
@@ -109,10 +114,12 @@ impl Intake {
         }
     }
 
+    /// Changes the policy for handoffs accepted from now on.
     pub fn configure(&self, policy: Policy) {
         *lock(&self.policy) = Arc::new(policy);
     }
 
+    /// The policy for a handoff accepted now.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&lock(&self.policy))
     }
@@ -122,10 +129,13 @@ impl Intake {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// Whether [`Intake::stop`] has shut the listeners down.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// Listens at `path`.
+    ///
     /// # Errors
     /// See [`path::listen_at`]; `BAD_ARGUMENT` for an empty path or a mode with more than permission bits;
     /// `-ESHUTDOWN` after `stop`.
@@ -201,6 +211,10 @@ impl Intake {
         lock(&self.listeners).clear();
     }
 
+    /// The place of one more reactor.
+    ///
+    /// # Errors
+    /// eventfd(2).
     pub fn add_reactor(&self) -> Result<Arc<Mailbox>, Errno> {
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.active))?);
         lock(&self.mailboxes).push(Arc::clone(&mailbox));

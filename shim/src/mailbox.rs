@@ -33,6 +33,8 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// # Errors
+    /// eventfd(2).
     pub fn new(active: Arc<AtomicU32>) -> Result<Mailbox, Errno> {
         Ok(Mailbox {
             clients: AtomicU32::new(0),
@@ -43,6 +45,7 @@ impl Mailbox {
         })
     }
 
+    /// How many clients the reactor has.
     pub fn clients(&self) -> u32 {
         self.clients.load(Ordering::Relaxed)
     }
@@ -74,6 +77,7 @@ impl Mailbox {
         Ok(())
     }
 
+    /// The arrival that has waited longest.
     pub fn next(&self) -> Option<Arrival> {
         lock(&self.queue).as_mut()?.pop_front()
     }

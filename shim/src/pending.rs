@@ -17,17 +17,20 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// A number that no other handoff of the reactor has.
     pub fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
+    /// Keeps `handoff` under `id`.
     pub fn insert(&mut self, id: u64, handoff: Handoff) {
         let deadline = handoff.deadline();
         self.earliest = Some(self.earliest.map_or(deadline, |other| other.min(deadline)));
         self.handoffs.insert(id, handoff);
     }
 
+    /// Takes out the one of that number, if it is still there.
     pub fn remove(&mut self, id: u64) -> Option<Handoff> {
         let removed = self.handoffs.remove(&id);
         if self.handoffs.is_empty() {
@@ -36,6 +39,7 @@ impl Pending {
         removed
     }
 
+    /// Takes out the one that was accepted first.
     pub fn remove_oldest(&mut self) -> Option<Handoff> {
         let (&id, _) = self.handoffs.first_key_value()?;
         self.remove(id)
@@ -60,10 +64,12 @@ impl Pending {
         self.earliest
     }
 
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.handoffs.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.handoffs.is_empty()
     }

@@ -54,6 +54,8 @@ pub struct Reactor {
 }
 
 impl Reactor {
+    /// One more reactor of `intake`.
+    ///
     /// # Errors
     /// epoll_create1(2), eventfd(2), epoll_ctl(2).
     pub fn new(intake: &Arc<Intake>) -> Result<Reactor, Status> {
@@ -77,6 +79,7 @@ impl Reactor {
         Ok(reactor)
     }
 
+    /// Whether it was made for `intake`.
     pub fn belongs_to(&self, intake: &Arc<Intake>) -> bool {
         Arc::ptr_eq(&self.intake, intake)
     }
@@ -384,7 +387,8 @@ impl Inner {
     fn take_scratch(&mut self, handoff_buffer_bytes: usize) -> Vec<u8> {
         let mut scratch = std::mem::take(&mut self.scratch);
         if scratch.len() <= handoff_buffer_bytes {
-            scratch.resize(handoff_buffer_bytes + 1, 0);
+            // Made anew, since memory that comes zeroed is not touched before it is used.
+            scratch = vec![0; handoff_buffer_bytes + 1];
         }
         scratch
     }

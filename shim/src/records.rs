@@ -42,28 +42,34 @@ impl Records {
         }
     }
 
+    /// A client has come.
     pub fn handoff(&mut self, client: u32, about: About, payload: &[u8]) {
         self.push(HANDOFF, [client, about.flags, about.micros, payload.len() as u32, about.uid]);
         self.bytes.extend_from_slice(payload);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// The client's FIN (errno 0), RST or error.
     pub fn client_gone(&mut self, client: u32, errno: i32) {
         self.push(CLIENT_GONE, [client, errno.unsigned_abs(), 0, 0, 0]);
     }
 
+    /// There is room again after a send that came up short.
     pub fn client_writable(&mut self, client: u32) {
         self.push(CLIENT_WRITABLE, [client, 0, 0, 0, 0]);
     }
 
+    /// A handoff was refused.
     pub fn handoff_failed(&mut self, received_bytes: u32, reason: u32, micros: u32, detail: u32) {
         self.push(HANDOFF_FAILED, [received_bytes, reason, micros, 0, detail]);
     }
 
+    /// No `HANDOFF` follows.
     pub fn intake_drained(&mut self) {
         self.push(INTAKE_DRAINED, [0; 5]);
     }
 
+    /// accept4(2) failed, and not because of one connection.
     pub fn accept_failed(&mut self, errno: i32) {
         self.push(ACCEPT_FAILED, [0, errno.unsigned_abs(), 0, 0, 0]);
     }
@@ -73,6 +79,7 @@ impl Records {
         self.bytes.len() - self.taken
     }
 
+    /// Whether nothing waits to be taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

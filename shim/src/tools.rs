@@ -12,13 +12,20 @@ use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, 
 use crate::border::{Outcome, Status, count};
 use crate::sys;
 
+/// Two connected AF_UNIX sockets of the type `kind`, into `out`.
+///
+/// # Errors
+/// socketpair(2).
 pub fn socketpair(kind: SockType, out: &mut [i32]) -> Outcome {
     let (one, other) = socket::socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
     out.copy_from_slice(&[one.into_raw_fd(), other.into_raw_fd()]);
     Ok(0)
 }
 
-/// Connects without waiting: `EAGAIN` if the backlog is full. Returns the fd.
+/// Connects to the Unix socket at `path` without waiting. Returns the fd.
+///
+/// # Errors
+/// connect(2): `EAGAIN` if the backlog is full, `EPROTOTYPE` if the socket there is of another type.
 pub fn connect(path: &str, kind: SockType) -> Outcome {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let address = UnixAddr::new(path)?;
@@ -27,6 +34,10 @@ pub fn connect(path: &str, kind: SockType) -> Outcome {
     Ok(socket.into_raw_fd())
 }
 
+/// Sends one message with `fds` as SCM_RIGHTS, without waiting. Returns the bytes sent.
+///
+/// # Errors
+/// `BAD_ARGUMENT` for more fds than the kernel passes at once; sendmsg(2).
 pub fn sendmsg(fd: RawFd, data: &[u8], fds: &[RawFd]) -> Outcome {
     if fds.len() > sys::MAX_PASSED_FDS {
         return Err(Status::BAD_ARGUMENT);
@@ -38,6 +49,10 @@ pub fn sendmsg(fd: RawFd, data: &[u8], fds: &[RawFd]) -> Outcome {
     Ok(count(sent))
 }
 
+/// Receives into `buffer`, waiting up to `timeout_ms`. Returns the bytes received, 0 at the end.
+///
+/// # Errors
+/// `BAD_ARGUMENT` for an empty buffer; `-ETIMEDOUT`; recv(2).
 pub fn recv(fd: RawFd, buffer: &mut [u8], timeout_ms: u32) -> Outcome {
     // 0 bytes mean the end; a buffer that holds none could not tell.
     if buffer.is_empty() {
@@ -63,6 +78,10 @@ pub fn recv(fd: RawFd, buffer: &mut [u8], timeout_ms: u32) -> Outcome {
     }
 }
 
+/// close(2).
+///
+/// # Errors
+/// `-EBADF`.
 pub fn close_fd(fd: RawFd) -> Outcome {
     nix::unistd::close(fd)?;
     Ok(0)

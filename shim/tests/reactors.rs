@@ -4,37 +4,54 @@
 mod support;
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use streaming_daemon_shim::*;
 use support::*;
 
-/// Waits and takes in a thread of its own until the reactor is closed; returns all events.
-fn collect(handle: u32) -> thread::JoinHandle<Vec<Event>> {
-    thread::spawn(move || {
-        let mut events = Vec::new();
+/// Waits and takes in a thread of its own until the reactor is closed.
+struct Collector {
+    thread: thread::JoinHandle<()>,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+fn collect(reactor: &Reactor) -> Collector {
+    let handle = reactor.handle;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&events);
+    let thread = thread::spawn(move || {
         let mut buffer = vec![0; 1 << 19];
         loop {
             let ready = shim_reactor_wait(handle);
             if ready == -libc::ECANCELED {
-                return events;
+                return;
             }
             assert!(ready > 0, "wait gave {ready}");
             // SAFETY: pointer and length belong to a live value.
             let taken = unsafe { shim_reactor_take(handle, buffer.as_mut_ptr(), buffer.len() as u32) };
             if taken == BAD_HANDLE {
-                return events;
+                return;
             }
             assert_eq!(taken, ready);
-            events.extend(parse(&buffer[..taken as usize]));
+            collected.lock().unwrap().extend(parse(&buffer[..taken as usize]));
         }
-    })
+    });
+    Collector { thread, events }
 }
 
-fn handoffs(events: &[Event]) -> usize {
-    events.iter().filter(|event| matches!(event, Event::Handoff { .. })).count()
+impl Collector {
+    fn handoffs(&self) -> usize {
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|event| matches!(event, Event::Handoff { .. })).count()
+    }
+
+    /// The reactor has to be closed.
+    fn join(self) -> Vec<Event> {
+        self.thread.join().unwrap();
+        Arc::into_inner(self.events).unwrap().into_inner().unwrap()
+    }
 }
 
 #[test]
@@ -45,20 +62,22 @@ fn handoffs_spread_evenly() {
     let intake = Intake::new(POLICY);
     intake.listen(SEQPACKET, &path);
     let reactors = [intake.reactor(), intake.reactor()];
-    let threads = reactors.each_ref().map(|reactor| collect(reactor.handle));
+    let collectors = reactors.each_ref().map(collect);
     let mut browsers = Vec::new();
     for _ in 0..60 {
         let (browser, passed) = pair(STREAM);
         hand_off(&path, SEQPACKET, b"{}", &passed);
         browsers.push(browser);
     }
-    eventually("all are clients", || intake.active() == 60);
-    // A client that has been counted may still be on its way to the other reactor.
-    thread::sleep(Duration::from_millis(50));
+    eventually("all have arrived", || collectors.iter().map(Collector::handoffs).sum::<usize>() == 60);
+    assert_eq!(intake.active(), 60);
     for reactor in &reactors {
         assert_eq!(reactor.close(), 0);
     }
-    assert_eq!(threads.map(|thread| handoffs(&thread.join().unwrap())), [30, 30]);
+    assert_eq!(collectors.each_ref().map(Collector::handoffs), [30, 30]);
+    for collector in collectors {
+        collector.join();
+    }
     assert_eq!(intake.active(), 0);
 }
 
@@ -97,13 +116,13 @@ fn a_handoff_given_to_another_reactor_wakes_it() {
     let (say, said) = mpsc::channel();
     let handle = given.handle;
     let waiter = thread::spawn(move || say.send(shim_reactor_wait(handle)));
-    let giver = collect(giving.handle);
+    let giver = collect(&giving);
     thread::sleep(Duration::from_millis(30));
     sendmsg(&slow, b"1234", &[&passed]);
     assert_eq!(said.recv_timeout(PATIENCE), Ok(28));
     waiter.join().unwrap().unwrap();
     giving.close();
-    assert_eq!(giver.join().unwrap(), []);
+    assert_eq!(giver.join(), []);
 }
 
 #[test]
@@ -133,7 +152,7 @@ fn listeners_made_after_the_reactor_began_to_wait_are_served() {
     let directory = Directory::new();
     let intake = Intake::new(POLICY);
     let reactor = intake.reactor();
-    let thread = collect(reactor.handle);
+    let collector = collect(&reactor);
     let (_browser, passed) = pair(STREAM);
     for (kind, name) in [(SEQPACKET, "one"), (STREAM, "two")] {
         let path = directory.path(name);
@@ -142,7 +161,7 @@ fn listeners_made_after_the_reactor_began_to_wait_are_served() {
     }
     eventually("both are clients", || intake.active() == 2);
     reactor.close();
-    thread.join().unwrap();
+    collector.join();
 }
 
 #[test]
@@ -266,7 +285,7 @@ fn a_reactor_s_end_does_not_lose_what_waits_in_the_backlog() {
     for round in 1..=20 {
         let leaving = intake.reactor();
         let staying = intake.reactor();
-        let threads = [collect(leaving.handle), collect(staying.handle)];
+        let collectors = [collect(&leaving), collect(&staying)];
         let senders: Vec<OwnedFd> = (0..8).map(|_| connect(&path, SEQPACKET)).collect();
         leaving.close();
         for sender in &senders {
@@ -278,8 +297,8 @@ fn a_reactor_s_end_does_not_lose_what_waits_in_the_backlog() {
             assert!(end == Err(0) || end == Err(-libc::ECONNRESET), "round {round}: {end:?}");
         }
         staying.close();
-        for thread in threads {
-            thread.join().unwrap();
+        for collector in collectors {
+            collector.join();
         }
         assert_eq!(intake.active(), 0, "round {round}");
     }
@@ -293,9 +312,9 @@ fn closing_the_intake_closes_its_reactors_and_no_other() {
     let (one, two) = (Intake::new(POLICY), Intake::new(POLICY));
     two.listen(SEQPACKET, &path);
     let (mine, other) = (one.reactor(), two.reactor());
-    let thread = collect(mine.handle);
+    let collector = collect(&mine);
     assert_eq!(shim_intake_close(one.0), 0);
-    assert_eq!(thread.join().unwrap(), []);
+    assert_eq!(collector.join(), []);
     assert_eq!(mine.close(), BAD_HANDLE);
     assert_eq!(shim_intake_close(one.0), BAD_HANDLE);
     let (_browser, passed) = pair(STREAM);
