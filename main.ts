@@ -49,18 +49,18 @@ async function start(command: StartCommand): Promise<number> {
       onError: (error) => log.warning("Cannot notify systemd", { error }),
     });
     const inheritedFds = listenFds(env, Deno.pid).map(({ fd }) => fd);
-    const daemon = await Daemon.start({
-      config,
-      log,
-      version: VERSION,
-      benchmark: command.benchmark,
-      inheritedFds,
-    });
-    const ended = new AbortController();
-    service.keepAlive(Deno.pid, () => true, ended.signal);
+    // Before the start, so that a signal at any moment has its meaning.
+    let daemon: Daemon | undefined;
     let stopping = false;
+    const stop = (): void => {
+      if (stopping) return daemon?.stopNow();
+      stopping = true;
+      service.stopping("Draining");
+      log.info("Stopping", { connections: daemon?.connectionsActive() ?? 0 });
+      daemon?.drain();
+    };
     const reload = async (): Promise<void> => {
-      if (stopping) return;
+      if (stopping || daemon === undefined) return;
       service.reloading();
       log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
       try {
@@ -75,18 +75,21 @@ async function start(command: StartCommand): Promise<number> {
       if (!stopping) service.ready("Taking handoffs");
     };
     let reloads = Promise.resolve();
-    const stop = (): void => {
-      if (stopping) return daemon.stopNow();
-      stopping = true;
-      service.stopping("Draining");
-      log.info("Stopping", { connections: daemon.connectionsActive() });
-      daemon.drain();
-    };
     Deno.addSignalListener("SIGTERM", stop);
     Deno.addSignalListener("SIGINT", stop);
     // One after the other, so that the last one holds.
     Deno.addSignalListener("SIGHUP", () => void (reloads = reloads.then(reload)));
-    service.ready("Taking handoffs");
+    daemon = await Daemon.start({
+      config,
+      log,
+      version: VERSION,
+      benchmark: command.benchmark,
+      inheritedFds,
+    });
+    const ended = new AbortController();
+    service.keepAlive(Deno.pid, () => true, ended.signal);
+    if (stopping) daemon.drain();
+    else service.ready("Taking handoffs");
     await daemon.ended.finally(() => ended.abort());
     log.info("Stopped");
     return 0;

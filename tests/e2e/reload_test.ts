@@ -12,7 +12,7 @@ async function startWith(
   write(toml);
   const daemon = await startDaemon({
     args: [path],
-    permissions: [`--allow-read=${folder},src/worker_isolate.ts`],
+    permissions: [`--allow-read=${folder},src`],
     env: { DAEMON_TOKEN_DELAY_MS: undefined },
   });
   return {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { MOCK_PIECES } from "../../src/backend/mock.ts";
 import { connect } from "../../src/native/sender.ts";
 import { pairEnds } from "../support/clients.ts";
-import { startDaemon } from "../support/daemon.ts";
+import { spawnDaemon, startDaemon } from "../support/daemon.ts";
 
 const STOPPED = 'data: {"error":"Server is shutting down"}\n\n';
 const exists = (path: string): boolean =>
@@ -109,4 +109,14 @@ Deno.test("SIGHUP during a drain changes nothing", async () => {
   assert.match(await client.readAll(), /\[DONE\]\n\n$/);
   assert.equal(await daemon.exit(), 0);
   assert(!daemon.log.some(({ message }) => /[Rr]eload/.test(message)));
+});
+
+Deno.test("SIGTERM during the start ends the daemon in order, too", async () => {
+  for (const workers of ["1", "2"]) {
+    await using daemon = spawnDaemon({ env: { DAEMON_WORKERS: workers } });
+    await daemon.until("the first line", () => daemon.stderr.length > 0);
+    daemon.signal("SIGTERM");
+    assert.equal(await daemon.exit(), 0, daemon.stderr.join("\n"));
+    assert.deepEqual([...Deno.readDirSync(daemon.folder)], []);
+  }
 });
