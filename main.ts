@@ -20,6 +20,8 @@ import { listenFds, Notifier } from "./src/systemd.ts";
 import { tryDaemon } from "./src/try.ts";
 
 const LOG_CLOSE_MS = 1000;
+// `deno task` passes on what the terminal or systemd sends to the daemon as well: one signal then comes twice.
+const SAME_SIGNAL_MS = 250;
 const env = (name: string): string | undefined => Deno.env.get(name);
 
 function load({ configPath, flags }: Pick<StartCommand, "configPath" | "flags">): Promise<LoadedConfig> {
@@ -59,6 +61,7 @@ async function start(command: StartCommand): Promise<number> {
     const ended = new AbortController();
     service.keepAlive(Deno.pid, () => true, ended.signal);
     let stopping = false;
+    let stoppingAtMs = 0;
     const reload = async (): Promise<void> => {
       if (stopping) return;
       service.reloading();
@@ -76,8 +79,12 @@ async function start(command: StartCommand): Promise<number> {
     };
     let reloads = Promise.resolve();
     const stop = (): void => {
-      if (stopping) return daemon.stopNow();
+      if (stopping) {
+        if (performance.now() - stoppingAtMs > SAME_SIGNAL_MS) daemon.stopNow();
+        return;
+      }
       stopping = true;
+      stoppingAtMs = performance.now();
       service.stopping("Draining");
       log.info("Stopping", { connections: daemon.connectionsActive() });
       daemon.drain();
