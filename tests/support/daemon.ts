@@ -65,7 +65,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
     ...setup.wrapper ?? [],
     Deno.execPath(),
     "run",
-    ...startFlags(["--allow-net=127.0.0.1", ...setup.permissions ?? []]),
+    ...startFlags([...setup.permissions ?? [], "--allow-net=127.0.0.1"]),
     "main.ts",
     ...setup.args ?? [],
   ];
