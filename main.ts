@@ -1,106 +1,13 @@
 // deno-lint-ignore-file no-console -- what a command prints is its output
 /**
- * The program: flags to configuration to daemon, signals, exit codes (0 clean, 1 failure at run time, 2 bad flags or
- * configuration).
+ * The program: flags to a command to an exit code (0 clean, 1 failure at run time, 2 bad flags or configuration).
  * @module
  */
-import { type CheckCommand, parseCli, type StartCommand, type TryCommand, VERSION } from "./src/cli.ts";
-import {
-  configChanges,
-  type ConfigSources,
-  describeConfig,
-  loadConfig,
-  type LoadedConfig,
-} from "./src/config.ts";
-import { Daemon } from "./src/daemon.ts";
-import { ConfigError, ListenError, ShimError } from "./src/errors.ts";
-import { openLog, stderrOutput } from "./src/log.ts";
-import { monotonicUsec, notify } from "./src/native/process.ts";
-import { listenFds, Notifier } from "./src/systemd.ts";
+import { type CheckCommand, parseCli, type TryCommand } from "./src/cli.ts";
+import { describeConfig } from "./src/config.ts";
+import { ConfigError, saysAll } from "./src/errors.ts";
+import { load, runService } from "./src/service.ts";
 import { tryDaemon } from "./src/try.ts";
-
-const LOG_CLOSE_MS = 1000;
-const env = (name: string): string | undefined => Deno.env.get(name);
-
-function load({ configPath, flags }: Pick<StartCommand, "configPath" | "flags">): Promise<LoadedConfig> {
-  const sources: ConfigSources = {
-    path: configPath,
-    flags,
-    env,
-    readTextFile: (path) => Deno.readTextFile(path),
-  };
-  return loadConfig(sources);
-}
-
-/** Whether its message is all that there is to say. */
-function saysAll(error: unknown): error is Error {
-  return error instanceof ConfigError || error instanceof ListenError || error instanceof ShimError;
-}
-
-async function start(command: StartCommand): Promise<number> {
-  let { config } = await load(command);
-  const opened = openLog(config.logging, stderrOutput(config.logging.format, env));
-  const { log } = opened;
-  try {
-    const service = new Notifier({
-      env,
-      send: notify,
-      monotonicUsec,
-      onError: (error) => log.warning("Cannot notify systemd", { error }),
-    });
-    const inheritedFds = listenFds(env, Deno.pid).map(({ fd }) => fd);
-    // Before the start, so that a signal at any moment has its meaning.
-    let daemon: Daemon | undefined;
-    let stopping = false;
-    const stop = (): void => {
-      if (stopping) return daemon?.stopNow();
-      stopping = true;
-      service.stopping("Draining");
-      log.info("Stopping", { connections: daemon?.connectionsActive() ?? 0 });
-      daemon?.drain();
-    };
-    const reload = async (): Promise<void> => {
-      if (stopping || daemon === undefined) return;
-      service.reloading();
-      log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
-      try {
-        const changes = configChanges(config, (await load(command)).config);
-        config = changes.config;
-        daemon.reload(config);
-        log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });
-        opened.setLevels(config.logging); // only now: it may hide that line
-      } catch (error) {
-        log.error("The new configuration does not hold, the old one stays", { error });
-      }
-      if (!stopping) service.ready("Taking handoffs");
-    };
-    let reloads = Promise.resolve();
-    Deno.addSignalListener("SIGTERM", stop);
-    Deno.addSignalListener("SIGINT", stop);
-    // One after the other, so that the last one holds.
-    Deno.addSignalListener("SIGHUP", () => void (reloads = reloads.then(reload)));
-    daemon = await Daemon.start({
-      config,
-      log,
-      version: VERSION,
-      benchmark: command.benchmark,
-      inheritedFds,
-    });
-    const ended = new AbortController();
-    service.keepAlive(Deno.pid, () => true, ended.signal);
-    if (stopping) daemon.drain();
-    else service.ready("Taking handoffs");
-    await daemon.ended.finally(() => ended.abort());
-    log.info("Stopped");
-    return 0;
-  } catch (error) {
-    if (saysAll(error)) throw error;
-    log.error("The daemon failed", { error });
-    return 1;
-  } finally {
-    await opened.close(LOG_CLOSE_MS);
-  }
-}
 
 async function check(command: CheckCommand): Promise<number> {
   console.log(describeConfig(await load(command)));
@@ -124,7 +31,7 @@ async function tryOut({ configPath, socketPath, stream, data, timeoutMs }: TryCo
 async function main(args: readonly string[]): Promise<number> {
   const cli = parseCli(args);
   try {
-    if (cli.command === "start") return await start(cli);
+    if (cli.command === "start") return await runService(cli);
     if (cli.command === "check") return await check(cli);
     if (cli.command === "try") return await tryOut(cli);
     if (cli.stdout) console.log(cli.stdout.trimEnd());

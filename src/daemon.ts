@@ -86,6 +86,8 @@ export class Daemon {
           onError: (error) => log.error("Cannot make an admin page", { error }),
         });
       }
+      // Before there are workers: a socket that cannot be had ends nothing. What comes now waits in the backlog.
+      listen(intake, config, inheritedFds, log);
       pool = await WorkerPool.start({
         config,
         workers,
@@ -95,7 +97,6 @@ export class Daemon {
         log,
         restarted: () => page.workerRestarted(),
       });
-      listen(intake, config, inheritedFds, log);
       daemon = new Daemon(options, { intake, pool, admin, fdLimit });
     } catch (error) {
       await pool?.drain(0, AbortSignal.abort());

@@ -103,3 +103,8 @@ export class ShimError extends Error {
     this.status = status;
   }
 }
+
+/** Whether an error's message is all that there is to say to the user, without a stack. */
+export function saysAll(error: unknown): error is ConfigError | ListenError | ShimError {
+  return error instanceof ConfigError || error instanceof ListenError || error instanceof ShimError;
+}

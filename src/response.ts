@@ -1,5 +1,6 @@
 /**
- * HTTP response heads and plain answers, byte for byte as `contract.md`, section 2, has them (RFC 9112). Pure.
+ * HTTP response heads and plain answers, byte for byte as README.md, "What the browser
+ * receives", has them (RFC 9112). Pure.
  * @module
  */
 

@@ -150,8 +150,8 @@ Deno.test("systemd: the units fit the daemon's defaults", async () => {
     Deno.readTextFile(new URL(`../systemd/${name}`, import.meta.url));
   const service = await read("streaming-daemon-ts.service");
   const socket = await read("streaming-daemon-ts.socket");
-  assert.match(socket, /^ListenSequentialPacket=\/run\/streaming-daemon-ts\.sock$/m);
-  assert.match(socket, /^ListenStream=\/run\/streaming-daemon-ts\.sock\.stream$/m);
+  assert.match(socket, /^ListenSequentialPacket=\/run\/streaming-daemon-ts\/daemon\.sock$/m);
+  assert.match(socket, /^ListenStream=\/run\/streaming-daemon-ts\/daemon\.sock\.stream$/m);
   assert.match(socket, /^SocketMode=0660$/m);
   assert.match(service, /^Type=notify$/m);
   assert.match(service, /^RestartPreventExitStatus=2$/m);

@@ -59,7 +59,7 @@ let opened: Shim | undefined;
 
 /**
  * The shim, opened at the first call. Looked for where `DAEMON_SHIM_PATH` points, else where cargo builds it
- * in a checkout, else (in a compiled program) embedded, else beside the program.
+ * in a checkout or, in a compiled program, where the embedded copy is.
  *
  * @throws {ShimError} if there is none, it cannot be opened, or its ABI is another
  */

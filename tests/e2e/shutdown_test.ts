@@ -86,8 +86,20 @@ Deno.test("a second SIGTERM stops now; streams are told", async () => {
   await client.readUntil("Hello! ");
   daemon.signal("SIGTERM");
   await daemon.logged("Stopping");
+  // Past the time in which it is taken for the same one.
+  await new Promise((resolve) => setTimeout(resolve, 400));
   daemon.signal("SIGTERM");
   assert((await client.readAll()).endsWith(STOPPED));
+  assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("signals at the same time, as a runner makes them, are one: streams finish", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "30" } });
+  using client = daemon.handOff();
+  await client.readUntil("Hello! ");
+  daemon.signal("SIGTERM");
+  daemon.signal("SIGINT");
+  assert((await client.readAll()).endsWith("data: [DONE]\n\n"));
   assert.equal(await daemon.exit(), 0);
 });
 

@@ -1,0 +1,184 @@
+/** What README.md and CONTRIBUTING.md say, held to what there is. */
+import assert from "node:assert/strict";
+import { parse as parseToml } from "smol-toml";
+import denoJson from "../deno.json" with { type: "json" };
+import { allKeys, describeConfig, loadConfig } from "../src/config.ts";
+import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/errors.ts";
+import { spawnDaemon, startDaemon, startFlags } from "./support/daemon.ts";
+
+const ROOT = new URL("../", import.meta.url);
+const DOCUMENTS = ["README.md", "CONTRIBUTING.md"] as const;
+/** Named as what a reader may add. */
+const READERS_OWN_TASKS = ["start:site"];
+
+function read(path: string): string {
+  return Deno.readTextFileSync(new URL(path, ROOT));
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(new URL(path, ROOT));
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** The text below a heading, to the next one of its rank. */
+function section(document: string, heading: string): string {
+  const [, text] = document.split(`\n## ${heading}\n`);
+  assert(text !== undefined, `there is no "## ${heading}"`);
+  return text.split("\n## ")[0] as string;
+}
+
+/** The rows of the first table in a text, without head. */
+function tableRows(text: string): string[][] {
+  const lines = text.split("\n");
+  const begin = lines.findIndex((line) => line.startsWith("|"));
+  const count = lines.slice(begin).findIndex((line) => !line.startsWith("|"));
+  return lines.slice(begin + 2, begin + count).map((line) =>
+    line.slice(1, -1).split("|").map((cell) => cell.trim())
+  );
+}
+
+for (const name of DOCUMENTS) {
+  const text = read(name);
+
+  Deno.test(`${name}: each task that is named exists`, () => {
+    const named = [...text.matchAll(/\b(?:deno|deno@[\d.]+) task ([\w:]+)/g)].map(([, task]) =>
+      task as string
+    );
+    assert(named.length > 3);
+    const unknown = named.filter((task) => !(task in denoJson.tasks) && !READERS_OWN_TASKS.includes(task));
+    assert.deepEqual(unknown, []);
+  });
+
+  Deno.test(`${name}: each link inside of the repository leads somewhere`, () => {
+    const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link as string)
+      .filter((link) => !/^\w+:/.test(link));
+    assert(links.length > 5);
+    const broken = links.filter((link) => {
+      const [path, anchor] = link.split("#") as [string, string | undefined];
+      if (path !== "" && !exists(path)) return true;
+      const headings = path === ""
+        ? [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => heading as string)
+        : [];
+      const slugs = headings.map((heading) =>
+        heading.toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-")
+      );
+      return path === "" && !slugs.includes(anchor ?? "");
+    });
+    assert.deepEqual(broken, []);
+  });
+
+  Deno.test(`${name}: each file of the repository that is named exists`, () => {
+    const rooms = /^(?:\.ci|bench|config|demo|examples|shim|src|systemd|tests|tools)\//;
+    const files = [...text.matchAll(/`([\w./-]+)`/g)].map(([, path]) => path as string)
+      .filter((path) => rooms.test(path) && !path.includes("NAME"));
+    assert(files.length > 3);
+    assert.deepEqual(files.filter((path) => !exists(path)), []);
+  });
+}
+
+Deno.test("README.md: the table of the configuration is that of src/config/keys.ts", async () => {
+  const defaults = await loadConfig({
+    env: () => undefined,
+    readTextFile: () => Promise.reject(new Error()),
+  });
+  let table = "";
+  const tomlOf = new Map<string, string>();
+  for (const line of describeConfig(defaults).split("\n")) {
+    table = /^\[(.*)\]$/.exec(line)?.[1] ?? table;
+    const [, name, toml] = /^(\w+) = (.*) # default$/.exec(line) ?? [];
+    if (name !== undefined) tomlOf.set(`${table}.${name}`, toml as string);
+  }
+  const expected = allKeys().map(({ path, key }) => [
+    `\`${path}\``,
+    `\`${tomlOf.get(path)}\``,
+    `\`${key.env}\``,
+    key.restart ? `${key.doc} _(restart)_` : key.doc,
+  ]);
+  assert.deepEqual(tableRows(section(read("README.md"), "Configuration")), expected);
+});
+
+Deno.test("README.md: the configurations in it hold", async () => {
+  const blocks = [...read("README.md").matchAll(/^```toml\n([^]*?)^```$/gm)].map(([, toml]) =>
+    toml as string
+  );
+  assert(blocks.length >= 4);
+  for (const toml of blocks) {
+    await loadConfig({
+      path: "README.md",
+      env: (name) => name === "OPENAI_API_KEY" ? "sk-test" : undefined,
+      readTextFile: () => Promise.resolve(toml),
+    });
+  }
+});
+
+Deno.test("README.md: the metrics are those of the page, and the labels those of src/errors.ts", async () => {
+  const text = section(read("README.md"), "Metrics");
+  await using daemon = await startDaemon();
+  const page = await (await daemon.page("/metrics")).text();
+  const known = [...page.matchAll(/^# TYPE (daemon_\w+) /gm)].map(([, name]) => name as string).sort();
+  const named = [...text.matchAll(/\bdaemon_\w+/g)].map(([name]) => name.replace(/_bucket$/, ""));
+  assert.deepEqual([...new Set(named)].sort(), known);
+  for (const label of [...HANDOFF_FAILURES, ...STREAM_FAILURES, ...BACKEND_FAILURES]) {
+    assert(text.includes(`\`${label}\``), `${label} is not in README.md`);
+  }
+});
+
+Deno.test("README.md: denials read as they are quoted", async () => {
+  const denials = [
+    { env: { DAEMON_METRICS_ADDR: "127.0.0.1:9191" } },
+    { args: ["/srv/daemon.toml"] },
+    { env: { DAEMON_SHIM_PATH: "/usr/lib/other.so", DAEMON_METRICS_ENABLED: "false" } },
+  ];
+  const permissions = startFlags().filter((flag) => flag.startsWith("--allow-net="));
+  const text = section(read("README.md"), "Permissions");
+  for (const denial of denials) {
+    await using daemon = spawnDaemon({ ...denial, permissions });
+    assert.notEqual(await daemon.exit(), 0);
+    const last = daemon.stderr.at(-1) ?? "";
+    assert(last.includes("sandbox"), last);
+    assert(text.includes(`  ${last}\n`), `README.md does not quote: ${last}`);
+  }
+});
+
+Deno.test("README.md: the flags in its table of permissions are those of the task", () => {
+  const flags = startFlags();
+  for (const [cell] of tableRows(section(read("README.md"), "Permissions"))) {
+    const named = (cell as string).replaceAll("`", "").replace(/,…$/, ",");
+    assert(flags.some((flag) => flag === named || (named.endsWith(",") && flag.startsWith(named))), named);
+  }
+});
+
+Deno.test("the compiled file and the drop-in have the permissions of deno task start", () => {
+  const { start, compile } = denoJson.tasks;
+  const flags = (command: string): string[] =>
+    command.split(/\s+/).filter((word) => word.startsWith("--allow-"));
+  const dropIn = read("systemd/checkout.conf").replaceAll("\\\n", "");
+  const exec = /^ExecStart=(\/.*)$/m.exec(dropIn)?.[1] ?? "";
+  assert.deepEqual(exec.split(/\s+/), [
+    "/usr/local/bin/deno",
+    ...start.command.split(" ").slice(1),
+    "/etc/streaming-daemon-ts/daemon.toml",
+  ]);
+  // Of its own files a compiled program needs no permission, and the shim is elsewhere.
+  const own = (flag: string): boolean => /^--allow-(?:read|ffi)=/.test(flag);
+  assert.deepEqual(
+    flags(compile.command).filter((f) => !own(f)),
+    flags(start.command).filter((f) => !own(f)),
+  );
+  assert(flags(compile.command).includes("--allow-read=/etc/streaming-daemon-ts"));
+});
+
+Deno.test("deno task compile leaves out the file that it would overflow on", () => {
+  const [, excluded] = /--exclude=node_modules\/\.deno\/([^/]+)\//.exec(denoJson.tasks.compile.command) ?? [];
+  assert(Object.hasOwn(JSON.parse(read("deno.lock")).npm, excluded ?? ""), `deno.lock has no ${excluded}`);
+});
+
+Deno.test("the versions of deno.json and Cargo.toml are one", () => {
+  const { workspace } = parseToml(read("Cargo.toml")) as { workspace: { package: { version: string } } };
+  assert.equal(workspace.package.version, denoJson.version);
+});
