@@ -45,6 +45,8 @@ export class SseParser {
   stop(): void {
     this.#stopped = true;
     this.#rest = null;
+    this.#restBytes = 0;
+    this.#data = null;
   }
 
   /** @param chunk the next bytes; not kept after the return */
