@@ -314,9 +314,10 @@ export class H2Connection implements Connection {
     if (stream.exchange.headSeen) {
       if (!endStream) return this.#refuse(stream, h2.PROTOCOL_ERROR, "a second head");
     } else {
-      const status = fields[0]?.[0] === ":status" ? Number(fields[0][1]) : NaN;
+      const text = fields[0]?.[0] === ":status" ? fields[0][1] : "is missing";
+      const status = Number(text);
       if (!(status >= 100 && status <= 599) || status === 101) {
-        return this.#refuse(stream, h2.PROTOCOL_ERROR, `the status ${fields[0]?.[1] ?? "is missing"}`);
+        return this.#refuse(stream, h2.PROTOCOL_ERROR, `the status ${text}`);
       }
       if (status >= 200) stream.exchange.head(status, fields.slice(1));
       else if (endStream) return this.#refuse(stream, h2.PROTOCOL_ERROR, `an end after status ${status}`);

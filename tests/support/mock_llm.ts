@@ -130,6 +130,8 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
       gone.abort();
       tell();
     };
+    // Of a stream that is reset, the response says that it finished.
+    if ("stream" in response) response.stream.on("aborted", () => over("reset"));
     response.on("close", () => over(response.writableFinished ? "whole" : "reset"));
     response.on("finish", () => over("whole"));
     response.on("error", () => over("reset"));
