@@ -86,7 +86,7 @@ export class HostPool implements ConnectionOwner, Carrier {
     for (const connection of this.#free) {
       connection.start(exchange);
       // One ahead, so that the next ones do not wait for a handshake.
-      return this.#grow(this.#expected > 1 ? Math.ceil(this.#expected / 10) : 0);
+      return this.#grow(this.#expected > 1 ? 1 + Math.floor(this.#expected / 10) : 0);
     }
     exchange.carrier = this;
     this.#waiting.add(exchange);
