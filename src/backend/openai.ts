@@ -30,10 +30,9 @@ export interface OpenAiOptions {
   /** PEM file with certificates to trust besides the system's. */
   readonly caFile: string;
   readonly poolMaxIdlePerHost: number;
-  readonly poolIdleTimeoutMs: number;
-  /** HTTP/2: silence before a ping, and the longest wait for its answer. */
+  readonly idleTimeoutMs: number;
+  /** HTTP/2: silence before a ping, and the longest wait for its answer; 0: no pings. */
   readonly pingIntervalMs: number;
-  readonly connectTimeoutMs: number;
   readonly organization: string;
   readonly project: string;
   /** Further headers of each request. */
@@ -62,6 +61,8 @@ export interface OpenAiBackend extends Backend {
   stats(): OpenAiStats;
 }
 
+/** From a connection's first packet to its use. */
+const CONNECT_TIMEOUT_MS = 10_000;
 /** Of an error's body, so much is read. */
 const MAX_ERROR_BODY_BYTES = 65_536;
 /** What of an error's head the SDK's error types, and the pause before the next try, look at. */
@@ -118,9 +119,9 @@ class OpenAiStreams implements OpenAiBackend, Shared {
       insecure: options.insecureSsl,
       caCerts: options.caFile === "" ? [] : [readCaFile(options.caFile)],
       maxIdlePerHost: options.poolMaxIdlePerHost,
-      idleTimeoutMs: options.poolIdleTimeoutMs,
+      idleTimeoutMs: options.idleTimeoutMs,
       pingIntervalMs: options.pingIntervalMs,
-      connectTimeoutMs: options.connectTimeoutMs,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
       proxy: options.proxy,
     });
     this.template = buildTemplate(options);

@@ -67,7 +67,8 @@ export class H2Connection implements Connection {
 
   /**
    * @param stream connected, and agreed on HTTP/2
-   * @param pingIntervalMs silence after which the server is asked; as much again without an answer is its death
+   * @param pingIntervalMs silence after which the server is asked; as much again without an answer is its
+   *   death; 0 asks never
    */
   constructor(stream: ByteStream, owner: ConnectionOwner, pingIntervalMs: number) {
     this.#stream = stream;
@@ -159,6 +160,7 @@ export class H2Connection implements Connection {
   }
 
   tick(nowMs: number): void {
+    if (this.#pingIntervalMs === 0) return;
     if (this.#pingSentMs !== null) {
       if (nowMs - this.#pingSentMs >= this.#pingIntervalMs) {
         this.#die(`no answer to a ping within ${this.#pingIntervalMs} ms`);

@@ -25,7 +25,7 @@ export interface PoolLimits {
   readonly maxIdlePerHost: number;
   /** How long they are kept. */
   readonly idleTimeoutMs: number;
-  /** HTTP/2: silence before a ping, and the longest wait for its answer. */
+  /** HTTP/2: silence before a ping, and the longest wait for its answer; 0: no pings. */
   readonly pingIntervalMs: number;
   /** From the first packet to a connection that can be used. */
   readonly connectTimeoutMs: number;
