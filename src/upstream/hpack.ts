@@ -111,12 +111,11 @@ function huffmanTree(): Int16Array {
   return Int16Array.from(tree);
 }
 
-const NAME_INDEX = new Map<string, number>();
-const FIELD_INDEX = new Map<string, number>();
-for (const [i, [name, value]] of STATIC_TABLE.entries()) {
-  if (!NAME_INDEX.has(name)) NAME_INDEX.set(name, i + 1);
-  if (value !== "") FIELD_INDEX.set(`${name}\0${value}`, i + 1);
-}
+/** The first index of each name, and the index of each field that has a value. */
+const NAME_INDEX = new Map(STATIC_TABLE.map(([name], i) => [name, i + 1] as const).reverse());
+const FIELD_INDEX = new Map(
+  STATIC_TABLE.flatMap(([name, value], i) => value === "" ? [] : [[`${name}\0${value}`, i + 1] as const]),
+);
 
 /** Names whose values no intermediary may put into a table (RFC 7541, section 7.1.3). */
 const NEVER_INDEXED = new Set(["authorization", "api-key", "proxy-authorization", "x-api-key", "cookie"]);
