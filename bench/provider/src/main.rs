@@ -44,12 +44,17 @@ impl Script {
         };
         let mut pieces: Vec<Bytes> = (0..events)
             .map(|i| {
-                let delta = format!("{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"finish_reason\":null}}");
+                let delta = format!(
+                    "{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"finish_reason\":null}}"
+                );
                 Bytes::from(chunk(&delta, ""))
             })
             .collect();
         let finish = chunk("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}", "");
-        let usage = chunk("", ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}");
+        let usage = chunk(
+            "",
+            ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}",
+        );
         pieces.push(Bytes::from(format!("{finish}{usage}data: [DONE]\n\n")));
         Self { pieces, delay }
     }
@@ -66,7 +71,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let last = self.script.pieces.len() - 1;
         if self.next > last {
             return Poll::Ready(None);
@@ -86,11 +94,20 @@ impl Body for Answer {
     }
 }
 
-async fn answer(script: Arc<Script>, _request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+async fn answer(
+    script: Arc<Script>,
+    _request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
     let pause = Box::pin(sleep_until(Instant::now() + script.delay));
-    let mut response = Response::new(Answer { script, next: 0, pause });
+    let mut response = Response::new(Answer {
+        script,
+        next: 0,
+        pause,
+    });
     let value = hyper::header::HeaderValue::from_static("text/event-stream; charset=utf-8");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, value);
     Ok(response)
 }
 
@@ -99,10 +116,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(max_streams).timer(TokioTimer::new());
+    builder
+        .http2()
+        .max_concurrent_streams(max_streams)
+        .timer(TokioTimer::new());
     builder.http1().timer(TokioTimer::new());
     let service = service_fn(move |request| answer(Arc::clone(&script), request));
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
         eprintln!("connection: {error}");
     }
 }
@@ -112,8 +135,9 @@ fn tls() -> Result<TlsAcceptor, Failure> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()])?;
     print!("{}", made.cert.pem());
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
-    let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -136,7 +160,11 @@ fn options() -> Result<Options, Failure> {
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| format!("{flag} needs a value"))
+        };
         match flag.as_str() {
             "--listen" => options.listen = value()?,
             "--max-streams" => options.max_streams = value()?.parse()?,
