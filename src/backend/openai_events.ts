@@ -6,6 +6,7 @@
 import { BackendError } from "../errors.ts";
 import { SseParser } from "../upstream/sse_parser.ts";
 import type { StreamEvent } from "./backend.ts";
+import { TextTemplate } from "./text_template.ts";
 
 /** One event's bound: a chunk carries a few words, at most a whole answer of a server that does not stream. */
 const MAX_EVENT_BYTES = 524_288;
@@ -39,6 +40,7 @@ interface Choice {
 export class AnswerReader {
   readonly #listener: AnswerListener;
   readonly #parser: SseParser;
+  readonly #template = new TextTemplate();
   /** The first half of a surrogate pair whose second half the next text begins with. */
   #half = "";
   #inputTokens = -1;
@@ -64,6 +66,8 @@ export class AnswerReader {
 
   /** For the parser. */
   sse(data: string, event: string): void {
+    const plain = event === "" ? this.#template.match(data) : null;
+    if (plain !== null) return this.#text(plain);
     const chunk = this.#chunk(data);
     if (chunk === null) return;
     if (chunk.error || event === "error" || chunk.object === "error") {
@@ -80,6 +84,10 @@ export class AnswerReader {
       if (typeof reason === "string" && reason !== "") {
         this.#flushHalf();
         this.#listener.event({ kind: "finish", reason });
+      } else if (
+        typeof delta?.content === "string" && delta.content !== "" && !delta.refusal && !chunk.usage
+      ) {
+        this.#template.learn(data, delta.content, contentOf);
       }
     }
     if (chunk.usage) {
@@ -154,6 +162,8 @@ export class AnswerReader {
     this.#listener.failed(new BackendError(kind, message, { cause }));
   }
 }
+
+const contentOf = (chunk: unknown): unknown => (chunk as Chunk).choices?.[0]?.delta?.content;
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
 
