@@ -4,7 +4,9 @@
  */
 import type { Config } from "../config.ts";
 import type { Backend } from "./backend.ts";
+import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 import { mockBackend, type Pauses } from "./mock.ts";
+import { openaiBackend } from "./openai.ts";
 
 /** What backends get from their worker. */
 export interface BackendParts {
@@ -17,6 +19,10 @@ export function makeBackend(config: Config["backend"], parts: BackendParts): Bac
     case "mock":
       return mockBackend({ tokenDelayMs: config.mock.tokenDelayMs, pauses: parts.pauses });
     case "openai":
-      throw new Error("not yet");
+      return openaiBackend({
+        ...config.openai,
+        headTimeoutMs: config.timeoutMs,
+        proxy: proxyFromEnvironment(),
+      });
   }
 }

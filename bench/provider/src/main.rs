@@ -1,0 +1,202 @@
+//! A provider of chat completions for load: every request is answered with the same events at a fixed pace, and
+//! the stand-in takes as little CPU as it can, so that what is measured is its client.
+//!
+//! `bench-provider --listen 127.0.0.1:0 [--max-streams 100] [--events 19] [--delay-ms 300] [--tls]`
+//! prints `listening on <address>` once it does; with `--tls` the certificate, made for the run, before it.
+#![forbid(unsafe_code)]
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls_pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The pieces of one answer, shared by all: `events` texts, then the finish, the usage and `[DONE]` in one piece.
+struct Script {
+    pieces: Vec<Bytes>,
+    delay: Duration,
+}
+
+impl Script {
+    fn new(events: usize, delay: Duration) -> Self {
+        let chunk = |choices: &str, rest: &str| {
+            format!(
+                "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\
+                 \"model\":\"bench\",\"choices\":[{choices}]{rest}}}\n\n"
+            )
+        };
+        let mut pieces: Vec<Bytes> = (0..events)
+            .map(|i| {
+                let delta = format!(
+                    "{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"finish_reason\":null}}"
+                );
+                Bytes::from(chunk(&delta, ""))
+            })
+            .collect();
+        let finish = chunk("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}", "");
+        let usage = chunk(
+            "",
+            ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}",
+        );
+        pieces.push(Bytes::from(format!("{finish}{usage}data: [DONE]\n\n")));
+        Self { pieces, delay }
+    }
+}
+
+/// One answer under way: the first piece at once, the last right after the one before it.
+struct Answer {
+    script: Arc<Script>,
+    next: usize,
+    pause: Pin<Box<Sleep>>,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let last = self.script.pieces.len() - 1;
+        if self.next > last {
+            return Poll::Ready(None);
+        }
+        if self.next > 0 && self.next < last {
+            ready!(self.pause.as_mut().poll(cx));
+        }
+        let piece = self.script.pieces[self.next].clone();
+        self.next += 1;
+        let due = self.pause.deadline() + self.script.delay;
+        self.pause.as_mut().reset(due);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next >= self.script.pieces.len()
+    }
+}
+
+async fn answer(
+    script: Arc<Script>,
+    _request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let pause = Box::pin(sleep_until(Instant::now() + script.delay));
+    let mut response = Response::new(Answer {
+        script,
+        next: 0,
+        pause,
+    });
+    let value = hyper::header::HeaderValue::from_static("text/event-stream; charset=utf-8");
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, value);
+    Ok(response)
+}
+
+async fn serve<S>(stream: S, script: Arc<Script>, max_streams: u32)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .max_concurrent_streams(max_streams)
+        .timer(TokioTimer::new());
+    builder.http1().timer(TokioTimer::new());
+    let service = service_fn(move |request| answer(Arc::clone(&script), request));
+    if let Err(error) = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
+        eprintln!("connection: {error}");
+    }
+}
+
+/// A self-signed certificate for `localhost` and `127.0.0.1`; its PEM goes to standard output for the client.
+fn tls() -> Result<TlsAcceptor, Failure> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()])?;
+    print!("{}", made.cert.pem());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+struct Options {
+    listen: String,
+    max_streams: u32,
+    events: usize,
+    delay: Duration,
+    tls: bool,
+}
+
+fn options() -> Result<Options, Failure> {
+    let mut options = Options {
+        listen: "127.0.0.1:0".into(),
+        max_streams: 100,
+        events: 19,
+        delay: Duration::from_millis(300),
+        tls: false,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| format!("{flag} needs a value"))
+        };
+        match flag.as_str() {
+            "--listen" => options.listen = value()?,
+            "--max-streams" => options.max_streams = value()?.parse()?,
+            "--events" => options.events = value()?.parse()?,
+            "--delay-ms" => options.delay = Duration::from_millis(value()?.parse()?),
+            "--tls" => options.tls = true,
+            _ => return Err(format!("unknown flag {flag}").into()),
+        }
+    }
+    Ok(options)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
+    let options = options()?;
+    let script = Arc::new(Script::new(options.events, options.delay));
+    let acceptor = if options.tls { Some(tls()?) } else { None };
+    let listener = TcpListener::bind(&options.listen).await?;
+    println!("listening on {}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let script = Arc::clone(&script);
+        let max_streams = options.max_streams;
+        match acceptor.clone() {
+            None => drop(tokio::spawn(serve(stream, script, max_streams))),
+            Some(acceptor) => drop(tokio::spawn(async move {
+                match acceptor.accept(stream).await {
+                    Ok(stream) => serve(stream, script, max_streams).await,
+                    Err(error) => eprintln!("TLS: {error}"),
+                }
+            })),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+/**
+ * The ways to speak HTTP/2 to a provider from Deno, each reduced to what it costs: N requests at once, every event
+ * counted, at most 100 streams on a connection.
+ * @module
+ */
+import http2 from "node:http2";
+import { openaiBackend } from "../../src/backend/openai.ts";
+import { Pool } from "../../src/upstream/pool.ts";
+
+/** The provider, and how many requests. */
+export interface Load {
+  /** `https://localhost:<port>` or `http://127.0.0.1:<port>`. */
+  readonly base: string;
+  /** PEM, and the file it is in; empty without TLS. */
+  readonly ca: string;
+  readonly caFile: string;
+  readonly streams: number;
+  /** Called with each piece of an answer; `first` with the first. */
+  readonly onPiece: (events: number) => void;
+  readonly onFirst: () => void;
+}
+
+const PATH = "/v1/chat/completions";
+const MESSAGES = [{ role: "user", content: "hello" }];
+const BODY = JSON.stringify({ model: "m", messages: MESSAGES, stream: true });
+const HEADERS = {
+  "content-type": "application/json",
+  "authorization": "Bearer bench",
+  "x-request-id": "bench",
+};
+
+function countLines(bytes: Uint8Array): number {
+  let lines = 0;
+  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) lines++;
+  return lines / 2;
+}
+
+async function nodeHttp2({ base, ca, streams, onPiece, onFirst }: Load): Promise<void> {
+  const sessions: http2.ClientHttp2Session[] = [];
+  const answers: Promise<void>[] = [];
+  for (let i = 0; i < streams; i++) {
+    if (i % 100 === 0) {
+      const session = http2.connect(base, { ca });
+      await new Promise((resolve) => session.once("connect", resolve));
+      sessions.push(session);
+    }
+    const stream = (sessions.at(-1) as http2.ClientHttp2Session)
+      .request({ ":method": "POST", ":path": PATH, ...HEADERS });
+    answers.push(
+      new Promise((resolve, reject) => {
+        stream.once("response", onFirst);
+        stream.on("data", (bytes: Uint8Array) => onPiece(countLines(bytes)));
+        stream.once("end", resolve);
+        stream.once("error", reject);
+      }),
+    );
+    stream.end(BODY);
+  }
+  await Promise.all(answers);
+  for (const session of sessions) session.destroy();
+}
+
+/** One connection only: the provider has to let all streams run on it, which real ones do not. */
+async function fetchByob({ base, ca, streams, onPiece, onFirst }: Load): Promise<void> {
+  const client = Deno.createHttpClient({ caCerts: ca === "" ? [] : [ca] });
+  await Promise.all(Array.from({ length: streams }, async () => {
+    const response = await fetch(base + PATH, { method: "POST", headers: HEADERS, body: BODY, client });
+    onFirst();
+    const reader = response.body?.getReader({ mode: "byob" });
+    if (reader === undefined) throw new Error("no body");
+    let view = new Uint8Array(2_048);
+    for (;;) {
+      const { value, done } = await reader.read(view);
+      if (done) return;
+      onPiece(countLines(value));
+      view = new Uint8Array(value.buffer);
+    }
+  }));
+  client.close();
+}
+
+async function ownPool({ base, ca, streams, onPiece, onFirst }: Load): Promise<void> {
+  const pool = new Pool({
+    http2: true,
+    socketPath: null,
+    insecure: false,
+    caCerts: ca === "" ? [] : [ca],
+    maxIdlePerHost: 100,
+    idleTimeoutMs: 90_000,
+    pingIntervalMs: 30_000,
+    connectTimeoutMs: 10_000,
+    proxy: {},
+  });
+  const body = new TextEncoder().encode(BODY);
+  const url = new URL(base + PATH);
+  await Promise.all(Array.from({ length: streams }, () =>
+    new Promise<void>((resolve, reject) => {
+      pool.request({ method: "POST", url, headers: Object.entries(HEADERS), body }, {
+        head: onFirst,
+        data: (bytes) => onPiece(countLines(bytes)),
+        end: resolve,
+        fail: reject,
+      });
+    })));
+  await pool.close();
+}
+
+async function backend({ base, caFile, streams, onPiece, onFirst }: Load): Promise<void> {
+  const openai = openaiBackend({
+    apiKey: "bench",
+    apiBase: `${base}/v1`,
+    apiSocket: "",
+    http2: true,
+    insecureSsl: false,
+    caFile,
+    poolMaxIdlePerHost: 100,
+    idleTimeoutMs: 90_000,
+    pingIntervalMs: 30_000,
+    organization: "",
+    project: "",
+    headers: {},
+    body: {},
+    includeUsage: true,
+    maxRetries: 0,
+    headTimeoutMs: 120_000,
+    proxy: {},
+  });
+  await Promise.all(Array.from({ length: streams }, async () => {
+    const request = { requestId: "bench", messages: MESSAGES, model: "m" };
+    const reader = openai.stream(request, new AbortController().signal).getReader();
+    for (let step = await reader.read(); !step.done; step = await reader.read()) {
+      if (step.value.kind === "open") onFirst();
+      else onPiece(1);
+    }
+  }));
+  await openai.close();
+}
+
+/** By name; the provider's streams per connection if it is not to be 100. */
+export const CLIENTS: Readonly<Record<string, { run(load: Load): Promise<void>; maxStreams?: number }>> = {
+  "node:http2": { run: nodeHttp2 },
+  "fetch-byob": { run: fetchByob, maxStreams: 100_000 },
+  "pool": { run: ownPool },
+  "backend": { run: backend },
+};

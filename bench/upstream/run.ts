@@ -1,0 +1,102 @@
+/**
+ * What a stream from a provider costs, by the client that takes it; each client in a process of its own:
+ *
+ * ```sh
+ * cargo build --release --package bench-provider
+ * deno run -A bench/upstream/run.ts [--tls] [--streams 3000] [CLIENT…]
+ * ```
+ * @module
+ */
+import { parseArgs } from "node:util";
+import process from "node:process";
+import { CLIENTS } from "./clients.ts";
+
+const EVENTS = 19;
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { tls: { type: "boolean" }, streams: { type: "string" }, inner: { type: "string" } },
+});
+const streams = Number(values.streams ?? 3_000);
+
+if (values.inner !== undefined) await measure(values.inner);
+else {
+  const names = positionals.length > 0 ? positionals : Object.keys(CLIENTS);
+  print("| client | TLS | µs per event | KiB per stream | all heads, ms | events |");
+  print("|---|---|---|---|---|---|");
+  for (const name of names) {
+    const args = [
+      "run",
+      "-A",
+      "--quiet",
+      import.meta.filename ?? "",
+      "--inner",
+      name,
+      "--streams",
+      `${streams}`,
+    ];
+    if (values.tls) args.push("--tls");
+    const { success } = await new Deno.Command(Deno.execPath(), { args, stdout: "inherit" }).output();
+    if (!success) throw new Error(`${name} failed`);
+  }
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+async function measure(name: string): Promise<void> {
+  const client = CLIENTS[name];
+  if (client === undefined) throw new Error(`${name} is no client; expected one of ${Object.keys(CLIENTS)}`);
+  const flags = [
+    "--max-streams",
+    `${client.maxStreams ?? 100}`,
+    "--events",
+    `${EVENTS}`,
+    "--delay-ms",
+    "300",
+  ];
+  const provider = new Deno.Command("target/release/bench-provider", {
+    args: [...flags, ...(values.tls ? ["--tls"] : [])],
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const reader = provider.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let said = "";
+  while (!/listening on .*\n/.test(said)) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("the provider did not start");
+    said += value;
+  }
+  const ca = said.slice(0, said.indexOf("listening on"));
+  const port = /listening on .*:(\d+)/.exec(said)?.[1];
+  const caFile = values.tls ? await Deno.makeTempFile() : "";
+  if (caFile !== "") await Deno.writeTextFile(caFile, ca);
+
+  const idleBytes = Deno.memoryUsage().rss;
+  let mostBytes = idleBytes;
+  const sampling = setInterval(() => mostBytes = Math.max(mostBytes, Deno.memoryUsage().rss), 250);
+  const before = process.cpuUsage();
+  const startMs = performance.now();
+  let [events, headsMs] = [0, 0];
+  await client.run({
+    base: values.tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`,
+    ca,
+    caFile,
+    streams,
+    onPiece: (count) => events += count,
+    onFirst: () => headsMs = performance.now() - startMs,
+  });
+  const { user, system } = process.cpuUsage(before);
+  clearInterval(sampling);
+  const perEvent = ((user + system) / (streams * EVENTS)).toFixed(1);
+  const perStream = ((mostBytes - idleBytes) / streams / 1_024).toFixed(1);
+  print(
+    `| ${name} | ${values.tls ? "yes" : "no"} | ${perEvent} | ${perStream} | ${
+      headsMs.toFixed(0)
+    } | ${events} |`,
+  );
+  if (caFile !== "") await Deno.remove(caFile);
+  provider.kill();
+  await provider.status;
+  await reader.cancel();
+}

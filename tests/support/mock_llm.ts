@@ -1,0 +1,284 @@
+/**
+ * A stand-in for an OpenAI-style provider: HTTP/1.1, h2c, either over TLS with a certificate made for the run, or
+ * over a Unix socket. What it answers is in `mock_llm_patterns.ts`. For load, `bench/provider` is the better one.
+ * @module
+ */
+
+import http from "node:http";
+import http2 from "node:http2";
+import https from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import process from "node:process";
+import { type Pace, scriptFor, type Step } from "./mock_llm_patterns.ts";
+
+/** How it is reached: `h1s` and `h2` are over TLS. */
+export type MockProtocol = "h1" | "h1s" | "h2c" | "h2";
+
+/** How it behaves. */
+export interface MockLlmOptions extends Partial<Pace> {
+  readonly protocol: MockProtocol;
+  /** 0 lets the system choose. */
+  readonly port?: number;
+  /** A Unix socket in place of TCP. */
+  readonly socketPath?: string;
+  /** HTTP/2: SETTINGS_MAX_CONCURRENT_STREAMS. */
+  readonly maxStreams?: number;
+  /** For TLS: PEM. */
+  readonly certificate?: Certificate;
+}
+
+/** A certificate for `localhost` and `127.0.0.1`, and its key, in PEM. */
+export interface Certificate {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** A request as it came. */
+export interface MockRequest {
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly httpVersion: string;
+}
+
+/** The running stand-in. */
+export interface MockLlm extends AsyncDisposable {
+  /** For `api_base`. */
+  readonly base: string;
+  readonly port: number;
+  readonly requests: readonly MockRequest[];
+  /** Connections accepted since the start, requests under way, and the most there were at once. */
+  readonly counts: { connections: number; streams: number; peakStreams: number; resets: number };
+  /** Settles when clients have gone away from so many requests in all. */
+  resets(count: number): Promise<void>;
+  /** Settles when so many requests have come in all. */
+  received(count: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Makes a certificate with openssl(1). */
+export async function makeCertificate(): Promise<Certificate> {
+  const directory = await Deno.makeTempDir();
+  try {
+    const [cert, key] = [`${directory}/cert.pem`, `${directory}/key.pem`];
+    const names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+    const { success, stderr } = await new Deno.Command("openssl", {
+      args: [
+        ...[
+          "req",
+          "-x509",
+          "-newkey",
+          "ec",
+          "-pkeyopt",
+          "ec_paramgen_curve:prime256v1",
+          "-nodes",
+          "-days",
+          "2",
+        ],
+        ...[
+          "-subj",
+          "/CN=localhost",
+          "-addext",
+          names,
+          "-addext",
+          "basicConstraints=critical,CA:FALSE",
+          "-keyout",
+          key,
+          "-out",
+          cert,
+        ],
+      ],
+    }).output();
+    if (!success) throw new Error(`openssl: ${new TextDecoder().decode(stderr)}`);
+    return { cert: await Deno.readTextFile(cert), key: await Deno.readTextFile(key) };
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+type Request = http.IncomingMessage | http2.Http2ServerRequest;
+type Response = http.ServerResponse | http2.Http2ServerResponse;
+
+/** Starts it. */
+export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
+  const pace: Pace = { events: options.events ?? 5, delayMs: options.delayMs ?? 0 };
+  const requests: MockRequest[] = [];
+  const counts = { connections: 0, streams: 0, peakStreams: 0, resets: 0 };
+  const waiters: { until: () => boolean; resolve: () => void }[] = [];
+  const tell = (): void => {
+    for (const waiter of waiters.splice(0)) waiter.until() ? waiter.resolve() : waiters.push(waiter);
+  };
+  const when = (until: () => boolean): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    waiters.push({ until, resolve });
+    tell();
+    return promise;
+  };
+  const stop = new AbortController();
+  const answered = new Set<Promise<void>>();
+
+  const onRequest = (request: Request, response: Response): void => {
+    counts.streams++;
+    counts.peakStreams = Math.max(counts.peakStreams, counts.streams);
+    const gone = new AbortController();
+    let finished = false;
+    const over = (how: "reset" | "whole"): void => {
+      if (finished) return;
+      finished = true;
+      counts.streams--;
+      if (how === "reset") counts.resets++;
+      gone.abort();
+      tell();
+    };
+    // Of a stream that is reset, the response says that it finished.
+    if ("stream" in response) response.stream.on("aborted", () => over("reset"));
+    response.on("close", () => over(response.writableFinished ? "whole" : "reset"));
+    response.on("finish", () => over("whole"));
+    response.on("error", () => over("reset"));
+    request.on("error", () => over("reset"));
+    const signal = AbortSignal.any([gone.signal, stop.signal]);
+    const task = respond(request, response, signal, () => over("whole")).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    }).finally(() => answered.delete(task));
+    answered.add(task);
+  };
+
+  const respond = async (
+    request: Request,
+    response: Response,
+    signal: AbortSignal,
+    over: () => void,
+  ): Promise<void> => {
+    let json = "";
+    request.setEncoding("utf8");
+    for await (const piece of request) json += piece;
+    const body = JSON.parse(json === "" ? "{}" : json);
+    requests.push({
+      path: request.url ?? "",
+      headers: request.headers,
+      body,
+      httpVersion: request.httpVersion,
+    });
+    tell();
+    const id = request.headers["x-request-id"];
+    const tries = requests.filter(({ headers }) => headers["x-request-id"] === id).length;
+    const pattern = String(request.headers["x-test-pattern"] ?? "plain");
+    const script = scriptFor(pattern, pace, tries, body, String(request.headers.authorization ?? ""));
+    const reset = (): void => {
+      over();
+      if ("stream" in response) response.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+      else response.socket?.destroy();
+    };
+    if (script.noHead === "reset") return reset();
+    if (script.noHead === "stall") return await forever(signal);
+    response.writeHead(script.status, script.headers);
+    for (const step of script.steps) {
+      signal.throwIfAborted();
+      if ("reset" in step) {
+        // What was sent before is to arrive before.
+        await pause(20, signal);
+        return reset();
+      }
+      await play(step, response, signal);
+    }
+    response.end();
+  };
+
+  const server = createServer(options, onRequest);
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    counts.connections++;
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    socket.on("error", () => {/* the client went away */});
+  });
+  const sessions = new Set<http2.ServerHttp2Session>();
+  if (options.protocol === "h2c" || options.protocol === "h2") {
+    server.on("session", (session: http2.ServerHttp2Session) => {
+      sessions.add(session);
+      session.on("close", () => sessions.delete(session));
+      session.on("error", () => {/* the client went away */});
+    });
+  }
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    if (options.socketPath !== undefined) server.listen(options.socketPath, resolve);
+    else server.listen(options.port ?? 0, "127.0.0.1", resolve);
+  });
+  const port = options.socketPath === undefined ? (server.address() as AddressInfo).port : 0;
+  const scheme = options.protocol === "h2" || options.protocol === "h1s" ? "https" : "http";
+  const close = async (): Promise<void> => {
+    stop.abort();
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const session of sessions) session.destroy();
+    for (const socket of sockets) socket.destroy();
+    await Promise.all([closed, ...answered]);
+  };
+  return {
+    base: `${scheme}://localhost:${port}/v1`.replace("localhost:0", "localhost").replace(
+      "//localhost:",
+      "//127.0.0.1:",
+    ),
+    port,
+    requests,
+    counts,
+    resets: (count) => when(() => counts.resets >= count),
+    received: (count) => when(() => requests.length >= count),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function createServer(
+  { protocol, certificate, maxStreams = 100 }: MockLlmOptions,
+  onRequest: (request: Request, response: Response) => void,
+): http.Server | https.Server | http2.Http2Server | http2.Http2SecureServer {
+  const settings = { maxConcurrentStreams: maxStreams };
+  switch (protocol) {
+    case "h1":
+      return http.createServer(onRequest);
+    case "h1s":
+      return https.createServer({ ...certificate }, onRequest);
+    case "h2c":
+      return http2.createServer({ settings }, onRequest);
+    case "h2":
+      return http2.createSecureServer({ ...certificate, settings, allowHTTP1: true }, onRequest);
+  }
+}
+
+async function play(
+  step: Exclude<Step, { reset: true }>,
+  response: Response,
+  signal: AbortSignal,
+): Promise<void> {
+  if ("waitMs" in step) return await pause(step.waitMs, signal);
+  if ("stall" in step) return await forever(signal);
+  // Each piece is handed over on its own, so that the client can see it on its own.
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const onAbort = (): void => resolve();
+  signal.addEventListener("abort", onAbort, { once: true });
+  (response as http.ServerResponse).write(step.send, () => resolve());
+  await promise;
+  signal.removeEventListener("abort", onAbort);
+  await new Promise<void>((next) => process.nextTick(next));
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms === 0) return Promise.resolve();
+  return new Promise((resolve) => {
+    const onAbort = (): void => {
+      clearTimeout(timer);
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+function forever(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

@@ -1,0 +1,253 @@
+/**
+ * What the stand-in provider says, by the request's X-Test-Pattern: see {@linkcode PATTERNS}.
+ * @module
+ */
+
+/** One step of an answer's body. */
+export type Step =
+  | { readonly send: Uint8Array | string }
+  | { readonly waitMs: number }
+  /** Resets the stream (HTTP/2) or the connection (HTTP/1.1). */
+  | { readonly reset: true }
+  /** Stays silent until the client goes. */
+  | { readonly stall: true };
+
+/** An answer: the head, or how it fails to come, and the body. */
+export interface Script {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** In place of a head. */
+  readonly noHead?: "stall" | "reset";
+  readonly steps: Iterable<Step>;
+}
+
+/** The pace and length of what has no other. */
+export interface Pace {
+  readonly events: number;
+  readonly delayMs: number;
+}
+
+const PLAIN = "text/event-stream; charset=utf-8";
+const encoder = new TextEncoder();
+
+/** A `chat.completion.chunk` as JSON. */
+export function chunk(choices: readonly unknown[], rest: Readonly<Record<string, unknown>> = {}): string {
+  const head = {
+    id: "chatcmpl-mock",
+    object: "chat.completion.chunk",
+    created: 1_700_000_000,
+    model: "mock",
+  };
+  return JSON.stringify({ ...head, choices, ...rest });
+}
+
+/** A chunk with a piece of text. */
+export const text = (content: string): string =>
+  chunk([{ index: 0, delta: { content }, finish_reason: null }]);
+
+/** A chunk that says why the model stopped. */
+export const finish = (reason: string): string => chunk([{ index: 0, delta: {}, finish_reason: reason }]);
+
+/** The chunk with token counts that `stream_options.include_usage` asks for. */
+export const usage = (input: number, output: number): string =>
+  chunk([], { usage: { prompt_tokens: input, completion_tokens: output, total_tokens: input + output } });
+
+/** An event of the stream. */
+export const sse = (data: string): string => `data: ${data}\n\n`;
+
+/** The texts of the pattern `unicode`: two, three and four bytes, joined and combined characters. */
+export const UNICODE_TEXTS = [
+  "Grüße, ",
+  "Привет, ",
+  "你好，",
+  "こんにちは ",
+  "🌍🚀 ",
+  "👩‍👩‍👧‍👦 ",
+  "é\u0301 ",
+  "\u2028 ",
+];
+
+/** The text of the pattern `pieces-4096`, in each of its events. */
+export const LONG_TEXT = "0123456789abcdef".repeat(256);
+
+function* answer(texts: readonly string[], delayMs: number, reason = "stop"): Generator<Step> {
+  yield { send: sse(chunk([{ index: 0, delta: { role: "assistant", content: "" }, finish_reason: null }])) };
+  for (const [i, content] of texts.entries()) {
+    if (i > 0 && delayMs > 0) yield { waitMs: delayMs };
+    yield { send: sse(text(content)) };
+  }
+  yield { send: sse(finish(reason)) };
+  yield { send: sse(usage(7, texts.length)) };
+  yield { send: sse("[DONE]") };
+}
+
+const words = (count: number): string[] => Array.from({ length: count }, (_, i) => `word${i} `);
+
+function* first(texts: number, delayMs: number, ...then: Step[]): Generator<Step> {
+  for (const content of words(texts)) {
+    yield { send: sse(text(content)) };
+    yield { waitMs: delayMs };
+  }
+  yield* then;
+}
+
+function* cut(steps: Iterable<Step>, bytes: number): Generator<Step> {
+  for (const step of steps) {
+    if (!("send" in step)) {
+      yield step;
+      continue;
+    }
+    const all = typeof step.send === "string" ? encoder.encode(step.send) : step.send;
+    for (let at = 0; at < all.length; at += bytes) yield { send: all.subarray(at, at + bytes) };
+  }
+}
+
+/** What real servers send besides the plain: all of it in one stream, which says "Hello, world". */
+const QUIRKS = [
+  "\ufeff: a comment first\r\n\r\n",
+  `data:${chunk([], { prompt_filter_results: [] })}\r\n\r\n`,
+  `data: ${
+    chunk([{ index: 0, delta: { role: "assistant" }, finish_reason: null }], { usage: null })
+  }\r\n\r\n`,
+  `event: message\nid: 7\nretry: 1000\ndata: ${text("Hel")}\n\n`,
+  `: keep-alive\n\n`,
+  `data:${text("lo")}\r\r`,
+  `data: ${chunk([{ index: 0, delta: { content: "" }, finish_reason: null }])}\n\n`,
+  `data: ${chunk([{ index: 0, delta: { content: null, tool_calls: [{ index: 0, function: {} }] } }])}\n\n`,
+  `data: ${chunk([{ index: 1, delta: { content: "another choice" } }])}\n\n`,
+  `data: ${chunk([{ index: 0, delta: null, finish_reason: null }])}\n\n`,
+  `data: {"choices":[{"index":0,\ndata: "delta":{"content":", world"}}]}\n\n`,
+  `unknown: field\ndata: ${finish("stop")}\n\n`,
+  `data: ${usage(5, 3)}\n\n`,
+  "data: [DONE]\n\n",
+];
+
+const refused = (
+  status: number,
+  headers: Record<string, string> = {},
+  message = `a made-up ${status}`,
+): Script => ({
+  status,
+  headers: { "content-type": "application/json", ...headers },
+  steps: [{
+    send: JSON.stringify({ error: { message, type: "mock_error", param: null, code: `mock_${status}` } }),
+  }],
+});
+
+const streamed = (steps: Iterable<Step>): Script => ({
+  status: 200,
+  headers: { "content-type": PLAIN },
+  steps,
+});
+
+/** The patterns, as `mock-llm --help` prints them; n, ms and code are numbers, reason a word. */
+export const PATTERNS: Readonly<Record<string, string>> = {
+  "plain": "words at the server's pace (also without the header)",
+  "unicode": "characters of up to four bytes, and of several code points",
+  "bytes": "the unicode text, a byte at a time",
+  "pieces-4096": "four texts of 4 KB",
+  "quirks": "BOM, CR, CRLF, comments, no space after data:, empty choices, null usage, tool calls, …",
+  "refusal": "a refusal in place of content",
+  "surrogates": "an emoji whose halves come in two events",
+  "finish-reason": "one word, then that finish_reason",
+  "status-code": "that status with an error object",
+  "status-code-times-n": "that status for the first n tries of a request id, then plain",
+  "retry-after-n-times-m": "429 with Retry-After: n for the first m tries of a request id, then plain",
+  "no-usage": "400 if stream_options is asked for, plain if not",
+  "echo-key": "401 that repeats the Authorization header",
+  "html": "200 with a web page",
+  "reset-head": "reset in place of a head",
+  "stall-head": "no head",
+  "slow-head-ms": "plain after that time",
+  "abort-n": "reset after n words",
+  "stall-n": "silence after n words",
+  "error-n": "an error object after n words",
+  "badjson-n": "an event that is not JSON after n words",
+  "nodone-n": "an end without [DONE] after n words",
+  "hugeline": "an event of 1 MB",
+  "burst-n": "n words at once",
+  "open-end": "[DONE], but the stream stays open",
+};
+
+/**
+ * @param pattern the header's value; an unknown one gets a 400
+ * @param tries how many requests of this id there were, this one included
+ * @param body the request's
+ */
+export function scriptFor(
+  pattern: string,
+  pace: Pace,
+  tries: number,
+  body: Readonly<Record<string, unknown>>,
+  authorization: string,
+): Script {
+  const [, name = "", a, b] = /^([a-z_-]+?)(?:-(\d+))?(?:-times-(\d+))?$/.exec(pattern) ?? [];
+  if (name.startsWith("finish-")) return streamed(answer(["word "], 0, name.slice(7)));
+  const n = Number(a);
+  const plain = (): Script => streamed(answer(words(pace.events), pace.delayMs));
+  switch (name) {
+    case "plain":
+      return plain();
+    case "unicode":
+      return streamed(answer(UNICODE_TEXTS, pace.delayMs));
+    case "bytes":
+      return streamed(cut(answer(UNICODE_TEXTS, 0), 1));
+    case "pieces":
+      return streamed(answer(Array<string>(4).fill(LONG_TEXT), pace.delayMs));
+    case "quirks":
+      return streamed(QUIRKS.map((send) => ({ send })));
+    case "refusal":
+      return streamed([
+        { send: sse(chunk([{ index: 0, delta: { refusal: "I will not." }, finish_reason: null }])) },
+        ...[finish("stop"), "[DONE]"].map((data) => ({ send: sse(data) })),
+      ]);
+    case "surrogates":
+      return streamed(
+        ['"\\ud83c"', '"\\udf0d!"'].map((json) => ({
+          send: sse(`{"choices":[{"index":0,"delta":{"content":${json}}}]}`),
+        })).concat({ send: sse("[DONE]") }),
+      );
+    case "status":
+      return b !== undefined && tries > Number(b) ? plain() : refused(n);
+    case "retry-after":
+      return tries > Number(b) ? plain() : refused(429, { "retry-after": `${n}` });
+    case "no-usage":
+      return "stream_options" in body ? refused(400, {}, "Unknown parameter: stream_options") : plain();
+    case "echo-key":
+      return refused(401, {}, `Incorrect API key provided: ${authorization.replace("Bearer ", "")}`);
+    case "html":
+      return { status: 200, headers: { "content-type": "text/html" }, steps: [{ send: "<h1>Hello</h1>" }] };
+    case "reset-head":
+      return { ...plain(), noHead: "reset" };
+    case "stall-head":
+      return { ...plain(), noHead: "stall" };
+    case "slow-head":
+      return streamed([{ waitMs: n }, ...answer(words(pace.events), 0)]);
+    case "abort":
+      return streamed(first(n, pace.delayMs, { reset: true }));
+    case "stall":
+      return streamed(first(n, pace.delayMs, { stall: true }));
+    case "error": {
+      const error = { error: { message: "The server had an error", type: "server_error", code: null } };
+      return streamed(first(n, pace.delayMs, { send: sse(JSON.stringify(error)) }, { send: sse("[DONE]") }));
+    }
+    case "badjson":
+      return streamed(first(n, pace.delayMs, { send: sse('{"choices": [') }, { send: sse("[DONE]") }));
+    case "nodone":
+      return streamed(first(n, pace.delayMs, { send: sse(finish("stop")) }));
+    case "hugeline":
+      return streamed(
+        first(1, pace.delayMs, { send: sse(text("x".repeat(1_048_576))) }, { send: sse("[DONE]") }),
+      );
+    case "burst":
+      return streamed([{ send: [...words(n).map(text), finish("stop"), "[DONE]"].map(sse).join("") }]);
+    case "open-end":
+      return streamed([...answer(["word "], 0), { stall: true }]);
+    default:
+      return refused(
+        400,
+        {},
+        `X-Test-Pattern is unknown; expected one of ${Object.keys(PATTERNS).join(", ")}`,
+      );
+  }
+}
