@@ -8,6 +8,7 @@ import client, {
   type MetricObjectWithValues,
   type MetricValue,
 } from "prom-client";
+import type { UpstreamStats } from "./backend/backend.ts";
 import {
   type BackendFailure,
   HANDOFF_FAILURES,
@@ -156,6 +157,31 @@ export class Totals implements Metrics {
 
 const twofold = (firstSecs: number): number[] => client.exponentialBuckets(firstSecs, 2, 15);
 
+const UPSTREAM_METRICS = [
+  ["connections", "Gauge", "daemon_upstream_connections", "Connections to providers that are open"],
+  ["streams", "Gauge", "daemon_upstream_streams", "Requests under way over them"],
+  ["waiting", "Gauge", "daemon_upstream_waiting", "Requests that wait for a connection"],
+  [
+    "opened",
+    "Counter",
+    "daemon_upstream_connections_opened_total",
+    "Connections to providers that were opened",
+  ],
+  [
+    "failedDials",
+    "Counter",
+    "daemon_upstream_connect_failures_total",
+    "Connections that could not be opened",
+  ],
+  ["retries", "Counter", "daemon_upstream_retries_total", "Requests that were tried again"],
+  [
+    "cancelled",
+    "Counter",
+    "daemon_upstream_cancelled_total",
+    "Requests given up, as a rule since the client left",
+  ],
+] as const;
+
 /** Counts for Prometheus what happens in one worker. */
 export class WorkerMetrics implements Metrics {
   readonly #registry = new client.Registry();
@@ -205,8 +231,12 @@ export class WorkerMetrics implements Metrics {
     ["model", "direction"],
   );
 
-  constructor(streams: StreamGauge) {
+  /** @param upstream what the backend tells of its connections; asked for each snapshot */
+  constructor(streams: StreamGauge, upstream: () => UpstreamStats | undefined = () => undefined) {
     this.#streams = streams;
+    for (const [stat, type, name, help] of UPSTREAM_METRICS) {
+      this.#mirror(name, help, () => upstream()?.[stat] ?? 0, type);
+    }
     for (const reason of HANDOFF_FAILURES) this.#handoffsFailed.inc({ reason }, 0);
     for (const reason of STREAM_FAILURES) this.#streamErrors.inc({ reason }, 0);
     this.#mirror("daemon_stream_events_sent_total", "Events sent to clients", () => this.#events);
@@ -287,8 +317,8 @@ export class WorkerMetrics implements Metrics {
   }
 
   // For what is counted too often to go through prom-client each time.
-  #mirror(name: string, help: string, value: () => number): void {
-    new client.Counter({
+  #mirror(name: string, help: string, value: () => number, type: "Counter" | "Gauge" = "Counter"): void {
+    new client[type]({
       name,
       help,
       registers: [this.#registry],

@@ -72,7 +72,9 @@ export class Worker implements WorkerHandle, ReactorEvents {
    * @throws {ShimError} if the shim cannot be opened
    */
   constructor({ index, config, intake, streams, benchmark }: WorkerInit, log: Log) {
-    this.#metrics = benchmark ? new Totals() : new WorkerMetrics(new StreamGauge(index, streams));
+    this.#metrics = benchmark
+      ? new Totals()
+      : new WorkerMetrics(new StreamGauge(index, streams), () => this.#parts.backend.stats?.());
     this.#log = log;
     this.#index = index;
     this.#config = config;

@@ -114,7 +114,8 @@ const HOMES: readonly [RegExp, string, RegExp][] = [
   [/\bDeno\.exit\b/, "Deno.exit", /^$/],
   [/\bconsole\b/, "console", /^log/],
   [/\bDeno\.stderr\b/, "Deno.stderr", /^log/],
-  [/\bDeno\.\w+Sync\b/, "synchronous I/O", /^$/],
+  // The CA file is read when a backend is made, at the start and at a reload.
+  [/\bDeno\.\w+Sync\b/, "synchronous I/O", /^backend\/openai$/],
   [/\bDeno\.serve\b/, "Deno.serve", /^admin_server$/],
 ];
 for (const [use, name, home] of HOMES) {

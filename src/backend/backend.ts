@@ -44,6 +44,24 @@ export type StreamEvent =
   | { readonly kind: "usage"; readonly inputTokens: number; readonly outputTokens: number }
   | { readonly kind: "finish"; readonly reason: string };
 
+/** What a backend tells of its connections to the provider. */
+export interface UpstreamStats {
+  /** Open now. */
+  readonly connections: number;
+  /** Requests over them now. */
+  readonly streams: number;
+  /** Requests without a connection yet. */
+  readonly waiting: number;
+  /** Connections opened so far. */
+  readonly opened: number;
+  /** Attempts to connect that failed so far. */
+  readonly failedDials: number;
+  /** Requests that were tried again so far. */
+  readonly retries: number;
+  /** Requests that were given up from this side so far. */
+  readonly cancelled: number;
+}
+
 /** A provider of answers. One per worker, made at its start and closed at its end. */
 export interface Backend {
   /** The name in `backend.provider`, and the metrics' label. */
@@ -57,6 +75,9 @@ export interface Backend {
    * @returns the answer as it comes, high-water mark 0; fails with `BackendError` (`src/errors.ts`)
    */
   stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent>;
+
+  /** For the metrics, where there are connections to tell of. */
+  stats?(): UpstreamStats;
 
   /**
    * Releases what is shared between requests (pools). No stream is begun after it; streams that are under way (a

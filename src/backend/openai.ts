@@ -11,9 +11,9 @@ import OpenAI, { APIError } from "openai";
 import { BackendError, ConfigError } from "../errors.ts";
 import { type Exchange, type ExchangeListener, fieldOf } from "../upstream/exchange.ts";
 import type { Field } from "../upstream/hpack.ts";
-import { Pool, type PoolStats } from "../upstream/pool.ts";
+import { Pool } from "../upstream/pool.ts";
 import { proxyFor, type ProxySettings } from "../upstream/proxy.ts";
-import type { Backend, BackendRequest, StreamEvent } from "./backend.ts";
+import type { Backend, BackendRequest, StreamEvent, UpstreamStats } from "./backend.ts";
 import { backendError, isRepeatable, loggable, pauseMs } from "./openai_errors.ts";
 import { type AnswerListener, AnswerReader } from "./openai_events.ts";
 
@@ -48,18 +48,8 @@ export interface OpenAiOptions {
   readonly proxy: ProxySettings;
 }
 
-/** What the backend counts. */
-export interface OpenAiStats extends PoolStats {
-  /** Counter: tries after the first. */
-  readonly retries: number;
-  /** Counter: requests that were given up from this side, before their end. */
-  readonly cancelled: number;
-}
-
-/** A {@linkcode Backend} with figures for the metrics. */
-export interface OpenAiBackend extends Backend {
-  stats(): OpenAiStats;
-}
+/** A {@linkcode Backend} that has figures for the metrics. */
+export type OpenAiBackend = Backend & Required<Pick<Backend, "stats">>;
 
 /** From a connection's first packet to its use. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -100,7 +90,7 @@ function isHeader(name: string, value: string): boolean {
   return /^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(name) && /^[\x20-\x7e\x80-\xff\t]*$/.test(value);
 }
 
-class OpenAiStreams implements OpenAiBackend, Shared {
+class OpenAiStreams implements Backend, Shared {
   readonly name = "openai";
   readonly options: OpenAiOptions;
   readonly pool: Pool;
@@ -109,6 +99,8 @@ class OpenAiStreams implements OpenAiBackend, Shared {
   includeUsage: boolean;
   retries = 0;
   cancelled = 0;
+  #live = 0;
+  #idle: PromiseWithResolvers<void> | null = null;
 
   constructor(options: OpenAiOptions) {
     this.options = options;
@@ -132,12 +124,24 @@ class OpenAiStreams implements OpenAiBackend, Shared {
     return new ReadableStream(new Answer(this, request, signal), { highWaterMark: 0 });
   }
 
-  stats(): OpenAiStats {
+  stats(): UpstreamStats {
     return { ...this.pool.stats(), retries: this.retries, cancelled: this.cancelled };
   }
 
-  close(): Promise<void> {
-    return this.pool.close();
+  began(): void {
+    this.#live++;
+  }
+
+  ended(): void {
+    if (--this.#live === 0) this.#idle?.resolve();
+  }
+
+  async close(): Promise<void> {
+    if (this.#live > 0) {
+      this.#idle ??= Promise.withResolvers();
+      await this.#idle.promise;
+    }
+    await this.pool.close();
   }
 }
 
@@ -178,6 +182,10 @@ interface Shared {
   includeUsage: boolean;
   retries: number;
   cancelled: number;
+  /** One more answer is under way, */
+  began(): void;
+  /** and has ended. */
+  ended(): void;
 }
 
 const ENCODER = new TextEncoder();
@@ -209,6 +217,7 @@ class Answer implements UnderlyingDefaultSource<StreamEvent>, ExchangeListener, 
 
   start(controller: ReadableStreamDefaultController<StreamEvent>): void {
     this.#controller = controller;
+    this.#shared.began();
     this.#signal.addEventListener("abort", this.#onAbort);
     if (this.#signal.aborted) this.#onAbort();
     else this.#ask();
@@ -359,6 +368,7 @@ class Answer implements UnderlyingDefaultSource<StreamEvent>, ExchangeListener, 
   #finish(): boolean {
     if (this.#over) return false;
     this.#over = true;
+    this.#shared.ended();
     this.#request = null;
     this.#signal.removeEventListener("abort", this.#onAbort);
     if (this.#pause !== null) clearTimeout(this.#pause);
