@@ -3,6 +3,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { MetricsPage, type MetricsSnapshot, StreamGauge } from "../../src/metrics.ts";
 
 /** One metric of a page. */
 export interface Family {
@@ -77,4 +78,15 @@ function checkHistogram({ name, series }: Family): void {
 /** The value of a series without labels; 0 if the page has none. */
 export function renderedMetric(text: string, name: string): number {
   return parsePage(text).get(name)?.series.get(name) ?? 0;
+}
+
+/** One worker's metrics as they would stand on a page. */
+export async function renderedSnapshot(snapshot: MetricsSnapshot): Promise<Map<string, Family>> {
+  const page = new MetricsPage(new StreamGauge(0, StreamGauge.allocate(1)), {
+    version: "test",
+    maxFds: 1,
+    openFds: () => 0,
+    connectionsActive: () => 0,
+  });
+  return parsePage(await page.render([snapshot]));
 }
