@@ -37,8 +37,10 @@ export class WorkerPool {
   readonly #drained = Promise.withResolvers<void>();
   readonly #failed = Promise.withResolvers<never>();
   readonly #workers: (WorkerHandle | undefined)[] = [];
-  // What workers that died had counted when they were last asked: counters must not go back.
-  #retired: MetricsSnapshot[] = [];
+  // Those that take the place of dead ones and have not started yet.
+  readonly #starting = new Set<Promise<void>>();
+  // What workers that died had counted when they were last asked, added up: counters must not go back.
+  #retired: Promise<MetricsSnapshot[]> = Promise.resolve([]);
   readonly #lastSnapshots: MetricsSnapshot[] = [];
   readonly #restartTimes: number[] = [];
   #config: Config;
@@ -73,9 +75,19 @@ export class WorkerPool {
   }
 
   async #spawn(index: number): Promise<void> {
-    const worker = await IsolatedWorker.start(this.#init(index));
+    const init = this.#init(index);
+    const worker = await IsolatedWorker.start(init);
     this.#workers[index] = worker;
     worker.ended.catch((error) => this.#died(index, worker, error));
+    if (this.#config !== init.config) worker.reload(this.#config); // it came in between
+  }
+
+  #respawn(index: number): void {
+    if (this.#draining) return;
+    const started = this.#spawn(index)
+      .catch((error) => this.#failed.reject(error))
+      .finally(() => this.#starting.delete(started));
+    this.#starting.add(started);
   }
 
   #died(index: number, worker: IsolatedWorker, error: unknown): void {
@@ -84,7 +96,9 @@ export class WorkerPool {
     closeReactor(worker.reactor); // closes its clients' sockets
     new StreamGauge(index, streams).clear();
     const counted = this.#lastSnapshots[index];
-    if (counted !== undefined) this.#retired.push(counted);
+    if (counted !== undefined) {
+      this.#retired = this.#retired.then(async (retired) => [await sumSnapshots([...retired, counted])]);
+    }
     delete this.#lastSnapshots[index];
     log.error("Worker died", { worker: index, error });
     if (this.#draining) return;
@@ -94,9 +108,7 @@ export class WorkerPool {
       return this.#failed.reject(new Error(`Workers died ${MAX_RESTARTS_PER_MINUTE} times in a minute`));
     }
     restarted();
-    setTimeout(() => {
-      if (!this.#draining) this.#spawn(index).catch((error) => this.#failed.reject(error));
-    }, RESTART_DELAY_MS);
+    setTimeout(() => this.#respawn(index), RESTART_DELAY_MS);
   }
 
   /** Passes a new configuration on to all. */
@@ -120,13 +132,13 @@ export class WorkerPool {
       if (snapshot !== undefined && this.#workers[index] === worker) this.#lastSnapshots[index] = snapshot;
     };
     await Promise.all(this.#workers.map(ask));
-    if (this.#retired.length > 1) this.#retired = [await sumSnapshots(this.#retired)];
-    return [...this.#retired, ...this.#lastSnapshots.filter((each) => each !== undefined)];
+    return [...await this.#retired, ...this.#lastSnapshots.filter((each) => each !== undefined)];
   }
 
   /** Drains all, as {@linkcode WorkerHandle.drain} does one. */
   async drain(timeoutMs: number, now: AbortSignal): Promise<void> {
     this.#draining = true;
+    await Promise.all(this.#starting);
     // One that dies now is logged by #died; its clients are closed, which is what a drain comes to.
     await Promise.allSettled(this.#workers.map((worker) => worker?.drain(timeoutMs, now)));
     this.#drained.resolve();

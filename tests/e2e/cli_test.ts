@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { mockPieces } from "../../src/backend/mock.ts";
 import { connect } from "../../src/native/sender.ts";
+import { namesIn, TestFolder } from "../support/folders.ts";
 import { spawnDaemon, startDaemon, startFlags } from "../support/daemon.ts";
 
 const decoder = new TextDecoder();
@@ -26,20 +27,10 @@ async function run(
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-/** Calls back with an empty folder. */
-async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
 const PREFIX = "streaming-daemon-ts: ";
 
 Deno.test("--version and --help print and exit 0", async () => {
-  const { version } = JSON.parse(Deno.readTextFileSync(new URL("../../deno.json", import.meta.url)));
+  const { version } = JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url)));
   assert.deepEqual(await run(["--version"]), {
     code: 0,
     stdout: `streaming-daemon-ts ${version}\n`,
@@ -93,29 +84,29 @@ const BAD_FILES: readonly [name: string, toml: string, line: string][] = [
 ];
 
 for (const [name, toml, line] of BAD_FILES) {
-  Deno.test(`a file with ${name} is one clear line, exit 2`, () =>
-    withFolder(async (folder) => {
-      const path = `${folder}/daemon.toml`;
-      await Deno.writeTextFile(path, toml);
-      const { code, stdout, stderr } = await run([path], { read: folder });
-      assert.deepEqual([code, stdout], [2, ""]);
-      assert(stderr.startsWith(PREFIX + line.replace("PATH", path)), stderr);
-      assert.equal(stderr.split("\n").length, 2, stderr);
-    }));
+  Deno.test(`a file with ${name} is one clear line, exit 2`, async () => {
+    using folder = new TestFolder();
+    const path = `${folder.path}/daemon.toml`;
+    await Deno.writeTextFile(path, toml);
+    const { code, stdout, stderr } = await run([path], { read: folder.path });
+    assert.deepEqual([code, stdout], [2, ""]);
+    assert(stderr.startsWith(PREFIX + line.replace("PATH", path)), stderr);
+    assert.equal(stderr.split("\n").length, 2, stderr);
+  });
 }
 
-Deno.test("a file that is missing, or that the sandbox denies, is one clear line, exit 2", () =>
-  withFolder(async (folder) => {
-    const path = `${folder}/daemon.toml`;
-    assert.deepEqual(await run([path], { read: folder }), {
-      code: 2,
-      stdout: "",
-      stderr: `${PREFIX}file ${path}: cannot read the configuration: there is no such file\n`,
-    });
-    const denied = await run([path]);
-    assert.equal(denied.code, 2);
-    assert.match(denied.stderr, /: the sandbox denies it; start with --allow-read=\/.*\n$/);
-  }));
+Deno.test("a file that is missing, or that the sandbox denies, is one clear line, exit 2", async () => {
+  using folder = new TestFolder();
+  const path = `${folder.path}/daemon.toml`;
+  assert.deepEqual(await run([path], { read: folder.path }), {
+    code: 2,
+    stdout: "",
+    stderr: `${PREFIX}file ${path}: cannot read the configuration: there is no such file\n`,
+  });
+  const denied = await run([path]);
+  assert.equal(denied.code, 2);
+  assert.match(denied.stderr, /: the sandbox denies it; start with --allow-read=\/.*\n$/);
+});
 
 Deno.test("a socket path that is taken is one clear line that names key, value and what is expected", async (t) => {
   await using daemon = await startDaemon();
@@ -143,7 +134,7 @@ Deno.test("a socket path that is taken is one clear line that names key, value a
       stderr,
     );
     // What it had bound before is gone.
-    assert.deepEqual([...Deno.readDirSync(daemon.folder)].map(({ name }) => name).sort(), [
+    assert.deepEqual(namesIn(daemon.folder), [
       "d.sock",
       "d.sock.stream",
     ]);
@@ -186,7 +177,7 @@ Deno.test("a port of the metrics that is taken is one clear line, and the socket
     `${PREFIX}metrics.listen_addr = "127.0.0.1:${port}": cannot listen: somebody listens there already; ` +
       "expected a free port",
   );
-  assert.deepEqual([...Deno.readDirSync(daemon.folder)], []);
+  assert.deepEqual(namesIn(daemon.folder), []);
   listener.close();
 });
 
@@ -194,17 +185,17 @@ Deno.test("a stale socket is replaced; the mode is as configured; the path goes 
   await using stale = await startDaemon();
   stale.signal("SIGKILL");
   await stale.exit();
-  assert(Deno.lstatSync(stale.socketPath).isSocket);
+  assert((await Deno.lstat(stale.socketPath)).isSocket);
   await using daemon = await startDaemon({
     env: { DAEMON_SOCKET_PATH: stale.socketPath, DAEMON_SOCKET_MODE: "0606" },
   });
   for (const path of [stale.socketPath, `${stale.socketPath}.stream`]) {
-    assert.equal((Deno.lstatSync(path).mode ?? 0) & 0o777, 0o606);
+    assert.equal(((await Deno.lstat(path)).mode ?? 0) & 0o777, 0o606);
   }
   connect(stale.socketPath, "seqpacket").close();
   daemon.signal("SIGTERM");
   assert.equal(await daemon.exit(), 0);
-  assert.deepEqual([...Deno.readDirSync(stale.folder)], []);
+  assert.deepEqual(namesIn(stale.folder), []);
 });
 
 Deno.test("the path is left alone at the end if it is another's by now", async () => {
@@ -218,7 +209,7 @@ Deno.test("the path is left alone at the end if it is another's by now", async (
 
 Deno.test("an empty stream_socket_path: only the SEQPACKET socket", async () => {
   await using daemon = await startDaemon({ env: { DAEMON_STREAM_SOCKET_PATH: "" } });
-  assert.deepEqual([...Deno.readDirSync(daemon.folder)].map(({ name }) => name), ["d.sock"]);
+  assert.deepEqual(namesIn(daemon.folder), ["d.sock"]);
   using client = daemon.handOff();
   assert.match(await client.readAll(), /\[DONE\]/);
 });

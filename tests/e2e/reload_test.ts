@@ -1,18 +1,19 @@
 /** SIGHUP: a new configuration without a restart. */
 import assert from "node:assert/strict";
+import { TestFolder } from "../support/folders.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 
 /** A daemon whose configuration the test writes. Its socket path and port come from the environment. */
 async function startWith(
   toml: string,
 ): Promise<{ daemon: TestDaemon; write(toml: string): void } & AsyncDisposable> {
-  const folder = Deno.makeTempDirSync();
-  const path = `${folder}/daemon.toml`;
+  const folder = new TestFolder();
+  const path = `${folder.path}/daemon.toml`;
   const write = (toml: string) => Deno.writeTextFileSync(path, toml);
   write(toml);
   const daemon = await startDaemon({
     args: [path],
-    permissions: [`--allow-read=${folder},src`],
+    permissions: [`--allow-read=${folder.path},src`],
     env: { DAEMON_TOKEN_DELAY_MS: undefined },
   });
   return {
@@ -20,7 +21,7 @@ async function startWith(
     write,
     async [Symbol.asyncDispose]() {
       await daemon[Symbol.asyncDispose]();
-      Deno.removeSync(folder, { recursive: true });
+      folder[Symbol.dispose]();
     },
   };
 }

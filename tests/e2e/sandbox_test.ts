@@ -12,7 +12,7 @@ Deno.test("under exactly the permissions of deno task start the daemon streams a
       });
       await daemon.logged("Taking handoffs");
       assert.deepEqual(
-        Deno.readTextFileSync(`/proc/${daemon.pid}/cmdline`).split("\0").slice(1, -1),
+        (await Deno.readTextFile(`/proc/${daemon.pid}/cmdline`)).split("\0").slice(1, -1),
         ["run", ...startFlags(), "main.ts"],
       );
       using client = daemon.handOff();

@@ -2,31 +2,29 @@
 import assert from "node:assert/strict";
 import { connect } from "../../src/native/sender.ts";
 import { spawnDaemon, startDaemon } from "../support/daemon.ts";
+import { TestFolder, uptimeUsec } from "../support/folders.ts";
 import { activator, NotifySocket } from "../support/systemd.ts";
 
 Deno.test("systemd hears READY, WATCHDOG, RELOADING with the clock, READY again, STOPPING", async () => {
-  const folder = Deno.makeTempDirSync();
-  const path = `${folder}/notify.sock`;
-  {
-    await using systemd = await NotifySocket.open(path);
-    const { states } = systemd;
-    await using daemon = await startDaemon({ env: { NOTIFY_SOCKET: path, WATCHDOG_USEC: "200000" } });
-    await daemon.until("READY and WATCHDOG", () => states.includes("WATCHDOG=1"));
-    assert.equal(states[0], "READY=1 STATUS=Taking handoffs");
-    daemon.signal("SIGHUP");
-    await daemon.until(
-      "READY again",
-      () => states.filter((state) => state.startsWith("READY=1")).length === 2,
-    );
-    const reloading = states.find((state) => state.startsWith("RELOADING=1")) ?? "";
-    const usec = Number(/^RELOADING=1 MONOTONIC_USEC=(\d+)$/.exec(reloading)?.[1]);
-    const uptimeUsec = Number(Deno.readTextFileSync("/proc/uptime").split(" ")[0]) * 1e6;
-    assert(usec > uptimeUsec - 60e6 && usec <= uptimeUsec + 1e5, `${usec} of ${uptimeUsec}`);
-    daemon.signal("SIGTERM");
-    assert.equal(await daemon.exit(), 0);
-    await daemon.until("STOPPING", () => states.includes("STOPPING=1 STATUS=Draining"));
-  }
-  Deno.removeSync(folder, { recursive: true });
+  using folder = new TestFolder();
+  const path = `${folder.path}/notify.sock`;
+  await using systemd = await NotifySocket.open(path);
+  const { states } = systemd;
+  await using daemon = await startDaemon({ env: { NOTIFY_SOCKET: path, WATCHDOG_USEC: "200000" } });
+  await daemon.until("READY and WATCHDOG", () => states.includes("WATCHDOG=1"));
+  assert.equal(states[0], "READY=1 STATUS=Taking handoffs");
+  daemon.signal("SIGHUP");
+  await daemon.until(
+    "READY again",
+    () => states.filter((state) => state.startsWith("READY=1")).length === 2,
+  );
+  const reloading = states.find((state) => state.startsWith("RELOADING=1")) ?? "";
+  const usec = Number(/^RELOADING=1 MONOTONIC_USEC=(\d+)$/.exec(reloading)?.[1]);
+  const now = uptimeUsec();
+  assert(usec > now - 60e6 && usec <= now + 1e5, `${usec} of ${now}`);
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  await daemon.until("STOPPING", () => states.includes("STOPPING=1 STATUS=Draining"));
 });
 
 Deno.test("a systemd that does not listen is said so, and the daemon goes on", async () => {
@@ -37,34 +35,31 @@ Deno.test("a systemd that does not listen is said so, and the daemon goes on", a
 });
 
 Deno.test("sockets from systemd: both kinds are served, and stay for the next daemon", async () => {
-  const folder = Deno.makeTempDirSync();
-  const path = `${folder}/passed.sock`;
-  {
-    await using daemon = await startDaemon({
-      wrapper: activator([`seqpacket:${path}`, `stream:${path}.stream`]),
-      env: { DAEMON_SOCKET_PATH: path },
-    });
-    assert.equal((await daemon.logged("Listening on a socket from systemd")).fields["kind"], "seqpacket");
-    assert(!daemon.log.some(({ message }) => message === "Listening"));
-    daemon.socketPath = path;
-    for (const kind of ["seqpacket", "stream"] as const) {
-      using client = daemon.handOff({ prompt: kind }, { kind });
-      assert.match(await client.readAll(), new RegExp(`You said: ..${kind}[^]*\\[DONE\\]`));
-    }
-    daemon.signal("SIGSTOP");
-    using queued = daemon.handOff({ prompt: "queued" });
-    daemon.signal("SIGTERM");
-    daemon.signal("SIGCONT");
-    assert.match(await queued.readAll(), /queued[^]*\[DONE\]/);
-    assert.equal(await daemon.exit(), 0);
-    assert.deepEqual([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), [
-      "passed.sock",
-      "passed.sock.stream",
-    ]);
-    // In these tests nobody holds them any more.
-    assert.throws(() => connect(path, "seqpacket"), /ECONNREFUSED/);
+  using folder = new TestFolder();
+  const path = `${folder.path}/passed.sock`;
+  await using daemon = await startDaemon({
+    wrapper: activator([`seqpacket:${path}`, `stream:${path}.stream`]),
+    env: { DAEMON_SOCKET_PATH: path },
+  });
+  assert.equal((await daemon.logged("Listening on a socket from systemd")).fields["kind"], "seqpacket");
+  assert(!daemon.log.some(({ message }) => message === "Listening"));
+  daemon.socketPath = path;
+  for (const kind of ["seqpacket", "stream"] as const) {
+    using client = daemon.handOff({ prompt: kind }, { kind });
+    assert.match(await client.readAll(), new RegExp(`You said: ..${kind}[^]*\\[DONE\\]`));
   }
-  Deno.removeSync(folder, { recursive: true });
+  daemon.signal("SIGSTOP");
+  using queued = daemon.handOff({ prompt: "queued" });
+  daemon.signal("SIGTERM");
+  daemon.signal("SIGCONT");
+  assert.match(await queued.readAll(), /queued[^]*\[DONE\]/);
+  assert.equal(await daemon.exit(), 0);
+  assert.deepEqual(folder.names, [
+    "passed.sock",
+    "passed.sock.stream",
+  ]);
+  // In these tests nobody holds them any more.
+  assert.throws(() => connect(path, "seqpacket"), /ECONNREFUSED/);
 });
 
 Deno.test("a passed descriptor that is no handoff socket ends the daemon with a clear line", async () => {

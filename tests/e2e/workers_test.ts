@@ -1,6 +1,7 @@
 /** Two workers in isolates of their own. */
 import assert from "node:assert/strict";
 import { pairEnds, tcpEnds } from "../support/clients.ts";
+import { TestFolder } from "../support/folders.ts";
 import { spawnDaemon, startDaemon } from "../support/daemon.ts";
 
 const two = (env: Record<string, string> = {}) => ({ env: { DAEMON_WORKERS: "2", ...env } });
@@ -96,26 +97,23 @@ Deno.test("a drain reaches both workers, the backlog included", async () => {
 });
 
 Deno.test("a reload reaches both workers", async () => {
-  const folder = Deno.makeTempDirSync();
-  const path = `${folder}/daemon.toml`;
-  Deno.writeTextFileSync(path, "[backend.mock]\ntoken_delay_ms = 3600000\n");
-  {
-    await using daemon = await startDaemon({
-      env: { DAEMON_WORKERS: "2", DAEMON_TOKEN_DELAY_MS: undefined },
-      args: [path],
-      permissions: [`--allow-read=${folder},src`],
-    });
-    Deno.writeTextFileSync(path, '[backend.mock]\ntoken_delay_ms = 0\n[logging]\nlevel = "debug"\n');
-    daemon.signal("SIGHUP");
-    await daemon.logged("Configuration reloaded");
-    const clients = Array.from({ length: 20 }, () => daemon.handOff());
-    for (const client of clients) {
-      const answer = await client.readAll();
-      assert(answer.endsWith("data: [DONE]\n\n"), answer + daemon.stderr.join("\n"));
-      client.close();
-    }
+  using folder = new TestFolder();
+  const path = `${folder.path}/daemon.toml`;
+  await Deno.writeTextFile(path, "[backend.mock]\ntoken_delay_ms = 3600000\n");
+  await using daemon = await startDaemon({
+    env: { DAEMON_WORKERS: "2", DAEMON_TOKEN_DELAY_MS: undefined },
+    args: [path],
+    permissions: [`--allow-read=${folder.path},src`],
+  });
+  await Deno.writeTextFile(path, '[backend.mock]\ntoken_delay_ms = 0\n[logging]\nlevel = "debug"\n');
+  daemon.signal("SIGHUP");
+  await daemon.logged("Configuration reloaded");
+  const clients = Array.from({ length: 20 }, () => daemon.handOff());
+  for (const client of clients) {
+    const answer = await client.readAll();
+    assert(answer.endsWith("data: [DONE]\n\n"), answer + daemon.stderr.join("\n"));
+    client.close();
   }
-  Deno.removeSync(folder, { recursive: true });
 });
 
 Deno.test("--benchmark adds up over both workers", async () => {

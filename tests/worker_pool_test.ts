@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import type { Config } from "../src/config.ts";
+import { renderedMetric } from "./support/metrics.ts";
+import { MetricsPage, StreamGauge } from "../src/metrics.ts";
+import { closeReactor } from "../src/native/reactor.ts";
+import { IsolatedWorker } from "../src/isolated_worker.ts";
+import { WorkerPool } from "../src/worker_pool.ts";
+import type { TestClient } from "./support/clients.ts";
+import { listLog, type LoggedLine } from "./support/connections.ts";
+import { testConfig, TestIntake } from "./support/intake.ts";
+
+const NOW = AbortSignal.abort();
+const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_LOG_LEVEL: "error" };
+
+interface Fixture extends AsyncDisposable {
+  readonly intake: TestIntake;
+  readonly pool: WorkerPool;
+  readonly config: Config;
+  readonly gauge: StreamGauge;
+  readonly lines: LoggedLine[];
+  readonly restarts: () => number;
+  metric(name: string): Promise<number>;
+}
+
+/** A pool of two workers. */
+async function twoWorkers(): Promise<Fixture> {
+  const intake = new TestIntake();
+  const config = await testConfig(SLOW);
+  const streams = StreamGauge.allocate(2);
+  const gauge = new StreamGauge(0, streams);
+  const lines: LoggedLine[] = [];
+  let restarts = 0;
+  const pool = await WorkerPool.start({
+    config,
+    workers: 2,
+    intake: intake.intake.handle,
+    streams,
+    benchmark: false,
+    log: listLog(lines),
+    restarted: () => void restarts++,
+  });
+  const page = new MetricsPage(gauge, {
+    version: "test",
+    maxFds: 1,
+    openFds: () => 0,
+    connectionsActive: () => intake.intake.active(),
+  });
+  return {
+    intake,
+    pool,
+    config,
+    gauge,
+    lines,
+    restarts: () => restarts,
+    metric: async (name) => renderedMetric(await page.render(await pool.snapshots()), name),
+    async [Symbol.asyncDispose]() {
+      await pool.drain(0, NOW);
+      await Promise.allSettled([pool.ended]);
+      intake[Symbol.dispose]();
+    },
+  };
+}
+
+/** A configuration with which a worker dies at its next handoff, as it would of a bug in a backend. */
+function deadly(config: Config): Config {
+  return { ...config, backend: { ...config.backend, provider: "nobody" as "mock" } };
+}
+
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!await holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+/** Lets a worker of the pool die: its reactor is closed behind its back. Handles are given out in order. */
+async function kill({ config }: Fixture): Promise<void> {
+  using intake = new TestIntake();
+  const probe = await IsolatedWorker.start({
+    index: 0,
+    config,
+    intake: intake.intake.handle,
+    streams: StreamGauge.allocate(1),
+    benchmark: false,
+  });
+  closeReactor(probe.reactor - 1);
+  await probe.drain(0, NOW);
+}
+
+Deno.test("a worker that dies is logged, counted and replaced, and the other's streams go on", async () => {
+  await using pool = await twoWorkers();
+  const clients: TestClient[] = [];
+  const openFive = async () => {
+    for (let count = 0; count < 5; count++) {
+      const client = pool.intake.handOff();
+      await client.readUntil("Hello! ");
+      clients.push(client);
+    }
+  };
+  await openFive();
+  await openFive();
+  assert.equal(await pool.metric("daemon_connections_total"), 10);
+  await kill(pool);
+  await until(() => pool.restarts() > 0);
+  assert.deepEqual(pool.lines.map(({ level, message }) => [level, message]), [["error", "Worker died"]]);
+  assert.match((pool.lines[0]?.fields["error"] as Error).message, /Cannot wait for events: /);
+  assert.equal(pool.gauge.active, 5);
+  assert.equal(pool.intake.intake.active(), 5);
+  // Two live ones, and what the dead one had counted when it was last asked: that is not lost.
+  await until(async () => (await pool.pool.snapshots()).length === 3);
+  assert.equal(await pool.metric("daemon_connections_total"), 10);
+  await openFive();
+  assert.equal(pool.gauge.active, 10);
+  assert.equal(await pool.metric("daemon_connections_total"), 15);
+  assert.equal(pool.restarts(), 1);
+  await pool.pool.drain(0, NOW);
+  const answers = await Promise.all(clients.map((client) => client.readAll()));
+  const told = answers.filter((answer) => answer.endsWith('data: {"error":"Server is shutting down"}\n\n'));
+  assert.equal(told.length, 10);
+  for (const client of clients) client.close();
+});
+
+Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile holds for its successor", async () => {
+  await using pool = await twoWorkers();
+  using first = pool.intake.handOff();
+  using second = pool.intake.handOff();
+  for (const client of [first, second]) await client.readUntil("Hello! ");
+  pool.pool.reload(deadly(pool.config));
+  await pool.pool.snapshots(); // answered after the reload
+  for (let death = 0; death < 2; death++) {
+    using client = pool.intake.handOff();
+    assert.equal(await client.read(), undefined);
+  }
+  pool.pool.reload(pool.config);
+  for (const client of [first, second]) assert.match(await client.readAll(), /Hello! "\}\n\n$/);
+  await until(async () => (await pool.pool.snapshots()).length >= 2 && pool.restarts() >= 2);
+  const successors = [1, 2].map(() => pool.intake.handOff());
+  for (const client of successors) {
+    await client.readUntil("Hello! ");
+    client.close();
+  }
+});
+
+Deno.test("workers that die again and again end the pool", async () => {
+  await using pool = await twoWorkers();
+  const failed = assert.rejects(pool.pool.ended, /Workers died 20 times in a minute/);
+  pool.pool.reload(deadly(pool.config));
+  await pool.pool.snapshots(); // answered after the reload
+  let over = false;
+  failed.finally(() => over = true);
+  while (!over) {
+    using client = pool.intake.handOff();
+    await client.readAll();
+  }
+  await failed;
+  assert.equal(pool.restarts(), 20);
+});
+
+Deno.test("a worker that cannot start is an error of its start, and of nothing else", async () => {
+  const config = await testConfig(SLOW);
+  const start = IsolatedWorker.start({
+    index: 0,
+    config,
+    intake: 4_000_000,
+    streams: StreamGauge.allocate(1),
+    benchmark: false,
+  });
+  await assert.rejects(start, /Cannot make a reactor: no such intake, reactor or client/);
+});
+
+Deno.test("a drain that begins while a dead worker is being replaced ends", async () => {
+  await using pool = await twoWorkers();
+  pool.pool.reload(deadly(pool.config));
+  await pool.pool.snapshots(); // answered after the reload
+  using client = pool.intake.handOff();
+  await client.readAll();
+  await until(() => pool.restarts() === 1);
+  await new Promise((resolve) => setTimeout(resolve, 105)); // its isolate is starting
+  pool.intake.intake.stop();
+  await pool.pool.drain(0, NOW);
+  await pool.pool.ended;
+});
