@@ -43,7 +43,7 @@ function build(): number {
     console.error(
       `The shim (${LIBRARY}) is missing or out of date, and cargo, which builds it, is not installed.\n` +
         "Install Rust 1.85 or newer with rustup (https://rustup.rs) or from your distribution's packages\n" +
-        "(Debian: apt install rustup && rustup default stable), then run this command again.",
+        "(Debian 13: apt install cargo), then run this command again.",
     );
     return 1;
   }
