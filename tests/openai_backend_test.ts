@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { openaiBackend } from "../src/backend/openai.ts";
 import { BackendError, ConfigError } from "../src/errors.ts";
-import { ask, backendRig, heard, noAbort, PROTOCOLS } from "./support/backend_rig.ts";
+import { ask, backendRig, brief, heard, noAbort, PROTOCOLS } from "./support/backend_rig.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "./support/mock_llm_patterns.ts";
 import { openaiOptions } from "./support/openai_options.ts";
 
@@ -337,3 +337,24 @@ Deno.test("openai: what cannot be used is said when the backend is made", () => 
     );
   }
 });
+
+for (const protocol of PROTOCOLS) {
+  Deno.test(`openai over ${protocol}: a backend that is closed lets its streams finish, and begins no other`, async () => {
+    await using rig = await backendRig({ protocol, delayMs: 20 });
+    const reader = rig.backend.stream(ask("plain"), noAbort()).getReader();
+    await reader.read(); // open
+    let closed = false;
+    const closing = rig.backend.close().then(() => closed = true);
+    const rest: string[] = [];
+    for (let step = await reader.read(); !step.done; step = await reader.read()) {
+      assert(!closed);
+      rest.push(brief(step.value));
+    }
+    assert(rest.length > 3 && rest.includes("finish stop"), rest.join());
+    await closing;
+    assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), [
+      "unavailable: the pool is closed",
+    ]);
+    assert.equal(rig.backend.stats().connections, 0);
+  });
+}
