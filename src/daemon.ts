@@ -3,7 +3,9 @@
  * @module
  */
 import { type AdminServer, openAdminServer } from "./admin_server.ts";
+import { makeBackend } from "./backend/mod.ts";
 import type { Config } from "./config.ts";
+import { Deadlines } from "./deadlines.ts";
 import { ListenError, ShimError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { MetricsPage, StreamGauge, sumSnapshots } from "./metrics.ts";
@@ -60,11 +62,13 @@ export class Daemon {
   /**
    * Starts a daemon and resolves when it takes handoffs.
    *
+   * @throws {ConfigError} if the backend cannot be made as configured
    * @throws {ListenError} if a socket or the address of the metrics cannot be had
    * @throws {ShimError} if a socket from systemd is none for handoffs
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
+    checkBackend(config);
     const fdLimit = raiseFdLimit();
     const intake = new Intake(intakePolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
@@ -112,8 +116,13 @@ export class Daemon {
     return daemon;
   }
 
-  /** Takes over a new configuration, for handoffs from now on. What needs a restart must be unchanged in it. */
+  /**
+   * Takes over a new configuration, for handoffs from now on. What needs a restart must be unchanged in it.
+   *
+   * @throws {ConfigError} if its backend cannot be made; the old configuration stays
+   */
   reload(config: Config): void {
+    checkBackend(config);
     this.#config = config;
     this.#intake.configure(intakePolicy(config, this.#fdLimit, this.#log));
     this.#pool.reload(config);
@@ -163,6 +172,16 @@ interface DaemonParts {
   readonly pool: WorkerPool;
   readonly admin: AdminServer | undefined;
   readonly fdLimit: number;
+}
+
+/**
+ * A backend that cannot be made is one line here, and a worker that dies there.
+ *
+ * @throws {ConfigError} which names key, value and what is expected
+ */
+function checkBackend(config: Config): void {
+  // It opens nothing before its first request, so that there is nothing to wait for.
+  makeBackend(config.backend, { pauses: new Deadlines(1) });
 }
 
 function listen(intake: Intake, config: Config, inheritedFds: readonly number[], log: Log): void {

@@ -119,8 +119,8 @@ class Service {
     log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
     try {
       const changes = configChanges(this.#config, (await load(this.#command)).config);
+      daemon.reload(changes.config);
       this.#config = changes.config;
-      daemon.reload(this.#config);
       log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });
       this.#opened.setLevels(this.#config.logging); // only now: it may hide that line
     } catch (error) {

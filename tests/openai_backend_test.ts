@@ -302,7 +302,8 @@ Deno.test("openai: over a Unix socket", async () => {
 
 Deno.test("openai: no key, no Authorization", async () => {
   await using rig = await backendRig({ protocol: "h2c" }, { apiKey: "" });
-  await heard(rig.backend.stream(ask("plain"), noAbort()));
+  assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
+  assert.equal(rig.mock.requests.length, 1);
   assert.equal(rig.mock.requests[0]?.headers["authorization"], undefined);
 });
 

@@ -154,7 +154,7 @@ interface Template {
 async function buildTemplate(options: OpenAiOptions): Promise<Template> {
   const client = new OpenAI({
     // Every value is given, so that the SDK reads no environment.
-    apiKey: options.apiKey || null,
+    apiKey: options.apiKey || "none", // it takes no empty one, and its header is taken off below
     adminAPIKey: null,
     baseURL: options.apiBase,
     organization: options.organization || null,

@@ -1,7 +1,7 @@
 /** The OpenAI backend over the real daemon and the stand-in provider: HTTP/1.1, h2c and HTTP/2 over TLS alike. */
 import assert from "node:assert/strict";
 import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
-import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { spawnDaemon, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { type MockLlm, mockLlm, type MockProtocol } from "../support/mock_llm.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "../support/mock_llm_patterns.ts";
 
@@ -236,4 +236,20 @@ Deno.test("openai: nobody listens, a name that is none, a certificate that nobod
     assert.ok(daemon.stderr.some((line) => message.test(line)), daemon.stderr.join("\n"));
   }
   await mock.close();
+});
+
+Deno.test("openai: a backend that cannot be made is one clear line, exit 2", async () => {
+  await using daemon = spawnDaemon({
+    env: {
+      DAEMON_BACKEND_PROVIDER: "openai",
+      OPENAI_API_KEY: KEY,
+      OPENAI_CA_FILE: "/srv/ca.pem",
+      DAEMON_WORKERS: "2",
+    },
+  });
+  assert.equal(await daemon.exit(), 2);
+  assert.deepEqual(daemon.stderr, [
+    "streaming-daemon-ts: backend.openai.ca_file /srv/ca.pem cannot be read: NotCapable: Requires read access to " +
+    '"/srv/ca.pem", run again with the --allow-read flag',
+  ]);
 });

@@ -6,6 +6,7 @@ import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 /** A daemon whose configuration the test writes. Its socket path and port come from the environment. */
 async function startWith(
   toml: string,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<{ daemon: TestDaemon; write(toml: string): void } & AsyncDisposable> {
   const folder = new TestFolder();
   const path = `${folder.path}/daemon.toml`;
@@ -14,7 +15,7 @@ async function startWith(
   const daemon = await startDaemon({
     args: [path],
     permissions: [`--allow-read=${folder.path},src`],
-    env: { DAEMON_TOKEN_DELAY_MS: undefined },
+    env: { DAEMON_TOKEN_DELAY_MS: undefined, ...env },
   });
   return {
     daemon,
@@ -123,4 +124,19 @@ Deno.test("a storm of SIGHUPs ends with the last configuration", async () => {
   await first.readUntil("Hello! ");
   using second = daemon.handOff();
   assert.match(await second.readAll(), /^HTTP\/1\.1 503 /);
+});
+
+Deno.test("SIGHUP: a backend that cannot be made leaves the old one, and no worker dies of it", async () => {
+  await using started = await startWith("[backend.mock]\ntoken_delay_ms = 0\n", { DAEMON_WORKERS: "2" });
+  const { daemon, write } = started;
+  write(
+    '[backend]\nprovider = "openai"\n[backend.openai]\napi_key = "k"\nca_file = "/no/such/file"\n',
+  );
+  assert.match(JSON.stringify((await reload(daemon))["error"]), /backend\.openai\.ca_file \/no\/such\/file/);
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), /DONE-CONTENT[^]*\[DONE\]/);
+  assert.equal(await daemon.metric("daemon_worker_restarts_total"), 0);
+  // The refused configuration was never taken for the running one.
+  write("[backend.mock]\ntoken_delay_ms = 1\n");
+  assert.deepEqual((await reload(daemon))["changed"], ["backend.mock.token_delay_ms"]);
 });
