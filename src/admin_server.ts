@@ -11,9 +11,13 @@ export interface AdminPages {
   metrics(): Promise<string>;
   /** Whether handoffs are taken. */
   ready(): boolean;
-  /** Is told why a page could not be made; its reader gets a 500 without the reason. */
+  /** Is told why a page could not be made, whose reader gets a 500 without the reason, or why nobody can connect. */
   onError(error: unknown): void;
 }
+
+type Server = Deno.HttpServer<Deno.NetAddr>;
+
+const REOPEN_AFTER_MS = 1000;
 
 /** A running server. */
 export interface AdminServer {
@@ -30,26 +34,57 @@ export interface AdminServer {
  */
 export function openAdminServer(listenAddr: ListenAddr, pages: AdminPages): AdminServer {
   const aborter = new AbortController();
-  const server = listen(() =>
+  const { signal } = aborter;
+  const serve = ({ hostname, port }: ListenAddr): Server =>
     Deno.serve({
-      hostname: listenAddr.hostname,
-      port: listenAddr.port,
-      signal: aborter.signal,
+      hostname,
+      port,
+      signal,
       onListen: () => {}, // else Deno prints a line of its own
-    }, (request) => respond(request, pages)), listenAddr);
+    }, (request) => respond(request, pages));
+  const first = listen(() => serve(listenAddr), listenAddr);
+  const addr = { hostname: first.addr.hostname, port: first.addr.port };
+  // An accept(2) that fails, for which being out of descriptors is enough, ends Deno's server for good.
+  const keepServing = async (): Promise<void> => {
+    let server: Server | undefined = first;
+    while (!signal.aborted) {
+      try {
+        server ??= serve(addr);
+        await server.finished;
+      } catch (error) {
+        pages.onError(error);
+      }
+      server = undefined;
+      await pause(REOPEN_AFTER_MS, signal);
+    }
+  };
+  const ended = keepServing();
   return {
-    addr: { hostname: server.addr.hostname, port: server.addr.port },
+    addr,
     close: async (): Promise<void> => {
       aborter.abort();
-      await server.finished;
+      await ended;
     },
   };
 }
 
+function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, delayMs);
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end);
+  });
+}
+
 function listen(
-  serve: () => Deno.HttpServer<Deno.NetAddr>,
+  serve: () => Server,
   { hostname, port }: ListenAddr,
-): Deno.HttpServer<Deno.NetAddr> {
+): Server {
   try {
     return serve();
   } catch (cause) {

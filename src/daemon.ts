@@ -87,7 +87,7 @@ export class Daemon {
         admin = openAdminServer(config.metrics.listenAddr, {
           metrics: async () => page.render(await pool?.snapshots() ?? []),
           ready: () => daemon !== undefined && daemon.#ready,
-          onError: (error) => log.error("Cannot make an admin page", { error }),
+          onError: (error) => log.error("The admin server cannot do its work for now", { error }),
         });
       }
       // Before there are workers: a socket that cannot be had ends nothing. What comes now waits in the backlog.

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import type { TestClient } from "../support/clients.ts";
 import { startDaemon } from "../support/daemon.ts";
+import { takeAllFds } from "../support/fds.ts";
 
 const slow = "3600000";
 const BUSY = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n" +
@@ -70,4 +71,26 @@ Deno.test("the soft limit of open files is raised to the hard one; max_connectio
 Deno.test("max_connections below the cap holds as it is", async () => {
   await using daemon = await startDaemon({ env: { DAEMON_MAX_CONNECTIONS: "50" } });
   assert(!daemon.log.some(({ message }) => message.startsWith("max_connections is capped")));
+});
+
+Deno.test("without a free descriptor a scrape fails, and nothing else does: later ones are served", async () => {
+  await using daemon = await startDaemon({
+    wrapper: ["prlimit", "--nofile=128"],
+    env: { DAEMON_HANDOFF_TIMEOUT_SECS: "60" },
+  });
+  const says = (message: string) => daemon.log.some((line) => line.message === message);
+  const silent = await takeAllFds(daemon);
+  await assert.rejects(daemon.page("/metrics"), TypeError);
+  await daemon.until("the failure", () => says("The admin server cannot do its work for now"));
+  for (const each of silent) each.close();
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), /\[DONE\]/);
+  await daemon.until("a scrape", async () => {
+    try {
+      return await daemon.metric("daemon_connections_total") === 1;
+    } catch (error) {
+      if (error instanceof TypeError) return false; // nobody listens for a second
+      throw error;
+    }
+  });
 });

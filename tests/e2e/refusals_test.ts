@@ -6,7 +6,7 @@ import type { SocketKind } from "../../src/native/intake.ts";
 import { connect, type OwnedFd, socketPair } from "../../src/native/sender.ts";
 import { pairEnds } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
-import { withFile, withListener } from "../support/fds.ts";
+import { takeAllFds, withFile, withListener } from "../support/fds.ts";
 
 const KINDS = ["seqpacket", "stream"] satisfies SocketKind[];
 const utf8 = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
@@ -176,14 +176,7 @@ Deno.test("at the limit of open files an fd gets lost on its way: that handoff i
   });
   await (await daemon.page("/metrics")).text();
   const fds = daemon.openFds();
-  // Connections that say nothing take every descriptor there is.
-  const noRoom = () => daemon.log.some(({ message }) => message === "Cannot accept handoffs for a moment");
-  const silent: OwnedFd[] = [];
-  while (!noRoom()) {
-    const before = daemon.openFds();
-    silent.push(connect(daemon.socketPath, "seqpacket"));
-    await daemon.until("the accept", () => noRoom() || daemon.openFds() > before);
-  }
+  const silent = await takeAllFds(daemon);
   const ends = pairEnds();
   silent[0]?.send(utf8("{}"), [ends.far]);
   ends.far.close();

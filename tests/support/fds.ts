@@ -1,8 +1,9 @@
 /**
- * Descriptors of this process that nobody would hand over on purpose.
+ * Descriptors that nobody would hand over on purpose, and a daemon without any.
  * @module
  */
-import { OwnedFd } from "../../src/native/sender.ts";
+import { connect, OwnedFd } from "../../src/native/sender.ts";
+import type { TestDaemon } from "./daemon.ts";
 
 /** Looks a descriptor up by what `/proc/self/fd` says it is. It stays its owner's: do not close the result. */
 function fdOf(link: string): OwnedFd {
@@ -41,4 +42,15 @@ export function withListener(use: (listener: OwnedFd) => void): void {
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
+}
+
+/** Takes every descriptor that a daemon may have, by handoff connections that say nothing. The first one is accepted. */
+export async function takeAllFds(daemon: TestDaemon): Promise<OwnedFd[]> {
+  const noRoom = () => daemon.log.some(({ message }) => message === "Cannot accept handoffs for a moment");
+  const silent: OwnedFd[] = [];
+  while (!noRoom()) {
+    silent.push(connect(daemon.socketPath, "seqpacket"));
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  return silent;
 }
