@@ -38,6 +38,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (cli.stderr) console.error(cli.stderr.trimEnd());
     return cli.exitCode;
   } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) return 1; // whoever read the output has gone
     if (!saysAll(error)) throw error;
     console.error(`streaming-daemon-ts: ${error.message}`);
     return error instanceof ConfigError ? 2 : 1;

@@ -271,3 +271,18 @@ Deno.test("try shows an answer that is no stream, and exits 1", async () => {
   assert.deepEqual([code, stdout], [1, 'Field "prompt" is 1, expected a string\n']);
   assert.match(stderr, /^HTTP\/1\.1 400 Bad Request; /);
 });
+
+Deno.test("try into a pipe that nobody reads any more ends quietly, exit 1", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "100" } });
+  const tried = new Deno.Command(Deno.execPath(), {
+    args: ["run", ...startFlags(), "main.ts", "try", "--socket", daemon.socketPath],
+    cwd: new URL("../..", import.meta.url),
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const reader = tried.stdout.getReader();
+  await reader.read();
+  await reader.cancel();
+  assert.equal(await new Response(tried.stderr).text(), "");
+  assert.equal((await tried.status).code, 1);
+});
