@@ -35,6 +35,7 @@ const SYSTEM: Timing = {
 };
 
 const SLOTS = 1024;
+const LOOK_AHEAD = 64;
 
 /**
  * Deadlines on a hashed timing wheel (Varghese and Lauck, 1987): never reached early, and at most one tick late. To
@@ -114,10 +115,10 @@ export class Deadlines {
     if (this.#live > 0) this.#sleepUntil(this.#nextTick());
   };
 
-  // Of the next slot that holds any; if they belong to another round, the timer wakes in vain.
+  // Of the next slot that holds any, as far as one looks. If they belong to another round, the timer wakes in vain.
   #nextTick(): number {
     let tick = this.#tick + 1;
-    while (this.#slots[tick % SLOTS]?.isAlone) tick++;
+    while (tick < this.#tick + LOOK_AHEAD && this.#slots[tick % SLOTS]?.isAlone) tick++;
     return tick;
   }
 }
