@@ -44,7 +44,7 @@ struct Slot {
 }
 
 /// See the module. The list of slots is locked for writing only to make it longer; each slot has a lock of
-/// its own, so that a long batch does not hold up the thread that waits.
+/// its own, so that a long batch does not hold up the reactor's thread.
 pub struct Clients {
     slots: RwLock<Vec<Mutex<Slot>>>,
     free: Mutex<Vec<u32>>,

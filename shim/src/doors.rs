@@ -12,7 +12,7 @@ use crate::intake::{Kind, Listener};
 use crate::sys;
 use crate::token::Token;
 
-/// How long a listener rests for which there is no descriptor or no memory.
+/// How long a listener rests that cannot be accepted from, or not be watched.
 const REST: Duration = Duration::from_millis(100);
 
 /// What an accept came to.
@@ -53,14 +53,9 @@ impl Doors {
         self.0.iter().all(|door| door.state == State::Shut)
     }
 
-    /// Watches one more listener.
-    ///
-    /// # Errors
-    /// epoll_ctl(2).
-    pub fn add(&mut self, listener: Arc<Listener>, epoll: &Epoll) -> Result<(), Errno> {
-        watch(&listener, self.0.len(), epoll)?;
-        self.0.push(Door { listener, state: State::Open });
-        Ok(())
+    /// Takes up one more listener, which [`Doors::open`] will watch.
+    pub fn add(&mut self, listener: Arc<Listener>) {
+        self.0.push(Door { listener, state: State::RestsUntil(Instant::now()) });
     }
 
     /// Accepts one connection.
@@ -90,20 +85,26 @@ impl Doors {
         accepted
     }
 
-    /// Watches those again that have rested. Returns whether there were any.
-    ///
-    /// # Errors
-    /// epoll_ctl(2).
-    pub fn reopen(&mut self, epoll: &Epoll) -> Result<bool, Errno> {
+    /// Watches those that are new or have rested. Returns whether any is watched now that was not, and why one
+    /// could not be: the errno of epoll_ctl(2). It rests then.
+    pub fn open(&mut self, epoll: &Epoll) -> (bool, Option<Errno>) {
         let mut any = false;
+        let mut failure = None;
         for (index, door) in self.0.iter_mut().enumerate() {
             if matches!(door.state, State::RestsUntil(end) if end <= Instant::now()) {
-                watch(&door.listener, index, epoll)?;
-                door.state = State::Open;
-                any = true;
+                door.state = match watch(&door.listener, index, epoll) {
+                    Ok(()) => {
+                        any = true;
+                        State::Open
+                    }
+                    Err(errno) => {
+                        failure = Some(errno);
+                        State::RestsUntil(Instant::now() + REST)
+                    }
+                };
             }
         }
-        Ok(any)
+        (any, failure)
     }
 
     /// When the next one has rested.

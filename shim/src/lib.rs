@@ -206,15 +206,9 @@ pub unsafe extern "C" fn shim_reactor_new(intake: u32, out_reactor: *mut u32) ->
 /// See ABI.md, "Reactor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_reactor_start(reactor: u32) -> i32 {
-    guard(|| REACTORS.get(reactor)?.start())
-}
-
-/// See ABI.md, "Reactor".
-#[unsafe(no_mangle)]
-pub extern "C" fn shim_reactor_wait(reactor: u32) -> i32 {
     guard(|| match REACTORS.get(reactor) {
-        Ok(reactor) => reactor.wait(),
-        // The waiter that comes a moment after the close is told the same as the one that was there.
+        Ok(reactor) => reactor.start(),
+        // Who starts it a moment after the close is told the same as who does so during it.
         Err(_) if REACTORS.is_closed(reactor) => Err(Status(-libc::ECANCELED)),
         Err(status) => Err(status),
     })

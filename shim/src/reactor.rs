@@ -1,17 +1,17 @@
-//! One epoll set and the thread that waits on it.
+//! One epoll set, the thread that waits on it, and the bell by which that thread calls its caller.
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
-use crate::border::{Outcome, Status, count};
+use crate::border::{Outcome, Status, count, guard};
 use crate::client::Clients;
 use crate::doors::{Accepted, Doors};
 use crate::handoff::{Complete, Ending, Handoff, Reason, Refusal};
@@ -29,7 +29,7 @@ const ACCEPTS_AT_ONCE: usize = 256;
 /// The shortest time between two `ACCEPT_FAILED`.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(1);
 
-/// What only the waiting thread works with, between two waits.
+/// What only the reactor's thread works with, between two waits; and the records, which are taken from it.
 #[derive(Default)]
 struct Inner {
     records: Records,
@@ -49,8 +49,11 @@ pub struct Reactor {
     inner: Mutex<Inner>,
     /// Some records were taken, after there was no room for more.
     taken: Condvar,
-    has_waiter: AtomicBool,
+    /// From the start to the close.
+    thread: Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
+    /// The status with which the thread ended by itself, or 0.
+    failure: AtomicI32,
 }
 
 impl Reactor {
@@ -68,8 +71,9 @@ impl Reactor {
             clients: Clients::new(),
             inner: Mutex::default(),
             taken: Condvar::new(),
-            has_waiter: AtomicBool::new(false),
+            thread: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            failure: AtomicI32::new(0),
         };
         let wake = Token::Wake.event(EpollFlags::EPOLLIN | EpollFlags::EPOLLET);
         if let Err(errno) = reactor.epoll.add(&reactor.mailbox.wake, wake) {
@@ -84,28 +88,61 @@ impl Reactor {
         Arc::ptr_eq(&self.intake, intake)
     }
 
-    /// Waits until there are records. Returns their bytes.
+    /// Gathers in a thread of its own from now on, which sends a byte over a socket whenever there are records
+    /// after there were none. Returns the socket's other end, which is the caller's and ends with the thread.
     ///
     /// # Errors
-    /// `-EBUSY`: another thread waits. `-ECANCELED`: closed.
-    pub fn wait(&self) -> Outcome {
-        if self.has_waiter.swap(true, Ordering::Acquire) {
+    /// `-EBUSY`: it was started already. `-ECANCELED`: it is closed. The failure, if it has failed.
+    /// socketpair(2), clone(2): it can be started again.
+    pub fn start(self: &Arc<Self>) -> Outcome {
+        let mut thread = lock(&self.thread);
+        if self.is_closed.load(Ordering::Acquire) {
+            self.check_failure()?;
+            return Err(Errno::ECANCELED.into());
+        }
+        if thread.is_some() {
             return Err(Errno::EBUSY.into());
         }
-        let _end = OnDrop(|| self.has_waiter.store(false, Ordering::Release));
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (bell, ear) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+        let reactor = Arc::clone(self);
+        let run = move || {
+            reactor.run(&bell);
+            // The bell last: who hears it end finds all the rest done.
+            drop(reactor);
+            drop(bell);
+        };
+        *thread = Some(thread::Builder::new().name("reactor".into()).spawn(run)?);
+        Ok(ear.into_raw_fd())
+    }
+
+    /// The life of the thread. Where it cannot go on, nobody else is to wait for what only it does.
+    fn run(&self, bell: &OwnedFd) {
+        let status = guard(|| self.gather_until_closed(bell));
+        if status < 0 {
+            self.failure.store(status, Ordering::Release);
+            self.shut();
+        }
+    }
+
+    /// # Errors
+    /// epoll_wait(2) and send(2), for reasons that do not pass.
+    fn gather_until_closed(&self, bell: &OwnedFd) -> Outcome {
         let mut buffer = [EpollEvent::empty(); EVENTS_AT_ONCE];
         let mut events = &buffer[..0];
         loop {
             let timeout = {
                 let mut inner = lock(&self.inner);
+                while !inner.records.has_room() && !self.is_closed.load(Ordering::Acquire) {
+                    inner = self.taken.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                }
                 if self.is_closed.load(Ordering::Acquire) {
-                    return Err(Errno::ECANCELED.into());
+                    return Ok(0);
                 }
-                if inner.records.is_empty() {
-                    self.gather(&mut inner, events)?;
-                }
-                if !inner.records.is_empty() {
-                    return Ok(count(inner.records.len()));
+                let was_empty = inner.records.is_empty();
+                self.gather(&mut inner, events);
+                if was_empty && !inner.records.is_empty() {
+                    ring(bell)?;
                 }
                 inner.next_timeout()
             };
@@ -117,61 +154,25 @@ impl Reactor {
         }
     }
 
-    /// Gathers in a thread of its own from now on, which sends a byte over a socket whenever there are records
-    /// after there were none. Returns the socket's other end, which ends when the reactor closes.
-    ///
     /// # Errors
-    /// `-EBUSY`: another thread waits. socketpair(2), clone(2).
-    pub fn start(self: &Arc<Self>) -> Outcome {
-        if self.has_waiter.swap(true, Ordering::Acquire) {
-            return Err(Errno::EBUSY.into());
-        }
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (bell, ear) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
-            .inspect_err(|_| self.has_waiter.store(false, Ordering::Release))?;
-        let reactor = Arc::clone(self);
-        thread::Builder::new()
-            .name("reactor".into())
-            .spawn(move || reactor.gather_until_closed(&bell))
-            .map_err(|_| Errno::EAGAIN)
-            .inspect_err(|_| self.has_waiter.store(false, Ordering::Release))?;
-        Ok(ear.into_raw_fd())
-    }
-
-    fn gather_until_closed(&self, bell: &OwnedFd) {
-        let mut buffer = [EpollEvent::empty(); EVENTS_AT_ONCE];
-        let mut events = &buffer[..0];
-        loop {
-            let timeout = {
-                let mut inner = lock(&self.inner);
-                while !inner.records.has_room() && !self.is_closed.load(Ordering::Acquire) {
-                    inner = self.taken.wait(inner).unwrap_or_else(PoisonError::into_inner);
-                }
-                if self.is_closed.load(Ordering::Acquire) {
-                    return;
-                }
-                let was_empty = inner.records.is_empty();
-                // What cannot be gathered now is still there the next time.
-                let _ = self.gather(&mut inner, events);
-                if was_empty && !inner.records.is_empty() {
-                    // Only this byte is ever under way, so there is room; an ear that is gone hears nothing.
-                    let _ = send(bell.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
-                }
-                inner.next_timeout()
-            };
-            events = match self.epoll.wait(&mut buffer, timeout) {
-                Ok(ready) => &buffer[..ready],
-                Err(_) => &[],
-            };
+    /// The status with which the thread ended by itself.
+    fn check_failure(&self) -> Result<(), Status> {
+        match self.failure.load(Ordering::Acquire) {
+            0 => Ok(()),
+            status => Err(Status(status)),
         }
     }
 
     /// Copies whole records. Returns their bytes.
     ///
     /// # Errors
-    /// `TOO_SMALL`.
+    /// `TOO_SMALL`. `BAD_HANDLE`: closed since the caller found it. The failure, if it has failed.
     pub fn take(&self, buffer: &mut [u8]) -> Outcome {
         let mut inner = lock(&self.inner);
+        if self.is_closed.load(Ordering::Acquire) {
+            self.check_failure()?;
+            return Err(Status::BAD_HANDLE);
+        }
         let had_room = inner.records.has_room();
         let taken = inner.records.take(buffer).map(count);
         if !had_room {
@@ -181,20 +182,37 @@ impl Reactor {
     }
 
     /// See [`Clients::send_batch`].
+    ///
+    /// # Errors
+    /// The failure, if it has failed.
     pub fn send_batch(&self, entries: &[u32], data: &[u8], results: &mut [i32]) -> Outcome {
+        self.check_failure()?;
         self.clients.send_batch(&self.epoll, entries, data, results, || self.mailbox.leave(1))?;
         Ok(0)
     }
 
     /// See [`Clients::close`].
+    ///
+    /// # Errors
+    /// The failure, if it has failed.
     pub fn close_client(&self, client: u32) -> Outcome {
+        self.check_failure()?;
         self.clients.close(client, &self.epoll)?;
         self.mailbox.leave(1);
         Ok(0)
     }
 
-    /// Closes every client and handoff, and wakes the waiter.
+    /// Closes every client and handoff and ends the thread, which is gone then.
     pub fn close(&self) {
+        self.shut();
+        if let Some(thread) = lock(&self.thread).take() {
+            // It panics only where it fails to shut the reactor after a failure, which has been done just now.
+            let _done_here = thread.join();
+        }
+    }
+
+    /// Closes every client and handoff and makes the thread end. May be done twice.
+    fn shut(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.mailbox.close();
         self.mailbox.poke();
@@ -209,7 +227,7 @@ impl Reactor {
     }
 
     /// Turns all that has happened into records.
-    fn gather(&self, inner: &mut Inner, events: &[EpollEvent]) -> Result<(), Status> {
+    fn gather(&self, inner: &mut Inner, events: &[EpollEvent]) {
         for event in events {
             let flags = event.events();
             match Token::decode(event.data()) {
@@ -238,7 +256,7 @@ impl Reactor {
         }
         // Read before the listeners are looked at: none is added once it is set.
         let stopping = self.intake.is_stopping();
-        self.tend_doors(inner, self.mailbox.take_news() || stopping)?;
+        self.tend_doors(inner, self.mailbox.take_news() || stopping);
         if stopping
             && !inner.is_drained
             && inner.doors.are_all_shut()
@@ -248,22 +266,24 @@ impl Reactor {
             inner.is_drained = true;
             inner.records.intake_drained();
         }
-        Ok(())
     }
 
     /// Looks after listeners that have rested; with `all`, takes up new ones and looks at each.
-    fn tend_doors(&self, inner: &mut Inner, all: bool) -> Result<(), Status> {
+    fn tend_doors(&self, inner: &mut Inner, all: bool) {
         if all {
             for listener in self.intake.listeners_after(inner.doors.len()) {
-                inner.doors.add(listener, &self.epoll).inspect_err(|_| self.mailbox.poke())?;
+                inner.doors.add(listener);
             }
         }
-        if inner.doors.reopen(&self.epoll)? || all {
+        let (any, failure) = inner.doors.open(&self.epoll);
+        if let Some(errno) = failure {
+            inner.note_accept_failure(errno);
+        }
+        if any || all {
             for index in 0..inner.doors.len() {
                 self.accept_from(inner, index, false);
             }
         }
-        Ok(())
     }
 
     /// Accepts what waits at a listener, or as much of it as there is room and time for.
@@ -405,11 +425,142 @@ impl Inner {
     }
 }
 
-/// Runs its closure at the end of the scope, also when that unwinds.
-struct OnDrop<F: Fn()>(F);
+/// Says that there are records.
+///
+/// # Errors
+/// send(2), where the caller might not hear of it.
+fn ring(bell: &OwnedFd) -> Result<(), Errno> {
+    match send(bell.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+        // No room: so many bytes are unread that one more would tell nothing new.
+        Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+        // Who has closed the other end does not want to hear of it.
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
 
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, create_dir, remove_dir_all};
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::intake::Policy;
+    use crate::{sys, tools};
+
+    const PATIENCE_MS: u32 = 10_000;
+
+    /// A listener in a directory of its own, and a reactor that is not started yet.
+    struct Setup {
+        directory: PathBuf,
+        path: String,
+        intake: Arc<Intake>,
+        reactor: Reactor,
+    }
+
+    fn setup(name: &str) -> Setup {
+        let directory = std::env::temp_dir().join(format!("shim-reactor-{}-{name}", std::process::id()));
+        create_dir(&directory).unwrap();
+        let path = directory.join("socket").into_os_string().into_string().unwrap();
+        let intake = Arc::new(Intake::new(policy()));
+        intake.listen(Kind::Stream, &path, 0o600, "").unwrap();
+        let reactor = Reactor::new(&intake).unwrap();
+        Setup { directory, path, intake, reactor }
+    }
+
+    fn policy() -> Policy {
+        Policy::new(&[9, 5000, 4096, 0, 9, 0, 0, 0], &[]).unwrap()
+    }
+
+    fn started(reactor: Reactor) -> (Arc<Reactor>, OwnedFd) {
+        let reactor = Arc::new(reactor);
+        let ear = sys::take_over(reactor.start().unwrap()).unwrap();
+        (reactor, ear)
+    }
+
+    /// How many bytes come next; 0 for the end.
+    fn hear(ear: &OwnedFd) -> Outcome {
+        tools::recv(ear.as_raw_fd(), &mut [0; 16], PATIENCE_MS)
+    }
+
+    fn connect(path: &str) -> OwnedFd {
+        sys::take_over(tools::connect(path, Kind::Stream.socket_type()).unwrap()).unwrap()
+    }
+
+    /// The records that are there, as words.
+    fn take(reactor: &Reactor) -> Vec<u32> {
+        let mut buffer = [0; 256];
+        let taken = reactor.take(&mut buffer).unwrap() as usize;
+        buffer[..taken].chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect()
+    }
+
+    fn assert_failed(reactor: &Arc<Reactor>, status: Status) {
+        assert_eq!(reactor.take(&mut [0; 64]), Err(status));
+        assert_eq!(reactor.send_batch(&[0, 0, 0, 0], &[], &mut [0]), Err(status));
+        assert_eq!(reactor.close_client(0), Err(status));
+        assert_eq!(reactor.start(), Err(status));
+    }
+
+    #[test]
+    fn a_panic_in_the_thread_ends_the_bell_and_leaves_the_listener_to_the_others() {
+        let Setup { directory, path, intake, reactor } = setup("panic");
+        let other = Reactor::new(&intake).unwrap();
+        let (reactor, ear) = started(reactor);
+        // No memory is so large: an allocation of it panics.
+        let mut impossible = policy();
+        impossible.handoff_buffer_bytes = isize::MAX as usize;
+        intake.configure(impossible);
+        let connection = connect(&path);
+        assert_eq!(hear(&ear), Ok(0));
+        assert_failed(&reactor, Status::PANIC);
+        assert_eq!(tools::recv(connection.as_raw_fd(), &mut [0], PATIENCE_MS), Ok(0));
+        intake.configure(policy());
+        // Nothing is given to the failed one, which has fewer clients.
+        other.mailbox.enter();
+        assert!(Arc::ptr_eq(&intake.seat(&other.mailbox).0, &other.mailbox));
+        other.mailbox.leave(2);
+        let (other, other_ear) = started(other);
+        drop(connect(&path));
+        assert_eq!(hear(&other_ear), Ok(1));
+        assert_eq!(take(&other)[..3], [4, 0, Reason::NoFd as u32]);
+        reactor.close();
+        assert_failed(&reactor, Status::PANIC);
+        other.close();
+        remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_wait_that_cannot_succeed_ends_the_bell() {
+        let Setup { directory, intake, mut reactor, .. } = setup("wait");
+        reactor.epoll = Epoll(File::open("/dev/null").unwrap().into());
+        let (reactor, ear) = started(reactor);
+        // The listener that cannot be watched is told first.
+        assert_eq!([hear(&ear), hear(&ear)], [Ok(1), Ok(0)]);
+        assert_failed(&reactor, Status::from(Errno::EINVAL));
+        reactor.close();
+        assert_eq!(intake.active(), 0);
+        remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_watched_is_told_and_served_after_a_rest() {
+        let Setup { directory, path, intake, reactor } = setup("watch");
+        let [listener] = &intake.listeners_after(0)[..] else { panic!() };
+        reactor.epoll.add(&listener.socket, Token::Wake.event(EpollFlags::empty())).unwrap();
+        let (mut doors, begin) = (Doors::default(), Instant::now());
+        doors.add(Arc::clone(listener));
+        assert_eq!(doors.open(&reactor.epoll), (false, Some(Errno::EEXIST)));
+        assert!(doors.earliest().unwrap() >= begin + Duration::from_millis(100));
+        drop(connect(&path));
+        let (reactor, ear) = started(reactor);
+        assert_eq!(hear(&ear), Ok(1));
+        assert_eq!(take(&reactor), [6, 0, libc::EEXIST as u32, 0, 0, 0]);
+        // Some rests later; the failure is told once a second.
+        assert_eq!(tools::recv(ear.as_raw_fd(), &mut [0], 250), Err(Errno::ETIMEDOUT.into()));
+        reactor.epoll.delete(&listener.socket).unwrap();
+        assert_eq!(hear(&ear), Ok(1));
+        assert_eq!(take(&reactor)[..3], [4, 0, Reason::NoFd as u32]);
+        reactor.close();
+        remove_dir_all(directory).unwrap();
     }
 }

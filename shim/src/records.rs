@@ -69,7 +69,7 @@ impl Records {
         self.push(INTAKE_DRAINED, [0; 5]);
     }
 
-    /// accept4(2) failed, and not because of one connection.
+    /// accept4(2) failed, and not because of one connection; or a listener cannot be watched.
     pub fn accept_failed(&mut self, errno: i32) {
         self.push(ACCEPT_FAILED, [0, errno.unsigned_abs(), 0, 0, 0]);
     }
@@ -84,7 +84,7 @@ impl Records {
         self.len() == 0
     }
 
-    /// Whether more should be gathered before the caller is woken.
+    /// Whether more should be gathered before the caller takes some.
     pub fn has_room(&self) -> bool {
         self.len() < ROOM_BYTES
     }

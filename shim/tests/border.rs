@@ -180,14 +180,14 @@ fn every_descriptor_of_the_shim_is_closed_on_exec() {
         intake.active() == 3
     });
     drop((browser, passed));
-    // Two listeners, epoll, eventfd, three clients, the pending connection and its other end.
+    // Two listeners, epoll, eventfd, the bell's two ends, three clients, the pending connection and its other end.
     let new: Vec<i32> = open_fds().into_iter().filter(|fd| !before.contains(fd)).collect();
-    assert_eq!(new.len(), 9, "{new:?}");
+    assert_eq!(new.len(), 11, "{new:?}");
     for fd in new {
         // SAFETY: fcntl with F_GETFD touches no memory, and a closed fd is an error.
         assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, libc::FD_CLOEXEC, "fd {fd}");
     }
-    drop((pending, intake, no_leak));
+    drop((pending, reactor, intake, no_leak));
 }
 
 /// Those that stay open, that is, without the one that reads the directory.

@@ -11,10 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
-use streaming_daemon_shim::*;
 use support::{
     BAD_ARGUMENT, BAD_HANDLE, Directory, END, Event, Intake, NoLeak, PATIENCE, POLICY, Reactor, SEQPACKET,
-    STREAM, hand_off, no_leak, pair, recv_to_end,
+    STREAM, hand_off, no_leak, pair, recv_to_end, take_bytes,
 };
 
 struct Setup {
@@ -249,22 +248,22 @@ fn a_full_client_that_goes_away_is_told() {
     assert_eq!(setup.reactor.close_client(client), 0);
 }
 
-/// The waiting thread records CLIENT_WRITABLE while the batch goes on; what follows in the batch must not
+/// The reactor's thread records CLIENT_WRITABLE while the batch goes on; what follows in the batch must not
 /// overtake what did not fit.
 #[test]
 fn nothing_overtakes_a_short_send_within_its_batch() {
     let setup = setup();
     let (browser, client) = setup.local();
     let others: Vec<_> = (0..64).map(|_| setup.local()).collect();
-    let handle = setup.reactor.handle;
+    let (handle, ear) = (setup.reactor.handle, setup.reactor.ear());
     thread::scope(|scope| {
         let reader = scope.spawn(|| recv_to_end(&browser).len());
-        let waiter = scope.spawn(move || {
-            let mut buffer = [0; 1 << 13];
-            while shim_reactor_wait(handle) > 0 {
-                // SAFETY: pointer and length belong to a live value.
-                let taken = unsafe { shim_reactor_take(handle, buffer.as_mut_ptr(), buffer.len() as u32) };
-                assert!(taken == 24 || taken == BAD_HANDLE, "take gave {taken}");
+        let taker = scope.spawn(move || {
+            while ear.rings() {
+                match take_bytes(handle, 1 << 13) {
+                    Ok(bytes) => assert_eq!(bytes.len(), 24),
+                    Err(status) => assert_eq!(status, BAD_HANDLE),
+                }
             }
         });
         let block = vec![b'x'; 1 << 20];
@@ -284,7 +283,7 @@ fn nothing_overtakes_a_short_send_within_its_batch() {
             thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(setup.reactor.close(), 0);
-        waiter.join().unwrap();
+        taker.join().unwrap();
         let received = reader.join().unwrap();
         assert_eq!(lasts, [0; 5], "overtaken");
         assert!(firsts.iter().all(|first| (0..1 << 20).contains(first)), "{firsts:?}");

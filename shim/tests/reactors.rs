@@ -1,50 +1,51 @@
-//! Several reactors, their waiters, and their ends.
+//! Several reactors, their callers, and their ends.
 #![allow(missing_docs)]
 
 mod support;
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use streaming_daemon_shim::*;
 use support::*;
 
-/// Waits and takes in a thread of its own until the reactor is closed.
+/// Hears and takes in a thread of its own until the reactor is closed.
 struct Collector {
+    handle: u32,
     thread: thread::JoinHandle<()>,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
-fn collect(reactor: &Reactor) -> Collector {
+fn collect(reactor: Reactor) -> Collector {
     let handle = reactor.handle;
     let events = Arc::new(Mutex::new(Vec::new()));
     let collected = Arc::clone(&events);
+    let ear = reactor.into_ear();
     let thread = thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 19];
-        loop {
-            let ready = shim_reactor_wait(handle);
-            if ready == -libc::ECANCELED {
-                return;
+        while ear.rings() {
+            match take_bytes(handle, 1 << 19) {
+                Err(BAD_HANDLE) => return,
+                Err(status) => panic!("take gave {status}"),
+                Ok(bytes) => {
+                    assert!(!bytes.is_empty(), "it rang for nothing");
+                    collected.lock().unwrap().extend(parse(&bytes));
+                }
             }
-            assert!(ready > 0, "wait gave {ready}");
-            // SAFETY: pointer and length belong to a live value.
-            let taken = unsafe { shim_reactor_take(handle, buffer.as_mut_ptr(), buffer.len() as u32) };
-            if taken == BAD_HANDLE {
-                return;
-            }
-            assert_eq!(taken, ready);
-            collected.lock().unwrap().extend(parse(&buffer[..taken as usize]));
         }
     });
-    Collector { thread, events }
+    Collector { handle, thread, events }
 }
 
 impl Collector {
     fn handoffs(&self) -> usize {
         let events = self.events.lock().unwrap();
         events.iter().filter(|event| matches!(event, Event::Handoff { .. })).count()
+    }
+
+    fn close(&self) -> i32 {
+        shim_reactor_close(self.handle)
     }
 
     /// The reactor has to be closed.
@@ -61,8 +62,7 @@ fn handoffs_spread_evenly() {
     let path = directory.path("socket");
     let intake = Intake::new(POLICY);
     intake.listen(SEQPACKET, &path);
-    let reactors = [intake.reactor(), intake.reactor()];
-    let collectors = reactors.each_ref().map(collect);
+    let collectors = [intake.reactor(), intake.reactor()].map(collect);
     let mut browsers = Vec::new();
     for _ in 0..60 {
         let (browser, passed) = pair(STREAM);
@@ -71,8 +71,8 @@ fn handoffs_spread_evenly() {
     }
     eventually("all have arrived", || collectors.iter().map(Collector::handoffs).sum::<usize>() == 60);
     assert_eq!(intake.active(), 60);
-    for reactor in &reactors {
-        assert_eq!(reactor.close(), 0);
+    for collector in &collectors {
+        assert_eq!(collector.close(), 0);
     }
     assert_eq!(collectors.each_ref().map(Collector::handoffs), [30, 30]);
     for collector in collectors {
@@ -82,7 +82,7 @@ fn handoffs_spread_evenly() {
 }
 
 #[test]
-fn a_reactor_that_does_not_wait_yet_finds_its_clients_later() {
+fn a_reactor_that_is_not_started_yet_finds_its_clients_later() {
     let _no_leak = no_leak();
     let directory = Directory::new();
     let path = directory.path("socket");
@@ -113,15 +113,11 @@ fn a_handoff_given_to_another_reactor_wakes_it() {
     let slow = connect(&path, SEQPACKET);
     hand_off(&path, SEQPACKET, b"{}", &passed);
     giving.client();
-    let (say, said) = mpsc::channel();
-    let handle = given.handle;
-    let waiter = thread::spawn(move || say.send(shim_reactor_wait(handle)));
-    let giver = collect(&giving);
-    thread::sleep(Duration::from_millis(30));
+    let giver = collect(giving);
+    assert_eq!(given.ear().hear(Duration::from_millis(30), 1), Heard::Nothing);
     sendmsg(&slow, b"1234", &[&passed]);
-    assert_eq!(said.recv_timeout(PATIENCE), Ok(28));
-    waiter.join().unwrap().unwrap();
-    giving.close();
+    assert_eq!(given.wait().len(), 28);
+    giver.close();
     assert_eq!(giver.join(), []);
 }
 
@@ -147,12 +143,11 @@ fn a_client_that_its_reactor_has_not_seen_yet_is_closed_and_counted_out_with_it(
 }
 
 #[test]
-fn listeners_made_after_the_reactor_began_to_wait_are_served() {
+fn listeners_made_after_the_reactor_was_started_are_served() {
     let _no_leak = no_leak();
     let directory = Directory::new();
     let intake = Intake::new(POLICY);
-    let reactor = intake.reactor();
-    let collector = collect(&reactor);
+    let collector = collect(intake.reactor());
     let (_browser, passed) = pair(STREAM);
     for (kind, name) in [(SEQPACKET, "one"), (STREAM, "two")] {
         let path = directory.path(name);
@@ -160,12 +155,12 @@ fn listeners_made_after_the_reactor_began_to_wait_are_served() {
         hand_off(&path, kind, b"{}", &passed);
     }
     eventually("both are clients", || intake.active() == 2);
-    reactor.close();
+    collector.close();
     collector.join();
 }
 
 #[test]
-fn close_ends_the_wait_of_another_thread_and_every_client() {
+fn close_ends_every_client_and_the_reactor_is_known_no_more() {
     let _no_leak = no_leak();
     let directory = Directory::new();
     let path = directory.path("socket");
@@ -173,59 +168,20 @@ fn close_ends_the_wait_of_another_thread_and_every_client() {
     intake.listen(SEQPACKET, &path);
     let reactor = intake.reactor();
     let (browser, passed) = pair(STREAM);
+    let pending = connect(&path, SEQPACKET);
+    // The reactor accepts in order, so once this one is a client, the pending one is accepted.
     hand_off(&path, SEQPACKET, b"{}", &passed);
     drop(passed);
     let client = reactor.client();
-    let pending = connect(&path, SEQPACKET);
-    let handle = reactor.handle;
-    let waiter = thread::spawn(move || shim_reactor_wait(handle));
-    // Whether it waits already or only after the close, the answer is the same.
-    thread::sleep(Duration::from_millis(30));
     assert_eq!(reactor.close(), 0);
-    assert_eq!(waiter.join().unwrap(), -libc::ECANCELED);
+    assert!(reactor.ear().is_at_its_end());
     assert_eq!(recv_to_end(&browser), b"");
     assert_eq!(recv_to_end(&pending), b"");
     assert_eq!(intake.active(), 0);
-    assert_eq!(shim_reactor_wait(handle), -libc::ECANCELED);
+    assert_eq!(start(reactor.handle).err(), Some(-libc::ECANCELED));
+    assert_eq!(take_bytes(reactor.handle, 64), Err(BAD_HANDLE));
     assert_eq!(reactor.close(), BAD_HANDLE);
     assert_eq!(reactor.close_client(client), BAD_HANDLE);
-}
-
-#[test]
-fn a_second_waiter_is_told_that_one_waits() {
-    let _no_leak = no_leak();
-    let intake = Intake::new(POLICY);
-    let reactor = intake.reactor();
-    let (say, said) = mpsc::channel();
-    let handle = reactor.handle;
-    let waiters = [say.clone(), say].map(|say| thread::spawn(move || say.send(shim_reactor_wait(handle))));
-    assert_eq!(said.recv_timeout(PATIENCE), Ok(-libc::EBUSY));
-    reactor.close();
-    assert_eq!(said.recv_timeout(PATIENCE), Ok(-libc::ECANCELED));
-    for waiter in waiters {
-        waiter.join().unwrap().unwrap();
-    }
-}
-
-#[test]
-fn wait_returns_at_once_while_events_are_untaken() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
-    let reactor = intake.reactor();
-    let (_browser, passed) = pair(STREAM);
-    hand_off(&path, SEQPACKET, b"12345", &passed);
-    assert_eq!([reactor.wait(), reactor.wait()], [32, 32]);
-    let mut buffer = [0; 32];
-    // SAFETY: pointer and length belong to a live value.
-    assert_eq!(unsafe { shim_reactor_take(reactor.handle, buffer.as_mut_ptr(), 31) }, TOO_SMALL);
-    // SAFETY: pointer and length belong to a live value.
-    assert_eq!(unsafe { shim_reactor_take(reactor.handle, buffer.as_mut_ptr(), 32) }, 32);
-    // SAFETY: pointer and length belong to a live value.
-    assert_eq!(unsafe { shim_reactor_take(reactor.handle, buffer.as_mut_ptr(), 32) }, 0);
-    assert!(matches!(&parse(&buffer)[..], [Event::Handoff { payload, .. }] if payload == b"12345"));
 }
 
 /// The records of a burst are bounded, and what was left in the backlog is not forgotten.
@@ -245,8 +201,8 @@ fn a_burst_beyond_the_room_for_records_arrives_whole() {
     let mut counts = Vec::new();
     while counts.iter().sum::<usize>() < 12 {
         let bytes = reactor.wait();
-        assert!((1..=262_144 + 100_024).contains(&bytes), "{bytes}");
-        let events = reactor.take();
+        assert!((1..=262_144 + 100_024).contains(&bytes.len()), "{}", bytes.len());
+        let events = parse(&bytes);
         assert!(
             events.iter().all(|event| matches!(event, Event::Handoff { payload: p, .. } if *p == payload))
         );
@@ -283,9 +239,7 @@ fn a_reactor_s_end_does_not_lose_what_waits_in_the_backlog() {
     intake.listen(SEQPACKET, &path);
     let (_browser, passed) = pair(STREAM);
     for round in 1..=20 {
-        let leaving = intake.reactor();
-        let staying = intake.reactor();
-        let collectors = [collect(&leaving), collect(&staying)];
+        let [leaving, staying] = [intake.reactor(), intake.reactor()].map(collect);
         let senders: Vec<OwnedFd> = (0..8).map(|_| connect(&path, SEQPACKET)).collect();
         leaving.close();
         for sender in &senders {
@@ -297,7 +251,7 @@ fn a_reactor_s_end_does_not_lose_what_waits_in_the_backlog() {
             assert!(end == Err(0) || end == Err(-libc::ECONNRESET), "round {round}: {end:?}");
         }
         staying.close();
-        for collector in collectors {
+        for collector in [leaving, staying] {
             collector.join();
         }
         assert_eq!(intake.active(), 0, "round {round}");
@@ -312,10 +266,13 @@ fn closing_the_intake_closes_its_reactors_and_no_other() {
     let (one, two) = (Intake::new(POLICY), Intake::new(POLICY));
     two.listen(SEQPACKET, &path);
     let (mine, other) = (one.reactor(), two.reactor());
-    let collector = collect(&mine);
+    let mine = collect(mine);
+    // The close would stop it too, but whether the reactor can still say so would be open.
+    assert_eq!(one.stop(), 0);
+    eventually("it is drained", || mine.events.lock().unwrap().len() == 1);
     assert_eq!(shim_intake_close(one.0), 0);
-    assert_eq!(collector.join(), []);
     assert_eq!(mine.close(), BAD_HANDLE);
+    assert_eq!(mine.join(), [Event::Drained]);
     assert_eq!(shim_intake_close(one.0), BAD_HANDLE);
     let (_browser, passed) = pair(STREAM);
     hand_off(&path, SEQPACKET, b"{}", &passed);
@@ -326,7 +283,7 @@ fn closing_the_intake_closes_its_reactors_and_no_other() {
 fn invented_handles_are_bad_handles() {
     let _no_leak = no_leak();
     for handle in [0, 1_000_000, u32::MAX] {
-        assert_eq!(shim_reactor_wait(handle), BAD_HANDLE);
+        assert_eq!(shim_reactor_start(handle), BAD_HANDLE);
         assert_eq!(shim_reactor_close(handle), BAD_HANDLE);
         assert_eq!(shim_client_close(handle, 0), BAD_HANDLE);
         assert_eq!(shim_intake_stop(handle), BAD_HANDLE);

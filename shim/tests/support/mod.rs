@@ -1,16 +1,19 @@
 //! The C functions with Rust's types, and what plays Apache and its clients. Each test binary uses a part.
 #![allow(dead_code, missing_docs)]
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeValLike;
 use streaming_daemon_shim::*;
 
@@ -154,7 +157,7 @@ impl Intake {
         let mut handle = 0;
         // SAFETY: the pointer is that of a live value.
         assert_eq!(unsafe { shim_reactor_new(self.0, &mut handle) }, 0);
-        Reactor { handle, ready: RefCell::default() }
+        Reactor { handle, ear: OnceCell::new(), ready: RefCell::default() }
     }
 
     pub fn active(&self) -> i32 {
@@ -183,45 +186,115 @@ pub enum Event {
     AcceptFailed { errno: i32 },
 }
 
-/// A reactor; its intake closes it.
+/// What an ear hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Bytes, and no end yet.
+    Rings(usize),
+    End,
+    Nothing,
+}
+
+/// The caller's end of a bell.
+pub struct Ear(OwnedFd);
+
+impl Ear {
+    /// Waits up to `longest` for up to `most` bytes.
+    pub fn hear(&self, longest: Duration, most: usize) -> Heard {
+        let deadline = Instant::now() + longest;
+        let mut bytes = vec![0; most];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up, so that the last round does not spin.
+            let timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap();
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return Heard::Nothing,
+                Err(Errno::EINTR) => continue,
+                polled => assert_eq!(polled, Ok(1)),
+            }
+            return match recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).unwrap() {
+                0 => Heard::End,
+                heard => {
+                    assert!(bytes[..heard].iter().all(|byte| *byte == 1), "{bytes:?}");
+                    Heard::Rings(heard)
+                }
+            };
+        }
+    }
+
+    /// Waits for one byte or the end; neither is a failure of the test.
+    pub fn rings(&self) -> bool {
+        match self.hear(PATIENCE, 1) {
+            Heard::Rings(_) => true,
+            Heard::End => false,
+            Heard::Nothing => panic!("nothing happened in {PATIENCE:?}"),
+        }
+    }
+
+    /// The end has come, and no byte before it.
+    pub fn is_at_its_end(&self) -> bool {
+        self.hear(PATIENCE, 1) == Heard::End
+    }
+
+    /// Whether there is neither a byte nor the end, now.
+    pub fn is_silent(&self) -> bool {
+        self.hear(Duration::ZERO, 1) == Heard::Nothing
+    }
+}
+
+/// Starts the reactor of that handle.
+pub fn start(handle: u32) -> Result<Ear, i32> {
+    let fd = shim_reactor_start(handle);
+    if fd < 0 {
+        return Err(fd);
+    }
+    // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
+    Ok(Ear(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Up to `most` bytes of records; or the status.
+pub fn take_bytes(handle: u32, most: usize) -> Result<Vec<u8>, i32> {
+    let mut buffer = vec![0; most];
+    // SAFETY: pointer and length belong to a live value.
+    let bytes = unsafe { shim_reactor_take(handle, buffer.as_mut_ptr(), most as u32) };
+    if bytes < 0 {
+        return Err(bytes);
+    }
+    buffer.truncate(bytes as usize);
+    Ok(buffer)
+}
+
+/// A reactor; its intake closes it. It is started when its events are first waited for.
 pub struct Reactor {
     pub handle: u32,
+    ear: OnceCell<Ear>,
     /// Taken, but not looked at yet.
     ready: RefCell<VecDeque<Event>>,
 }
 
 impl Reactor {
-    /// Waits, but no longer than `PATIENCE`: past that the reactor is closed, and the test fails.
-    pub fn wait(&self) -> i32 {
-        match self.wait_for(PATIENCE) {
-            Some(status) => status,
-            None => panic!("nothing happened in {PATIENCE:?}"),
-        }
+    /// Starts it, if it is not yet.
+    pub fn ear(&self) -> &Ear {
+        self.ear.get_or_init(|| start(self.handle).expect("starts"))
     }
 
-    /// Waits up to `longest`. `None`: nothing happened, and the reactor is closed.
-    pub fn wait_for(&self, longest: Duration) -> Option<i32> {
-        let handle = self.handle;
-        let (done, ends) = mpsc::channel::<()>();
-        let dog = thread::spawn(move || match ends.recv_timeout(longest) {
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                shim_reactor_close(handle);
-                true
-            }
-            _ => false,
-        });
-        let status = shim_reactor_wait(handle);
-        drop(done);
-        let was_closed = dog.join().unwrap();
-        if was_closed && status == -libc::ECANCELED { None } else { Some(status) }
+    /// Starts it, for somebody else to wait.
+    pub fn into_ear(self) -> Ear {
+        self.ear();
+        self.ear.into_inner().unwrap()
     }
 
+    /// Waits for the bell, which has to ring, and takes every record, of which there has to be one.
+    pub fn wait(&self) -> Vec<u8> {
+        assert!(self.ear().rings(), "the reactor has ended");
+        let bytes = take_bytes(self.handle, 1 << 20).unwrap();
+        assert!(!bytes.is_empty(), "it rang for nothing");
+        bytes
+    }
+
+    /// What there is to take.
     pub fn take(&self) -> Vec<Event> {
-        let mut buffer = vec![0_u8; 1 << 20];
-        // SAFETY: pointer and length belong to a live value.
-        let bytes = unsafe { shim_reactor_take(self.handle, buffer.as_mut_ptr(), buffer.len() as u32) };
-        assert!(bytes >= 0, "take gave {bytes}");
-        parse(&buffer[..bytes as usize])
+        parse(&take_bytes(self.handle, 1 << 20).unwrap())
     }
 
     /// The next event.
@@ -230,9 +303,7 @@ impl Reactor {
             if let Some(event) = self.ready.borrow_mut().pop_front() {
                 return event;
             }
-            let bytes = self.wait();
-            assert!(bytes > 0, "wait gave {bytes}");
-            self.ready.borrow_mut().extend(self.take());
+            self.ready.borrow_mut().extend(parse(&self.wait()));
         }
     }
 
@@ -260,7 +331,10 @@ impl Reactor {
     /// Nothing is there, and nothing comes for a moment. Closes the reactor.
     pub fn stays_silent(&self) {
         assert_eq!(*self.ready.borrow(), []);
-        assert_eq!(self.wait_for(Duration::from_millis(150)), None, "{:?}", self.take());
+        let heard = self.ear().hear(Duration::from_millis(150), 1);
+        assert_eq!((heard, self.take()), (Heard::Nothing, vec![]));
+        assert_eq!(self.close(), 0);
+        assert!(self.ear().is_at_its_end());
     }
 
     pub fn send_batch(&self, entries: &[(u32, &[u8], u32)]) -> Vec<i32> {
