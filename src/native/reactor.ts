@@ -131,7 +131,7 @@ export class Reactor {
    * Hands events on until {@linkcode Reactor.close}.
    *
    * The shim's thread rings: a byte over a socket when there are events after there were none. Deno watches that socket
-   * as any other, which costs half of what parking a thread in a call does.
+   * as any other, which takes fewer thread switches than a call parked in the blocking pool.
    *
    * @throws {ShimError} if the reactor ends by itself, which only a bug can bring about
    */
