@@ -4,7 +4,7 @@
  */
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
-import { type MetricsSnapshot, StreamGauge, sumSnapshots } from "./metrics.ts";
+import { countersOf, type MetricsSnapshot, StreamGauge, sumSnapshots } from "./metrics.ts";
 import { closeReactor } from "./native/reactor.ts";
 import { IsolatedWorker } from "./isolated_worker.ts";
 import { Worker as LocalWorker, type WorkerHandle, type WorkerInit } from "./worker.ts";
@@ -97,7 +97,8 @@ export class WorkerPool {
     new StreamGauge(index, streams).clear();
     const counted = this.#lastSnapshots[index];
     if (counted !== undefined) {
-      this.#retired = this.#retired.then(async (retired) => [await sumSnapshots([...retired, counted])]);
+      const lasting = countersOf(counted);
+      this.#retired = this.#retired.then(async (retired) => [await sumSnapshots([...retired, lasting])]);
     }
     delete this.#lastSnapshots[index];
     log.error("Worker died", { worker: index, error });

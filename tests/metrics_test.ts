@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/errors.ts";
-import { MetricsPage, StreamGauge, sumSnapshots, Totals, WorkerMetrics } from "../src/metrics.ts";
+import { countersOf, MetricsPage, StreamGauge, sumSnapshots, Totals, WorkerMetrics } from "../src/metrics.ts";
 import { type Family, parsePage } from "./support/metrics.ts";
 
 function fixture(workers = 2): {
@@ -69,6 +69,10 @@ Deno.test("every metric is on the page, with the type that its name says", async
     "daemon_stream_bytes_sent",
     "daemon_stream_errors_total",
     "daemon_stream_events_sent_total",
+    "daemon_upstream_cancelled_total",
+    "daemon_upstream_connect_failures_total",
+    "daemon_upstream_connections_opened_total",
+    "daemon_upstream_retries_total",
     "daemon_worker_restarts_total",
   ]);
   assert.deepEqual(types("gauge"), [
@@ -76,6 +80,9 @@ Deno.test("every metric is on the page, with the type that its name says", async
     "daemon_connections_active",
     "daemon_streams_active",
     "daemon_streams_peak",
+    "daemon_upstream_connections",
+    "daemon_upstream_streams",
+    "daemon_upstream_waiting",
   ]);
   assert.deepEqual(types("histogram"), [
     "daemon_backend_duration_seconds",
@@ -94,7 +101,7 @@ Deno.test("every metric is on the page, with the type that its name says", async
   }
 });
 
-Deno.test("what is new says its unit or _total, as promtool wants it", async () => {
+Deno.test("names are as promtool wants them, those of the contract aside", async () => {
   const families = await fixture().render();
   const kept = [
     "daemon_handoffs_received",
@@ -104,10 +111,10 @@ Deno.test("what is new says its unit or _total, as promtool wants it", async () 
     "daemon_backend_errors",
   ];
   for (const { name, type } of families.values()) {
-    if (!name.startsWith("daemon_") || kept.includes(name)) continue;
+    if (kept.includes(name)) continue;
     if (type === "counter") assert.match(name, /_total$/);
     else assert.doesNotMatch(name, /_total$/);
-    if (type === "histogram") assert.match(name, /_seconds$/);
+    if (type === "histogram" && name.startsWith("daemon_")) assert.match(name, /_seconds$/);
   }
 });
 
@@ -261,4 +268,30 @@ Deno.test("totals add up as plain sums", async () => {
     events: 2,
     bytes: 14,
   });
+});
+
+Deno.test("what a backend tells of its connections is on the page", async () => {
+  const stats = {
+    connections: 3,
+    streams: 200,
+    waiting: 1,
+    opened: 5,
+    failedDials: 2,
+    retries: 4,
+    cancelled: 7,
+  };
+  const metrics = new WorkerMetrics(new StreamGauge(0, StreamGauge.allocate(1)), () => stats);
+  const value = (snapshot: Awaited<ReturnType<WorkerMetrics["snapshot"]>>, name: string) =>
+    snapshot.find((metric) => metric.name === name)?.values[0]?.value;
+  const snapshot = await metrics.snapshot();
+  assert.equal(value(snapshot, "daemon_upstream_connections"), 3);
+  assert.equal(value(snapshot, "daemon_upstream_streams"), 200);
+  assert.equal(value(snapshot, "daemon_upstream_waiting"), 1);
+  assert.equal(value(snapshot, "daemon_upstream_connections_opened_total"), 5);
+  assert.equal(value(snapshot, "daemon_upstream_connect_failures_total"), 2);
+  assert.equal(value(snapshot, "daemon_upstream_retries_total"), 4);
+  assert.equal(value(snapshot, "daemon_upstream_cancelled_total"), 7);
+  // Of a worker that has gone, the counters hold on, and its gauges do not.
+  assert.equal(value(countersOf(snapshot), "daemon_upstream_connections"), undefined);
+  assert.equal(value(countersOf(snapshot), "daemon_upstream_retries_total"), 4);
 });
