@@ -13,6 +13,9 @@ import { SseEncoderStream } from "../src/sse.ts";
 import { type ClientEnds, pairEnds, tcpEnds } from "./support/clients.ts";
 import { listLog, listMetrics } from "./support/connections.ts";
 
+// About 100 MB: more than any kernel keeps, and more than these tests read.
+const MOST_EVENTS = 100_000;
+
 /** Gives 1000-character pieces without end, until it is told to end. */
 class EndlessBackend implements Backend {
   readonly name = "endless";
@@ -26,7 +29,9 @@ class EndlessBackend implements Backend {
     return new ReadableStream<StreamEvent>({
       pull: (controller) => {
         if (this.ending) return controller.close();
-        this.produced.set(prompt, (this.produced.get(prompt) ?? 0) + 1);
+        const count = (this.produced.get(prompt) ?? 0) + 1;
+        this.produced.set(prompt, count);
+        if (count > MOST_EVENTS) throw new Error("Nobody stops it");
         controller.enqueue({ kind: "text", text: "x".repeat(1000) });
       },
       cancel: () => void this.cancelled.add(prompt),
