@@ -132,6 +132,7 @@ Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile h
   await pool.pool.snapshots(); // answered after the reload
   using full = handOverFull(pool);
   await until(() => pool.restarts() > 0);
+  await new Promise((resolve) => setTimeout(resolve, 105)); // its successor's isolate is starting
   pool.pool.reload(pool.config);
   assert.match(await full.readAll(), /^f+$/);
   assert.equal(pool.gauge.active, 1);
