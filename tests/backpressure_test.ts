@@ -13,6 +13,9 @@ import { SseEncoderStream } from "../src/sse.ts";
 import { type ClientEnds, pairEnds, tcpEnds } from "./support/clients.ts";
 import { listLog, listMetrics } from "./support/connections.ts";
 
+// About 20 MB: more than a kernel keeps for a connection.
+const MOST_EVENTS = 20_000;
+
 /** Gives 1000-character pieces without end, until it is told to end. */
 class EndlessBackend implements Backend {
   readonly name = "endless";
@@ -127,6 +130,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
 async function stalled(backend: EndlessBackend, prompt: string): Promise<number> {
   for (let before = -1; before !== backend.produced.get(prompt);) {
     before = backend.produced.get(prompt) ?? -1;
+    assert(before < MOST_EVENTS, "nobody stops it");
     await turns(200);
   }
   return backend.produced.get(prompt) as number;

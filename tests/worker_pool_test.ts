@@ -5,7 +5,7 @@ import { MetricsPage, StreamGauge } from "../src/metrics.ts";
 import { closeReactor } from "../src/native/reactor.ts";
 import { IsolatedWorker } from "../src/isolated_worker.ts";
 import { WorkerPool } from "../src/worker_pool.ts";
-import type { TestClient } from "./support/clients.ts";
+import { fill, pairEnds, type TestClient } from "./support/clients.ts";
 import { listLog, type LoggedLine } from "./support/connections.ts";
 import { testConfig, TestIntake } from "./support/intake.ts";
 
@@ -61,9 +61,16 @@ async function twoWorkers(): Promise<Fixture> {
   };
 }
 
-/** A configuration with which a worker dies at its next handoff, as it would of a bug in a backend. */
+/** A configuration with which a worker dies, as it would of a bug, as soon as a client is full. */
 function deadly(config: Config): Config {
-  return { ...config, backend: { ...config.backend, provider: "nobody" as "mock" } };
+  return { ...config, server: undefined as unknown as Config["server"] };
+}
+
+/** Hands over a client that is full. */
+function handOverFull({ intake }: Fixture): TestClient {
+  const ends = pairEnds();
+  fill(ends);
+  return intake.handOff({}, ends);
 }
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
@@ -119,23 +126,23 @@ Deno.test("a worker that dies is logged, counted and replaced, and the other's s
 
 Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile holds for its successor", async () => {
   await using pool = await twoWorkers();
-  using first = pool.intake.handOff();
-  using second = pool.intake.handOff();
-  for (const client of [first, second]) await client.readUntil("Hello! ");
+  const clients = [pool.intake.handOff(), pool.intake.handOff()];
+  for (const client of clients) await client.readUntil("Hello! ");
   pool.pool.reload(deadly(pool.config));
   await pool.pool.snapshots(); // answered after the reload
-  for (let death = 0; death < 2; death++) {
-    using client = pool.intake.handOff();
-    assert.equal(await client.read(), undefined);
-  }
+  using full = handOverFull(pool);
+  await until(() => pool.restarts() > 0);
+  await new Promise((resolve) => setTimeout(resolve, 105)); // its successor's isolate is starting
   pool.pool.reload(pool.config);
-  for (const client of [first, second]) assert.match(await client.readAll(), /Hello! "\}\n\n$/);
-  await until(async () => (await pool.pool.snapshots()).length >= 2 && pool.restarts() >= 2);
-  const successors = [1, 2].map(() => pool.intake.handOff());
-  for (const client of successors) {
-    await client.readUntil("Hello! ");
-    client.close();
-  }
+  assert.match(await full.readAll(), /^f+$/);
+  assert.equal(pool.gauge.active, 1);
+  assert.equal(pool.intake.intake.active(), 1);
+  await until(async () => (await pool.pool.snapshots()).length === 3);
+  const others = [1, 2, 3].map(() => handOverFull(pool));
+  await until(() => pool.gauge.active === 4);
+  for (const client of [...clients, ...others]) client.close();
+  await until(() => pool.gauge.active === 0);
+  assert.equal(pool.restarts(), 1);
 });
 
 Deno.test("workers that die again and again end the pool", async () => {
@@ -143,11 +150,9 @@ Deno.test("workers that die again and again end the pool", async () => {
   const failed = assert.rejects(pool.pool.ended, /Workers died 20 times in a minute/);
   pool.pool.reload(deadly(pool.config));
   await pool.pool.snapshots(); // answered after the reload
-  let over = false;
-  failed.finally(() => over = true);
-  while (!over) {
-    using client = pool.intake.handOff();
-    await client.readAll();
+  for (let deaths = 1; deaths <= 21; deaths++) {
+    using _client = handOverFull(pool);
+    await until(() => pool.lines.length === deaths);
   }
   await failed;
   assert.equal(pool.restarts(), 20);
@@ -167,10 +172,7 @@ Deno.test("a worker that cannot start is an error of its start, and of nothing e
 
 Deno.test("a drain that begins while a dead worker is being replaced ends", async () => {
   await using pool = await twoWorkers();
-  pool.pool.reload(deadly(pool.config));
-  await pool.pool.snapshots(); // answered after the reload
-  using client = pool.intake.handOff();
-  await client.readAll();
+  await kill(pool);
   await until(() => pool.restarts() === 1);
   await new Promise((resolve) => setTimeout(resolve, 105)); // its isolate is starting
   pool.intake.intake.stop();

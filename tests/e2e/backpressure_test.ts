@@ -1,20 +1,7 @@
 /** A client that does not read, and the daemon as a process. The client's socket is full before it is handed over. */
 import assert from "node:assert/strict";
-import { type ClientEnds, pairEnds, tcpEnds } from "../support/clients.ts";
+import { fill, pairEnds, tcpEnds } from "../support/clients.ts";
 import { startDaemon } from "../support/daemon.ts";
-
-/** Fills what the kernel keeps for a connection; returns how many bytes that took. */
-function fill({ far }: ClientEnds): number {
-  const chunk = new Uint8Array(16 * 1024).fill(0x66);
-  for (let bytes = 0;;) {
-    try {
-      bytes += far.send(chunk);
-    } catch (error) {
-      assert.match(`${error}`, /EAGAIN/);
-      return bytes;
-    }
-  }
-}
 
 for (const [name, makeEnds] of [["a socketpair", pairEnds], ["TCP", tcpEnds]] as const) {
   Deno.test(`${name}: while a client is full its backend is not read, and later nothing is missing`, async () => {

@@ -4,6 +4,7 @@
  */
 import { type AddressInfo, createServer } from "node:net";
 import { clientFd } from "../../demo/client_fd.ts";
+import { ShimError } from "../../src/errors.ts";
 import { openShim } from "../../src/native/library.ts";
 import { type OwnedFd, socketPair } from "../../src/native/sender.ts";
 
@@ -12,6 +13,7 @@ openShim();
 
 /** How long a read may take before the test fails. */
 const READ_TIMEOUT_MS = 20_000;
+const EAGAIN = -11;
 
 /** The browser's end. */
 export interface TestClient extends Disposable {
@@ -109,4 +111,17 @@ export async function tcpEnds(): Promise<ClientEnds> {
     for (let sent = 0; sent < bytes.length;) sent += await near.write(bytes.subarray(sent));
   };
   return { near: new Near({ read, write, close }), far };
+}
+
+/** Fills, with the letter f, what the kernel keeps for a connection. Returns how many bytes that took. */
+export function fill({ far }: ClientEnds): number {
+  const chunk = new Uint8Array(16 * 1024).fill(0x66);
+  for (let bytes = 0;;) {
+    try {
+      bytes += far.send(chunk);
+    } catch (error) {
+      if (error instanceof ShimError && error.status === EAGAIN) return bytes;
+      throw error;
+    }
+  }
 }
