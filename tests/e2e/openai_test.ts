@@ -114,8 +114,9 @@ for (const protocol of PROTOCOLS) {
     }
     await t.step("the log says what the provider said, and no key", async () => {
       await answer(daemon, "echo-key");
-      assert.ok(daemon.stderr.some((line) => line.includes("the provider answered 404 a made-up 404")));
-      assert.ok(daemon.stderr.some((line) => line.includes("Incorrect API key provided: [key]")));
+      for (const words of ["the provider answered 404 a made-up 404", "Incorrect API key provided: [key]"]) {
+        await daemon.until(`"${words}" in the log`, () => daemon.stderr.some((line) => line.includes(words)));
+      }
       assert.ok(!daemon.stderr.some((line) => line.includes(KEY)));
     });
     await t.step("the request carries key, id, model and pattern", async () => {
