@@ -101,7 +101,11 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
     this.#abort = new AbortController();
-    this.#reader = backend.stream(request, this.#abort.signal).getReader();
+    try {
+      this.#reader = backend.stream(request, this.#abort.signal).getReader();
+    } catch (error) {
+      return this.#backendFailed(error); // against the rules of a backend, and yet nobody else's trouble
+    }
     this.#backendDeadline = deadlines.after(backendTimeoutMs, this);
     this.#pump(this.#reader).catch((error) => this.#backendFailed(error));
   }

@@ -82,10 +82,12 @@ export class Daemon {
     let daemon: Daemon | undefined;
     let admin: AdminServer | undefined;
     let pool: WorkerPool | undefined;
+    const render = async (): Promise<string> => page.render(await pool?.snapshots() ?? []);
+    let scrape: Promise<string> | undefined; // one for all that ask at the same time
     try {
       if (config.metrics.enabled) {
         admin = openAdminServer(config.metrics.listenAddr, {
-          metrics: async () => page.render(await pool?.snapshots() ?? []),
+          metrics: () => scrape ??= render().finally(() => scrape = undefined),
           ready: () => daemon !== undefined && daemon.#ready,
           onError: (error) => log.error("The admin server cannot do its work for now", { error }),
         });

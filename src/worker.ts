@@ -178,7 +178,11 @@ export class Worker implements WorkerHandle, ReactorEvents {
     if (!await this.#drain.wait(signal)) {
       this.#log.warning("Streams left at the end of the drain are told so", { streams: this.#drain.live });
       this.#drain.shutDown();
-      await this.#drain.wait(AbortSignal.timeout(LAST_WORDS_MS));
+      if (!await this.#drain.wait(AbortSignal.timeout(LAST_WORDS_MS))) {
+        this.#log.warning("Clients that did not take their last words are closed", {
+          streams: this.#drain.live,
+        });
+      }
     }
     await this.#closeBackend(this.#parts.backend);
     this.#reactor.close();

@@ -308,3 +308,20 @@ Deno.test("the request reaches the backend with its defaults filled in", async (
     temperature: 0.5,
   });
 });
+
+Deno.test("a backend that throws is a 502 for its own client, and the next one is served", async () => {
+  const { open, backend, drain } = fakeConnections();
+  const stream = backend.stream;
+  backend.stream = () => {
+    throw new TypeError("a bug");
+  };
+  const client = await open();
+  await settled();
+  assert.equal(client.received, plainResponse(502, "Backend unavailable"));
+  assert.equal(drain.live, 0);
+  backend.stream = stream;
+  const next = await open();
+  backend.streams[0]?.close();
+  await settled();
+  assert.equal(next.received, STREAM_HEAD + DONE);
+});
