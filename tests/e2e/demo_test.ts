@@ -218,6 +218,7 @@ Deno.test("no daemon: the page shows the front's 503 in words", options, async (
   });
   await using browser: Browser = await startBrowser();
   const { page } = await openPage(browser, front.url, "light");
+  await page.locator("#prompt:focus").waitFor(); // the page puts it there, a moment after it has loaded
   await page.keyboard.press("Enter");
   await status(page, /^503: The daemon does not take handoffs: .*no such file or directory\.$/);
 });
