@@ -8,6 +8,11 @@
 export interface Deadline {
   /** Moves it: the whole delay from now on. One that was reached or cancelled is set anew. */
   extend(): void;
+  /**
+   * Sets one that was reached anew: the whole delay after the moment that it was meant for, which keeps a pace. From now
+   * on if that is half of the delay past.
+   */
+  repeat(): void;
   /** It will not be reached. */
   cancel(): void;
 }
@@ -22,43 +27,40 @@ export interface DeadlineOwner {
 export interface Timing {
   /** Milliseconds, monotonic. */
   now(): number;
-  /** Calls back once, after a delay in milliseconds; returns how to undo it. */
-  schedule(callback: () => void, delayMs: number): () => void;
+  /** Calls back again and again, so many milliseconds apart; returns how to stop it. */
+  every(periodMs: number, callback: () => void): () => void;
 }
 
 const SYSTEM: Timing = {
   now: () => performance.now(),
-  schedule: (callback, delayMs) => {
-    const timer = setTimeout(callback, delayMs);
-    return () => clearTimeout(timer);
+  every: (periodMs, callback) => {
+    const timer = setInterval(callback, periodMs);
+    return () => clearInterval(timer);
   },
 };
 
 const SLOTS = 1024;
-const LOOK_AHEAD = 64;
 
 /**
- * Deadlines on a hashed timing wheel (Varghese and Lauck, 1987): never reached early, and at most one tick late. To
- * extend one is to change a number: it stays in its slot, and moves on when that slot's time has come. The timer sleeps
- * until the next slot that holds any, and does not run while there are none.
+ * Deadlines on a hashed timing wheel (Varghese and Lauck, 1987): never reached early, and at most two ticks late. To
+ * extend one is to change a number: it stays in its slot, and moves on when that slot's time has come. While there are
+ * any, one interval turns the wheel: to set a timer anew for each turn costs half as much again.
  */
 export class Deadlines {
   readonly #tickMs: number;
   readonly #timing: Timing;
   readonly #slots: Node[];
   /** The last tick whose slot was handled. */
-  #tick: number;
-  /** When the timer wakes; not to be set during a turn, which sets it at its end. */
-  #wakeTick = Infinity;
+  #tick = 0;
   #live = 0;
-  #unschedule: (() => void) | undefined;
+  #turning = false;
+  #stop: (() => void) | undefined;
 
   /** @param tickMs the resolution, in milliseconds */
   constructor(tickMs: number, timing: Timing = SYSTEM) {
     this.#tickMs = tickMs;
     this.#timing = timing;
     this.#slots = Array.from({ length: SLOTS }, () => new Node(this, 0, undefined));
-    this.#tick = Math.floor(timing.now() / tickMs);
   }
 
   /** A deadline `delayMs` milliseconds from now. */
@@ -68,37 +70,40 @@ export class Deadlines {
     return node;
   }
 
-  /** For {@linkcode Deadline.extend}: the tick by which so many milliseconds from now have passed. */
-  tickAfter(delayMs: number): number {
-    return Math.ceil((this.#timing.now() + delayMs) / this.#tickMs);
+  /** For {@linkcode Node}. */
+  nowMs(): number {
+    return this.#timing.now();
   }
 
-  /** For {@linkcode Deadline.extend}: puts one into its slot. */
-  insert(node: Node): void {
-    node.insertBefore(this.#slots[node.dueTick % SLOTS] as Node);
-    this.#live++;
-    if (node.dueTick < this.#wakeTick) this.#sleepUntil(node.dueTick);
+  /** For {@linkcode Node}: says when one is due, and puts it into its slot if it is in none. */
+  set(node: Node): void {
+    node.dueTick = Math.ceil(node.dueMs / this.#tickMs);
+    if (node.isAlone) this.#insert(node);
+  }
+
+  #insert(node: Node): void {
+    if (this.#live++ === 0 && this.#stop === undefined) {
+      this.#tick = this.#now();
+      this.#stop = this.#timing.every(this.#tickMs, this.#turn);
+    }
+    // Its time may have come in the turn that is under way; that slot is looked at again in the next one.
+    node.insertBefore(this.#slots[Math.max(node.dueTick, this.#tick + 1) % SLOTS] as Node);
   }
 
   /** For {@linkcode Deadline.cancel}: one has left its slot. */
   removed(): void {
-    if (--this.#live > 0 || this.#wakeTick === -Infinity) return;
-    this.#unschedule?.();
-    this.#wakeTick = Infinity;
+    if (--this.#live > 0 || this.#turning) return;
+    this.#stop?.();
+    this.#stop = undefined;
   }
 
-  #sleepUntil(tick: number): void {
-    this.#unschedule?.();
-    this.#wakeTick = tick;
-    this.#unschedule = this.#timing.schedule(
-      this.#turn,
-      Math.max(0, Math.ceil(tick * this.#tickMs - this.#timing.now())),
-    );
+  #now(): number {
+    return Math.floor(this.#timing.now() / this.#tickMs);
   }
 
   readonly #turn = (): void => {
-    this.#wakeTick = -Infinity;
-    const now = Math.floor(this.#timing.now() / this.#tickMs);
+    this.#turning = true;
+    const now = this.#now();
     const due = new Node(this, 0, undefined);
     // After a long sleep each slot is looked at once.
     for (let tick = Math.max(this.#tick + 1, now - SLOTS + 1); tick <= now; tick++) {
@@ -107,24 +112,19 @@ export class Deadlines {
     this.#tick = now;
     for (let node = due.next; node !== due; node = due.next) {
       node.cancel();
-      if (node.dueTick > now) this.insert(node);
+      if (node.dueTick > now) this.#insert(node);
       else node.owner?.deadlineReached();
     }
-    this.#wakeTick = Infinity;
-    this.#unschedule = undefined;
-    if (this.#live > 0) this.#sleepUntil(this.#nextTick());
+    this.#turning = false;
+    if (this.#live > 0) return;
+    this.#stop?.();
+    this.#stop = undefined;
   };
-
-  // Of the next slot that holds any, as far as one looks. If they belong to another round, the timer wakes in vain.
-  #nextTick(): number {
-    let tick = this.#tick + 1;
-    while (tick < this.#tick + LOOK_AHEAD && this.#slots[tick % SLOTS]?.isAlone) tick++;
-    return tick;
-  }
 }
 
 /** A deadline in its ring; without an owner, a ring's head. */
 class Node implements Deadline {
+  dueMs = 0;
   dueTick = 0;
   next: Node = this;
   #previous: Node = this;
@@ -162,8 +162,14 @@ class Node implements Deadline {
   }
 
   extend(): void {
-    this.dueTick = this.#deadlines.tickAfter(this.#delayMs);
-    if (this.isAlone) this.#deadlines.insert(this);
+    this.dueMs = this.#deadlines.nowMs() + this.#delayMs;
+    this.#deadlines.set(this);
+  }
+
+  repeat(): void {
+    const nowMs = this.#deadlines.nowMs();
+    this.dueMs = (nowMs - this.dueMs > this.#delayMs / 2 ? nowMs : this.dueMs) + this.#delayMs;
+    this.#deadlines.set(this);
   }
 
   cancel(): void {

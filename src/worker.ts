@@ -47,7 +47,7 @@ export interface WorkerHandle {
 // A write, handoff or backend time-out of seconds may well be this much late.
 const DEADLINE_RESOLUTION_MS = 50;
 // The pace of the mock backend's pieces.
-const PAUSE_RESOLUTION_MS = 2;
+const PAUSE_RESOLUTION_MS = 3;
 // For last words to the clients that a drain did not wait for.
 const LAST_WORDS_MS = 1000;
 

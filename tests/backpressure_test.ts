@@ -68,10 +68,10 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const deadlines = new Deadlines(10, {
     now: () => performance.now(),
-    schedule: (callback, delayMs) => {
-      const timer = setTimeout(callback, delayMs);
+    every: (periodMs, callback) => {
+      const timer = setInterval(callback, periodMs);
       timers.add(timer);
-      return () => clearTimeout(timer);
+      return () => clearInterval(timer);
     },
   });
   const traffic = { bytes: 0 };

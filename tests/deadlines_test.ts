@@ -176,3 +176,30 @@ Deno.test("with the system's clock", async () => {
   await promise;
   assert(performance.now() - startedAt >= 19);
 });
+
+Deno.test("repeated, it keeps its pace, whatever the ticks make of each moment", () => {
+  const { timing, deadlines, reached } = fixture(10);
+  const deadline = deadlines.after(33, {
+    deadlineReached: () => {
+      reached.push(["x", timing.now()]);
+      if (reached.length < 100) deadline.repeat();
+    },
+  });
+  timing.advance(10_000);
+  for (const [index, [, at]] of reached.entries()) {
+    const dueAt = 33 * (index + 1);
+    assert(at >= dueAt && at <= dueAt + 20, `${index}: due at ${dueAt}, reached at ${at}`);
+  }
+  assert.equal(reached.length, 100);
+});
+
+Deno.test("repeated long after it was reached, it begins from now", () => {
+  const { timing, deadlines, reached, owner } = fixture(10);
+  const deadline = deadlines.after(100, owner("x"));
+  timing.advance(1000);
+  deadline.repeat();
+  timing.advance(99);
+  assert.equal(reached.length, 1);
+  timing.advance(11);
+  assert.equal(reached.length, 2);
+});

@@ -6,8 +6,8 @@ import type { Backend, BackendRequest, StreamEvent } from "./backend.ts";
 
 /** A pause between two pieces. */
 export interface Pause {
-  /** Begins it anew. */
-  extend(): void;
+  /** Begins it anew, so that pauses follow each other at a steady pace. */
+  repeat(): void;
   cancel(): void;
 }
 
@@ -96,7 +96,7 @@ class MockSource implements UnderlyingDefaultSource<StreamEvent> {
     const { tokenDelayMs, pauses } = this.#options;
     if (this.#next === 0 || tokenDelayMs === 0) this.deadlineReached();
     else if (this.#pause === undefined) this.#pause = pauses.after(tokenDelayMs, this);
-    else this.#pause.extend();
+    else this.#pause.repeat();
   }
 
   deadlineReached(): void {

@@ -7,7 +7,7 @@ import type { Timing } from "../../src/deadlines.ts";
 /** Time stands still until {@linkcode FakeTiming.advance}. */
 export class FakeTiming implements Timing {
   #now = 0;
-  #timers: { at: number; callback: () => void }[] = [];
+  #timers: { at: number; periodMs: number; callback: () => void }[] = [];
   /** How many timers were ever started. */
   started = 0;
 
@@ -15,8 +15,8 @@ export class FakeTiming implements Timing {
     return this.#now;
   }
 
-  schedule(callback: () => void, delayMs: number): () => void {
-    const timer = { at: this.#now + delayMs, callback };
+  every(periodMs: number, callback: () => void): () => void {
+    const timer = { at: this.#now + periodMs, periodMs, callback };
     this.#timers.push(timer);
     this.started++;
     return () => void (this.#timers = this.#timers.filter((each) => each !== timer));
@@ -33,8 +33,8 @@ export class FakeTiming implements Timing {
     while (true) {
       const [next] = this.#timers.filter((timer) => timer.at <= until).sort((a, b) => a.at - b.at);
       if (next === undefined) break;
-      this.#timers = this.#timers.filter((each) => each !== next);
       this.#now = Math.max(this.#now, next.at);
+      next.at += next.periodMs;
       next.callback();
     }
     this.#now = until;
