@@ -234,7 +234,7 @@ Deno.test("openai: nobody listens, a name that is none, a certificate that nobod
       permissions: ["--allow-net=127.0.0.1,no-such-host.invalid"],
     });
     assert.match(await answer(daemon, "plain"), /^HTTP\/1.1 502 /);
-    assert.ok(daemon.stderr.some((line) => message.test(line)), daemon.stderr.join("\n"));
+    await daemon.until(`a line like ${message}`, () => daemon.stderr.some((line) => message.test(line)));
   }
   await mock.close();
 });
