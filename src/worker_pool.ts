@@ -43,6 +43,7 @@ export class WorkerPool {
   #retired: Promise<MetricsSnapshot[]> = Promise.resolve([]);
   readonly #lastSnapshots: MetricsSnapshot[] = [];
   readonly #restartTimes: number[] = [];
+  readonly #restarts = new Set<ReturnType<typeof setTimeout>>();
   #config: Config;
   #draining = false;
 
@@ -109,7 +110,11 @@ export class WorkerPool {
       return this.#failed.reject(new Error(`Workers died ${MAX_RESTARTS_PER_MINUTE} times in a minute`));
     }
     restarted();
-    setTimeout(() => this.#respawn(index), RESTART_DELAY_MS);
+    const timer = setTimeout(() => {
+      this.#restarts.delete(timer);
+      this.#respawn(index);
+    }, RESTART_DELAY_MS);
+    this.#restarts.add(timer);
   }
 
   /** Passes a new configuration on to all. */
@@ -139,6 +144,7 @@ export class WorkerPool {
   /** Drains all, as {@linkcode WorkerHandle.drain} does one. */
   async drain(timeoutMs: number, now: AbortSignal): Promise<void> {
     this.#draining = true;
+    for (const timer of this.#restarts) clearTimeout(timer);
     await Promise.all(this.#starting);
     // One that dies now is logged by #died; its clients are closed, which is what a drain comes to.
     await Promise.allSettled(this.#workers.map((worker) => worker?.drain(timeoutMs, now)));
