@@ -31,7 +31,6 @@ export interface ConnectionParts {
 
 /** A handoff, as far as a connection needs it. */
 export interface AcceptedHandoff {
-  readonly socket: Socket;
   /** Valid only during the call. */
   readonly payload: Uint8Array;
   /** Whether the daemon has more clients than it may. */
@@ -73,7 +72,7 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
   }
 
   /** Answers the handoff: reads its data during the call, all else follows by itself. */
-  begin({ payload, overLimit }: Pick<AcceptedHandoff, "payload" | "overLimit">): void {
+  begin({ payload, overLimit }: AcceptedHandoff): void {
     const { metrics, log, defaults } = this.#parts;
     if (overLimit) {
       metrics.connectionRejected();

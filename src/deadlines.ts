@@ -92,7 +92,13 @@ export class Deadlines {
 
   /** For {@linkcode Deadline.cancel}: one has left its slot. */
   removed(): void {
-    if (--this.#live > 0 || this.#turning) return;
+    this.#live--;
+    this.#stopIfEmpty();
+  }
+
+  // Not in the middle of a turn, which may well set anew what it has reached.
+  #stopIfEmpty(): void {
+    if (this.#live > 0 || this.#turning) return;
     this.#stop?.();
     this.#stop = undefined;
   }
@@ -116,9 +122,7 @@ export class Deadlines {
       else node.owner?.deadlineReached();
     }
     this.#turning = false;
-    if (this.#live > 0) return;
-    this.#stop?.();
-    this.#stop = undefined;
+    this.#stopIfEmpty();
   };
 }
 
