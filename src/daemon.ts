@@ -4,6 +4,7 @@
  */
 import { type AdminServer, openAdminServer } from "./admin_server.ts";
 import { makeBackend } from "./backend/mod.ts";
+import { Coalescing } from "./coalescing.ts";
 import type { Config } from "./config.ts";
 import { Deadlines } from "./deadlines.ts";
 import { ListenError, ShimError } from "./errors.ts";
@@ -183,7 +184,7 @@ interface DaemonParts {
  */
 function checkBackend(config: Config): void {
   // It opens nothing before its first request, so that there is nothing to wait for.
-  makeBackend(config.backend, { pauses: new Deadlines(1) });
+  makeBackend(config.backend, { pauses: new Deadlines(1), arrivals: new Coalescing({ rest: () => {} }) });
 }
 
 function listen(intake: Intake, config: Config, inheritedFds: readonly number[], log: Log): void {

@@ -5,6 +5,7 @@
 import type { Backend } from "./backend/backend.ts";
 import { type BackendParts, makeBackend } from "./backend/mod.ts";
 import { type Client, ClientSink } from "./client_sink.ts";
+import { Coalescing } from "./coalescing.ts";
 import type { Config } from "./config.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -60,7 +61,10 @@ export class Worker implements WorkerHandle, ReactorEvents {
   readonly #outbox = new Outbox<Client>();
   readonly #drain = new Drain();
   readonly #intakeDrained = Promise.withResolvers<void>();
-  readonly #backendParts: BackendParts = { pauses: new Deadlines(PAUSE_RESOLUTION_MS) };
+  readonly #backendParts: BackendParts = {
+    pauses: new Deadlines(PAUSE_RESOLUTION_MS),
+    arrivals: new Coalescing({ rest: (ms) => this.#reactor.rest(ms) }),
+  };
   readonly #index: number;
   #config: Config;
   #parts: ConnectionParts;

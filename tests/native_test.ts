@@ -202,6 +202,26 @@ Deno.test("after a stop the backlog is served, then drained is said once, and th
   for (const client of clients) client.close();
 });
 
+Deno.test("a rest ends with a handoff, which is handed on before it returns", async () => {
+  await using running = new Running();
+  running.reactor.rest(1);
+  assert.deepEqual(running.handoffs, []);
+  using _client = running.intake.handOff({ prompt: "x" });
+  running.reactor.rest(60_000);
+  assert.deepEqual(running.handoffs.map(({ text }) => text), ['{"prompt":"x"}']);
+});
+
+Deno.test("a reactor that has ended gives no rest", async () => {
+  const running = new Running();
+  await running[Symbol.asyncDispose]();
+  running.reactor.rest(60_000);
+  using intake = new TestIntake();
+  const reactor = new Reactor(intake.intake.handle);
+  closeReactor(reactor.handle);
+  reactor.rest(60_000);
+  reactor.close();
+});
+
 Deno.test("closing a reactor closes its clients", async () => {
   const running = new Running();
   const { near } = await running.accept();

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 
 const PURE = ["errors", "handoff_request", "sse", "response"];
-const MIDDLE = ["outbox", "client_sink", "connection", "drain", "deadlines"];
+const MIDDLE = ["outbox", "client_sink", "connection", "drain", "deadlines", "coalescing"];
 const TOP = ["service", "worker", "worker_isolate", "isolated_worker", "worker_pool", "daemon"];
 // Everything else in src/ is an edge.
 

@@ -124,6 +124,7 @@ async function backend({ base, caFile, streams, onPiece, onFirst }: Load): Promi
     maxRetries: 0,
     headTimeoutMs: 120_000,
     proxy: {},
+    arrivals: { requested: () => {}, received: () => {} },
   });
   await Promise.all(Array.from({ length: streams }, async () => {
     const request = { requestId: "bench", messages: MESSAGES, model: "m" };

@@ -19,13 +19,14 @@ mod token;
 mod tools;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use border::{Status, count, guard, slice, slice_mut, text};
 use intake::{Intake, Kind, Policy};
 use reactor::Reactor;
 use registry::Registry;
 
-const SHIM_ABI_VERSION: u32 = 1;
+const SHIM_ABI_VERSION: u32 = 2;
 
 static INTAKES: Registry<Intake> = Registry::new();
 static REACTORS: Registry<Reactor> = Registry::new();
@@ -225,6 +226,12 @@ pub unsafe extern "C" fn shim_reactor_take(reactor: u32, buf: *mut u8, cap: u32)
         let buffer = unsafe { slice_mut(buf, cap) }?;
         REACTORS.get(reactor)?.take(buffer)
     })
+}
+
+/// See ABI.md, "Reactor".
+#[unsafe(no_mangle)]
+pub extern "C" fn shim_reactor_wait(reactor: u32, timeout_us: u32) -> i32 {
+    guard(|| REACTORS.get(reactor)?.wait(Duration::from_micros(timeout_us.into())))
 }
 
 /// See ABI.md, "Reactor".

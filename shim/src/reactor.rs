@@ -38,6 +38,8 @@ struct Inner {
     scratch: Vec<u8>,
     accept_failed: Option<Instant>,
     is_drained: bool,
+    /// Somebody waits for records, and needs no bell.
+    is_awaited: bool,
 }
 
 /// See the module.
@@ -49,6 +51,8 @@ pub struct Reactor {
     inner: Mutex<Inner>,
     /// Some records were taken, after there was no room for more.
     taken: Condvar,
+    /// There are records, while somebody waits for them.
+    arrived: Condvar,
     /// From the start to the close.
     thread: Mutex<Option<JoinHandle<()>>>,
     is_closed: AtomicBool,
@@ -71,6 +75,7 @@ impl Reactor {
             clients: Clients::new(),
             inner: Mutex::default(),
             taken: Condvar::new(),
+            arrived: Condvar::new(),
             thread: Mutex::default(),
             is_closed: AtomicBool::new(false),
             failure: AtomicI32::new(0),
@@ -131,27 +136,41 @@ impl Reactor {
         let mut buffer = [EpollEvent::empty(); EVENTS_AT_ONCE];
         let mut events = &buffer[..0];
         loop {
-            let timeout = {
-                let mut inner = lock(&self.inner);
-                while !inner.records.has_room() && !self.is_closed.load(Ordering::Acquire) {
-                    inner = self.taken.wait(inner).unwrap_or_else(PoisonError::into_inner);
-                }
-                if self.is_closed.load(Ordering::Acquire) {
-                    return Ok(0);
-                }
-                let was_empty = inner.records.is_empty();
-                self.gather(&mut inner, events);
-                if was_empty && !inner.records.is_empty() {
-                    ring(bell)?;
-                }
-                inner.next_timeout()
-            };
+            let mut inner = lock(&self.inner);
+            while !inner.records.has_room() && !self.is_closed.load(Ordering::Acquire) {
+                inner = self.taken.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+            if self.is_closed.load(Ordering::Acquire) {
+                return Ok(0);
+            }
+            let was_empty = inner.records.is_empty();
+            self.gather(&mut inner, events);
+            let has_news = was_empty && !inner.records.is_empty();
+            let is_awaited = inner.is_awaited;
+            let timeout = inner.next_timeout();
+            // Not under the lock, which is the first thing that who is woken wants.
+            drop(inner);
+            match (has_news, is_awaited) {
+                (true, true) => self.arrived.notify_one(),
+                (true, false) => ring(bell)?,
+                (false, _) => {}
+            }
             events = match self.epoll.wait(&mut buffer, timeout) {
                 Ok(ready) => &buffer[..ready],
                 Err(Errno::EINTR) => &[],
                 Err(errno) => return Err(errno.into()),
             };
         }
+    }
+
+    /// # Errors
+    /// The failure, if it has failed. `BAD_HANDLE`: closed since the caller found it.
+    fn check_open(&self) -> Result<(), Status> {
+        if !self.is_closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.check_failure()?;
+        Err(Status::BAD_HANDLE)
     }
 
     /// # Errors
@@ -163,16 +182,30 @@ impl Reactor {
         }
     }
 
+    /// Blocks until there are records, or for so long. Returns whether there are any (1) or none (0); the bell does
+    /// not ring for those that end the wait.
+    ///
+    /// # Errors
+    /// `BAD_HANDLE`: closed meanwhile. The failure, if it has failed.
+    pub fn wait(&self, timeout: Duration) -> Outcome {
+        let mut inner = lock(&self.inner);
+        inner.is_awaited = true;
+        let nothing_yet =
+            |inner: &mut Inner| inner.records.is_empty() && !self.is_closed.load(Ordering::Acquire);
+        let waited = self.arrived.wait_timeout_while(inner, timeout, nothing_yet);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.is_awaited = false;
+        self.check_open()?;
+        Ok(i32::from(!inner.records.is_empty()))
+    }
+
     /// Copies whole records. Returns their bytes.
     ///
     /// # Errors
     /// `TOO_SMALL`. `BAD_HANDLE`: closed since the caller found it. The failure, if it has failed.
     pub fn take(&self, buffer: &mut [u8]) -> Outcome {
         let mut inner = lock(&self.inner);
-        if self.is_closed.load(Ordering::Acquire) {
-            self.check_failure()?;
-            return Err(Status::BAD_HANDLE);
-        }
+        self.check_open()?;
         let had_room = inner.records.has_room();
         let taken = inner.records.take(buffer).map(count);
         if !had_room {
@@ -222,6 +255,7 @@ impl Reactor {
         let clients = self.clients.close_all(&self.epoll);
         drop(inner);
         self.taken.notify_one();
+        self.arrived.notify_one();
         self.mailbox.leave(clients);
         self.intake.remove_reactor(&self.mailbox);
     }

@@ -3,8 +3,10 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use streaming_daemon_shim::*;
 use support::*;
@@ -199,4 +201,62 @@ fn a_bell_that_nobody_hears_does_no_harm() {
     while !setup.ear.is_silent() {}
     let _browser = setup.admit(b"{}");
     assert!(setup.ear.rings());
+}
+
+fn wait(reactor: u32, timeout: Duration) -> i32 {
+    shim_reactor_wait(reactor, timeout.as_micros() as u32)
+}
+
+/// A wait in a thread of its own, which sleeps in it by now.
+fn waiting(reactor: u32) -> JoinHandle<i32> {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        tell.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+        drop(tell);
+        wait(reactor, PATIENCE)
+    });
+    let status = Path::new("/proc").join(told.recv().unwrap()).join("status");
+    eventually("it sleeps", || std::fs::read_to_string(&status).unwrap().contains("State:\tS"));
+    thread
+}
+
+#[test]
+fn a_wait_ends_with_its_time() {
+    let setup = setup();
+    let begin = Instant::now();
+    assert_eq!(wait(setup.reactor, A_MOMENT), 0);
+    assert!(begin.elapsed() >= A_MOMENT);
+    // The bell rings again for what comes later.
+    let _browser = setup.admit(b"{}");
+    assert!(setup.ear.rings());
+}
+
+#[test]
+fn a_wait_ends_with_an_event_which_does_not_ring() {
+    let setup = setup();
+    let (browser, passed) = pair(STREAM);
+    let waiting = waiting(setup.reactor);
+    hand_off(&setup.path, SEQPACKET, b"{}", &passed);
+    assert_eq!(waiting.join().unwrap(), 1);
+    assert_eq!(setup.take(1 << 20).len(), 1);
+    assert!(setup.ear.is_silent());
+    drop(browser);
+}
+
+#[test]
+fn a_wait_for_what_is_there_is_none() {
+    let setup = setup();
+    let _browser = setup.admit(b"{}");
+    assert_eq!(wait(setup.reactor, PATIENCE), 1);
+    assert_eq!(wait(setup.reactor, PATIENCE), 1);
+    assert!(setup.ear.rings());
+}
+
+#[test]
+fn a_close_ends_a_wait() {
+    let setup = setup();
+    let waiting = waiting(setup.reactor);
+    assert_eq!(shim_reactor_close(setup.reactor), 0);
+    assert_eq!(waiting.join().unwrap(), BAD_HANDLE);
+    assert_eq!(wait(setup.reactor, PATIENCE), BAD_HANDLE);
 }

@@ -6,11 +6,12 @@ import type { Config } from "../config.ts";
 import type { Backend } from "./backend.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 import { mockBackend, type Pauses } from "./mock.ts";
-import { openaiBackend } from "./openai.ts";
+import { type Arrivals, openaiBackend } from "./openai.ts";
 
 /** What backends get from their worker. */
 export interface BackendParts {
   readonly pauses: Pauses;
+  readonly arrivals: Arrivals;
 }
 
 /** The backend that the configuration names. */
@@ -23,6 +24,7 @@ export function makeBackend(config: Config["backend"], parts: BackendParts): Bac
         ...config.openai,
         headTimeoutMs: config.timeoutMs,
         proxy: proxyFromEnvironment(),
+        arrivals: parts.arrivals,
       });
   }
 }

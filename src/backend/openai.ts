@@ -17,6 +17,12 @@ import type { Backend, BackendRequest, StreamEvent, UpstreamStats } from "./back
 import { backendError, isRepeatable, loggable, pauseMs } from "./openai_errors.ts";
 import { type AnswerListener, AnswerReader } from "./openai_events.ts";
 
+/** Who is told what goes to the provider and comes from it, so that it can come in fewer turns. */
+export interface Arrivals {
+  requested(): void;
+  received(): void;
+}
+
 /** The keys of `backend.openai` in the configuration, and what else it needs. Empty strings mean none. */
 export interface OpenAiOptions {
   readonly apiKey: string;
@@ -46,6 +52,7 @@ export interface OpenAiOptions {
   /** What the daemon waits for the head: no pause is begun that would not end before. */
   readonly headTimeoutMs: number;
   readonly proxy: ProxySettings;
+  readonly arrivals: Arrivals;
 }
 
 /** A {@linkcode Backend} that has figures for the metrics. */
@@ -246,6 +253,7 @@ class Answer implements UnderlyingDefaultSource<StreamEvent>, ExchangeListener, 
   }
 
   data(bytes: Uint8Array): void {
+    this.#shared.options.arrivals.received();
     if (this.#refusal !== null) {
       if (this.#refusal.add(bytes)) return;
       if (this.#exchange !== null) this.#shared.pool.leave(this.#exchange);
@@ -319,6 +327,7 @@ class Answer implements UnderlyingDefaultSource<StreamEvent>, ExchangeListener, 
       }
       headers.push(["x-test-pattern", request.testPattern.trim()]);
     }
+    this.#shared.options.arrivals.requested();
     this.#tries++;
     this.#askedUsage = includeUsage;
     this.#refusal = null;

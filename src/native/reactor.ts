@@ -109,6 +109,8 @@ export class Reactor {
   #results: Int32Array<ArrayBuffer> = new Int32Array(1024);
   #buffer = new Uint8Array(FIRST_BUFFER_BYTES);
   #bell: Socket | undefined;
+  /** Hands on all events that there are. */
+  #handOn = (): boolean => true;
   #closed = false;
 
   /**
@@ -138,7 +140,7 @@ export class Reactor {
   run(events: ReactorEvents): Promise<void> {
     const fd = check(this.#shim.shim_reactor_start(this.#handle), "start a reactor");
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const ring = (): boolean => {
+    this.#handOn = (): boolean => {
       try {
         this.#takeAll(events);
       } catch (error) {
@@ -146,7 +148,7 @@ export class Reactor {
       }
       return true;
     };
-    const onread = { buffer: new Uint8Array(16), callback: ring };
+    const onread = { buffer: new Uint8Array(16), callback: this.#handOn };
     this.#bell = new Socket({ fd, readable: true, writable: false, onread });
     this.#bell.on("error", reject);
     this.#bell.on("close", () => {
@@ -154,6 +156,14 @@ export class Reactor {
       else reject(new ShimError(STATUS.panic, "The reactor ended by itself"));
     });
     return promise;
+  }
+
+  /**
+   * Blocks this isolate for so long, or until there are events, which are handed on before it returns. Does nothing
+   * once the reactor is closed or has failed, which {@linkcode Reactor.run} tells.
+   */
+  rest(ms: number): void {
+    if (!this.#closed && this.#shim.shim_reactor_wait(this.#handle, Math.ceil(ms * 1000)) > 0) this.#handOn();
   }
 
   #takeAll(events: ReactorEvents): void {

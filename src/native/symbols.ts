@@ -4,7 +4,7 @@
  */
 
 /** The ABI this daemon was written against; `shim_abi_version` must return it. */
-export const SHIM_ABI_VERSION = 1;
+export const SHIM_ABI_VERSION = 2;
 
 /** The symbol table for `Deno.dlopen`. Pointers are `buffer`s: no address ever becomes a JavaScript value. */
 export const SYMBOLS = {
@@ -41,6 +41,8 @@ export const SYMBOLS = {
   shim_reactor_start: { parameters: ["u32"], result: "i32" },
   // int32_t (uint32_t reactor, uint8_t *buf, uint32_t cap)
   shim_reactor_take: { parameters: ["u32", "buffer", "u32"], result: "i32" },
+  // int32_t (uint32_t reactor, uint32_t timeout_us); blocks
+  shim_reactor_wait: { parameters: ["u32", "u32"], result: "i32" },
   // int32_t (uint32_t reactor)
   shim_reactor_close: { parameters: ["u32"], result: "i32" },
 

@@ -22,6 +22,7 @@ export function openaiOptions(set: Partial<OpenAiOptions>): OpenAiOptions {
     maxRetries: 2,
     headTimeoutMs: 120_000,
     proxy: {},
+    arrivals: { requested: () => {}, received: () => {} },
     ...set,
   };
 }

@@ -1,0 +1,60 @@
+/**
+ * Coalescing of what comes from providers, as network cards coalesce interrupts: where turns of the event loop follow
+ * each other closely, each with a few bytes, the worker rests a moment, so that the next one finds more to do.
+ * @module
+ */
+
+/** What it is made of. */
+export interface CoalescingParts {
+  /** Blocks the isolate for so many milliseconds; a new handoff ends it earlier. */
+  rest(ms: number): void;
+  /** Milliseconds, monotonic. */
+  now?(): number;
+  /** Calls back once this turn of the event loop is over. */
+  afterTurn?(callback: () => void): void;
+}
+
+/** How long a rest is, and how closely turns follow each other where there is one: a turn costs about 0.1 ms. */
+const REST_MS = 3;
+/** So long after a request no rest begins: the head of a server nearby is not to wait for its end. */
+const HEAD_MS = 1;
+
+/**
+ * At most one rest in each turn, and none after a turn that took as long by itself: then what comes has gathered
+ * anyway. So a single stream never meets one, and no event is later than by {@linkcode REST_MS}.
+ */
+export class Coalescing {
+  readonly #rest: (ms: number) => void;
+  readonly #now: () => number;
+  readonly #afterTurn: (callback: () => void) => void;
+  #turnSeen = false;
+  #lastEndMs = -Infinity;
+  #lastRequestMs = -Infinity;
+
+  constructor({ rest, now = () => performance.now(), afterTurn = setImmediate }: CoalescingParts) {
+    this.#rest = rest;
+    this.#now = now;
+    this.#afterTurn = afterTurn;
+  }
+
+  /** A request goes out. */
+  requested(): void {
+    this.#lastRequestMs = this.#now();
+  }
+
+  /** Something came in this turn. */
+  received(): void {
+    if (this.#turnSeen) return;
+    this.#turnSeen = true;
+    this.#afterTurn(this.#turnOver);
+  }
+
+  readonly #turnOver = (): void => {
+    this.#turnSeen = false;
+    const nowMs = this.#now();
+    if (nowMs - this.#lastEndMs < REST_MS && nowMs - this.#lastRequestMs >= HEAD_MS) {
+      this.#rest(REST_MS);
+      this.#lastEndMs = this.#now();
+    } else this.#lastEndMs = nowMs;
+  };
+}
