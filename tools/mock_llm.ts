@@ -15,7 +15,14 @@ const wholeNumber = (text: string): number => {
 
 const patterns = Object.entries(PATTERNS).map(([name, what]) => `  ${name.padEnd(24)}${what}`).join("\n");
 
-const { protocol, port, socket, maxStreams, events, delayMs, certFile } = new Command("mock-llm")
+const { protocol, port, socket, maxStreams, events, delayMs, certFile } = new Command("deno task mock-llm")
+  // Commander would ask the environment and the terminal for colours and width; the sandbox denies the first.
+  .configureOutput({
+    getOutHasColors: () => false,
+    getErrHasColors: () => false,
+    getOutHelpWidth: () => 100,
+    getErrHelpWidth: () => 100,
+  })
   .description("A stand-in for an OpenAI-style provider.")
   .addOption(
     new Option("--protocol <name>", "h1s and h2 are over TLS").choices(["h1", "h1s", "h2c", "h2"]).default(

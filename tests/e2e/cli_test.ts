@@ -43,6 +43,23 @@ Deno.test("--version and --help print and exit 0", async () => {
   }
 });
 
+Deno.test("each task says what it takes, and what it does not, under its own permissions", async () => {
+  const run = async (...args: string[]): Promise<string> => {
+    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["task", "--quiet", ...args],
+      cwd: new URL("../..", import.meta.url),
+      env: { NO_COLOR: "1" },
+    }).output();
+    return decoder.decode(stdout) + decoder.decode(stderr);
+  };
+  for (const task of ["start", "try", "demo", "mock-llm", "bench"]) {
+    assert.match(await run(task, "--help"), /^(Usage: .*|deno task bench) \[OPTIONS\]/i, task);
+    const refusal = await run(task, "--sokcet");
+    assert.match(refusal, /--sokcet/, task);
+    assert.doesNotMatch(refusal, /NotCapable|\n {4}at /, task);
+  }
+});
+
 Deno.test("bad flags exit 2 with the nearest one named", async () => {
   const { code, stdout, stderr } = await run(["--sokcet", "x"]);
   assert.deepEqual([code, stdout], [2, ""]);
