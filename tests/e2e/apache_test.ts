@@ -1,8 +1,11 @@
 /** Real Apache before the real daemon, and the examples as Apache and PHP read them. Needs apache2, curl, php-cli. */
 import assert from "node:assert/strict";
 import { mockPieces } from "../../src/backend/mock.ts";
+import { openaiBackend } from "../../src/backend/openai.ts";
 import { APACHE_GROUP, checkApacheConfig, freePort, startApache } from "../support/apache.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { makeCertificate, mockLlm } from "../support/mock_llm.ts";
+import { openaiOptions } from "../support/openai_options.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url);
 const ROOT = Deno.uid() === 0;
@@ -216,3 +219,47 @@ Deno.test("examples/php/stream.php asks for a handoff only for somebody it knows
     assert.deepEqual([response.status, response.headers.get("Retry-After")], [429, "60"]);
   });
 });
+
+for (const tls of [false, true]) {
+  Deno.test(`a provider behind Apache's HTTP/2${tls ? " over TLS" : ""} answers 250 streams over three connections`, async () => {
+    await using provider = await mockLlm({ protocol: "h1", events: 5, delayMs: 300 });
+    const folder = await Deno.makeTempDir();
+    const [certFile, keyFile] = [`${folder}/cert.pem`, `${folder}/key.pem`];
+    const { cert, key } = await makeCertificate();
+    await Deno.writeTextFile(certFile, cert);
+    await Deno.writeTextFile(keyFile, key);
+    await using apache = await startApache({
+      modules: ["proxy", "proxy_http", "http2", "ssl"],
+      config: [
+        "Protocols h2 h2c http/1.1",
+        "H2MinWorkers 300",
+        "H2MaxWorkers 300",
+        `ProxyPass "/" "${provider.base.replace(/\/v1$/, "/")}" flushpackets=on`,
+        ...(tls
+          ? ["SSLEngine on", `SSLCertificateFile ${certFile}`, `SSLCertificateKeyFile ${keyFile}`]
+          : []),
+      ].join("\n"),
+    });
+    const apiBase = `${tls ? apache.url.replace("http://127.0.0.1", "https://localhost") : apache.url}/v1`;
+    const backend = openaiBackend(openaiOptions({ apiBase, caFile: certFile, headTimeoutMs: 60_000 }));
+    const answers = await Promise.all(Array.from({ length: 250 }, async (_, index) => {
+      const request = {
+        requestId: `r${index}`,
+        model: "m",
+        messages: [{ role: "user" as const, content: "Hello" }],
+      };
+      let text = "";
+      for await (const event of backend.stream(request, new AbortController().signal)) {
+        if (event.kind === "text") text += event.text;
+      }
+      return text;
+    }));
+    assert.deepEqual(new Set(answers).size, 1);
+    assert.match(answers[0] ?? "", /\S+( \S+){4}/);
+    assert.equal(provider.requests.length, 250);
+    // Apache lets 100 streams run on a connection.
+    assert.deepEqual([backend.stats().opened, backend.stats().failedDials], [3, 0]);
+    await backend.close();
+    await Deno.remove(folder, { recursive: true });
+  });
+}
