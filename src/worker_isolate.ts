@@ -3,6 +3,7 @@
  * @module
  */
 import type { Config } from "./config.ts";
+import { heapGuard } from "./heap_guard.ts";
 import { type OpenLog, openLog, stderrOutput } from "./log.ts";
 import type { MetricsSnapshot } from "./metrics.ts";
 import { Worker, type WorkerInit } from "./worker.ts";
@@ -31,6 +32,7 @@ interface Scope {
 }
 
 const LOG_CLOSE_MS = 1000;
+const HEAP_LOOK_MS = 250;
 
 function serve(scope: Scope): void {
   const stop = new AbortController();
@@ -42,7 +44,8 @@ function serve(scope: Scope): void {
       opened = openLog(logging, stderrOutput(logging.format, (name) => Deno.env.get(name)));
       worker = new Worker(command.init, opened.log);
       scope.postMessage({ type: "started", reactor: worker.reactorHandle });
-      // A failure is this isolate's: it becomes an unhandled rejection, and the daemon replaces the worker.
+      // A failure is this isolate's: it is not caught, here or in a timer, and the daemon replaces the worker.
+      setInterval(heapGuard(), HEAP_LOOK_MS);
       await worker.ended;
     } else if (worker === undefined) throw new Error(`Command "${command.type}" before "start"`);
     else if (command.type === "reload") {
