@@ -25,14 +25,11 @@ struct Setup {
 }
 
 fn setup() -> Setup {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(Policy { handoff_buffer_bytes: 131_072, ..POLICY });
-    intake.listen(SEQPACKET, &path);
+    let policy = Policy { handoff_buffer_bytes: 131_072, ..POLICY };
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, policy);
     let reactor = intake.reactor();
     let handle = reactor.handle;
-    Setup { _directory: directory, path, intake, reactor: handle, ear: reactor.into_ear(), _no_leak: no_leak }
+    Setup { _directory, path, intake, reactor: handle, ear: reactor.into_ear(), _no_leak }
 }
 
 impl Setup {

@@ -5,51 +5,29 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
 use support::{
-    BAD_ARGUMENT, BAD_HANDLE, Directory, END, Event, Intake, NoLeak, PATIENCE, POLICY, Reactor, SEQPACKET,
-    STREAM, hand_off, no_leak, pair, recv_to_end, take_bytes,
+    BAD_ARGUMENT, BAD_HANDLE, END, Event, PATIENCE, POLICY, SEQPACKET, STREAM, Setup, pair, recv_to_end,
+    take_bytes, tcp_pair,
 };
 
-struct Setup {
-    _directory: Directory,
-    path: PathBuf,
-    intake: Intake,
-    reactor: Reactor,
-    _no_leak: NoLeak,
-}
-
 fn setup() -> Setup {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
-    let reactor = intake.reactor();
-    Setup { _directory: directory, path, intake, reactor, _no_leak: no_leak }
+    Setup::new(SEQPACKET, POLICY)
 }
 
 impl Setup {
-    fn admit(&self, passed: impl AsFd) -> u32 {
-        hand_off(&self.path, SEQPACKET, b"{}", &passed);
-        self.reactor.client()
-    }
-
     fn local(&self) -> (OwnedFd, u32) {
         let (browser, passed) = pair(STREAM);
         (browser, self.admit(passed))
     }
 
     fn tcp(&self) -> (TcpStream, u32) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let browser = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        browser.set_read_timeout(Some(PATIENCE)).unwrap();
-        (browser, self.admit(listener.accept().unwrap().0))
+        let (browser, passed) = tcp_pair();
+        (browser, self.admit(passed))
     }
 
     /// Sends until the client is full. Returns how many bytes it took.

@@ -4,44 +4,14 @@
 mod support;
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
 use support::*;
-
-const NO_FD: u32 = 1;
-const MANY_FDS: u32 = 2;
-const NOT_A_SOCKET_PASSED: u32 = 3;
-const NOT_STREAM: u32 = 4;
-const LISTENING: u32 = 5;
-const PAYLOAD_TRUNCATED: u32 = 6;
-const TIMEOUT: u32 = 8;
-const UID_NOT_ALLOWED: u32 = 9;
-
-/// One intake with one listener and one reactor.
-struct Setup {
-    _directory: Directory,
-    path: PathBuf,
-    kind: u32,
-    intake: Intake,
-    reactor: Reactor,
-    _no_leak: NoLeak,
-}
-
-fn setup(kind: u32, policy: Policy) -> Setup {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(policy);
-    intake.listen(kind, &path);
-    let reactor = intake.reactor();
-    Setup { _directory: directory, path, kind, intake, reactor, _no_leak: no_leak }
-}
 
 impl Setup {
     fn hand_off(&self, data: &[u8], client: &dyn AsFd) {
@@ -60,12 +30,6 @@ impl Setup {
     }
 }
 
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let browser = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (browser, listener.accept().unwrap().0)
-}
-
 fn is_nonblocking(fd: BorrowedFd) -> bool {
     fcntl(fd, FcntlArg::F_GETFL).unwrap() & libc::O_NONBLOCK != 0
 }
@@ -73,7 +37,7 @@ fn is_nonblocking(fd: BorrowedFd) -> bool {
 #[test]
 fn a_handoff_becomes_a_client_that_is_sent_to() {
     for kind in BOTH {
-        let setup = setup(kind, POLICY);
+        let setup = Setup::new(kind, POLICY);
         let (browser, passed) = pair(STREAM);
         setup.hand_off(br#"{"prompt":"hi"}"#, &passed);
         drop(passed);
@@ -92,7 +56,7 @@ fn a_handoff_becomes_a_client_that_is_sent_to() {
 
 #[test]
 fn a_tcp_client_is_flagged_and_set_up_and_its_file_flags_are_left_alone() {
-    let setup = setup(SEQPACKET, Policy { client_timeout_ms: 31_000, ..POLICY });
+    let setup = Setup::new(SEQPACKET, Policy { client_timeout_ms: 31_000, ..POLICY });
     let (_browser, passed) = tcp_pair();
     assert!(!passed.nodelay().unwrap());
     setup.hand_off(b"{}", &passed);
@@ -105,7 +69,7 @@ fn a_tcp_client_is_flagged_and_set_up_and_its_file_flags_are_left_alone() {
 
 #[test]
 fn without_a_client_timeout_the_system_s_holds() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (_browser, passed) = tcp_pair();
     setup.hand_off(b"{}", &passed);
     setup.reactor.client();
@@ -115,7 +79,7 @@ fn without_a_client_timeout_the_system_s_holds() {
 #[test]
 fn a_nul_byte_is_a_payload() {
     for kind in BOTH {
-        let setup = setup(kind, POLICY);
+        let setup = Setup::new(kind, POLICY);
         let (_browser, passed) = pair(STREAM);
         setup.hand_off(b"\0", &passed);
         let Event::Handoff { payload, .. } = setup.reactor.event() else { panic!() };
@@ -125,7 +89,7 @@ fn a_nul_byte_is_a_payload() {
 
 #[test]
 fn an_empty_message_with_a_descriptor_is_a_handoff() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     setup.hand_off(b"", &passed);
     let Event::Handoff { payload, .. } = setup.reactor.event() else { panic!() };
@@ -135,7 +99,7 @@ fn an_empty_message_with_a_descriptor_is_a_handoff() {
 #[test]
 fn the_longest_payload_fits_and_one_byte_more_is_refused() {
     for kind in BOTH {
-        let setup = setup(kind, POLICY);
+        let setup = Setup::new(kind, POLICY);
         let mut payload = vec![b' '; 4096];
         *payload.first_mut().unwrap() = b'{';
         *payload.last_mut().unwrap() = b'}';
@@ -153,7 +117,7 @@ fn the_longest_payload_fits_and_one_byte_more_is_refused() {
 
 #[test]
 fn a_message_much_too_long_is_refused_and_its_length_told() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     setup.hand_off(&[b'x'; 100_000], &passed);
     assert_eq!(setup.reactor.failure(), (100_000, PAYLOAD_TRUNCATED, 4096));
@@ -162,7 +126,7 @@ fn a_message_much_too_long_is_refused_and_its_length_told() {
 
 #[test]
 fn no_descriptor_is_refused() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     sendmsg(&connect(&setup.path, SEQPACKET), b"{}", &[]);
     assert_eq!(setup.reactor.failure(), (2, NO_FD, 0));
     setup.goes_on();
@@ -170,7 +134,7 @@ fn no_descriptor_is_refused() {
 
 #[test]
 fn a_person_who_passes_no_descriptor_is_told_so() {
-    let setup = setup(STREAM, POLICY);
+    let setup = Setup::new(STREAM, POLICY);
     let person = connect(&setup.path, STREAM);
     sendmsg(&person, b"{}", &[]);
     assert_eq!(setup.reactor.failure(), (2, NO_FD, 0));
@@ -183,7 +147,7 @@ fn a_person_who_passes_no_descriptor_is_told_so() {
 #[test]
 fn a_connection_that_says_nothing_and_closes_is_refused() {
     for kind in BOTH {
-        let setup = setup(kind, POLICY);
+        let setup = Setup::new(kind, POLICY);
         drop(connect(&setup.path, kind));
         assert_eq!(setup.reactor.failure(), (0, NO_FD, 0));
         setup.goes_on();
@@ -194,7 +158,7 @@ fn a_connection_that_says_nothing_and_closes_is_refused() {
 fn more_than_one_descriptor_is_refused_and_all_are_closed() {
     for kind in BOTH {
         for many in [2, 3, 253] {
-            let setup = setup(kind, POLICY);
+            let setup = Setup::new(kind, POLICY);
             let (browser, passed) = pair(STREAM);
             let fds: Vec<&dyn AsFd> = vec![&passed; many];
             sendmsg(&connect(&setup.path, kind), b"{}", &fds);
@@ -208,7 +172,7 @@ fn more_than_one_descriptor_is_refused_and_all_are_closed() {
 
 #[test]
 fn what_is_not_a_socket_is_refused() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let only_a_path = File::options().read(true).custom_flags(libc::O_PATH).open("/").unwrap();
     let file = File::open("/dev/null").unwrap();
     for not_a_socket in [&file as &dyn AsFd, &only_a_path] {
@@ -220,7 +184,7 @@ fn what_is_not_a_socket_is_refused() {
 
 #[test]
 fn what_is_not_a_stream_is_refused_with_its_type() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (seqpacket, _other) = pair(SEQPACKET);
     setup.hand_off(b"{}", &seqpacket);
     assert_eq!(setup.reactor.failure(), (2, NOT_STREAM, libc::SOCK_SEQPACKET as u32));
@@ -231,7 +195,7 @@ fn what_is_not_a_stream_is_refused_with_its_type() {
 
 #[test]
 fn a_listener_is_refused() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     setup.hand_off(b"{}", &TcpListener::bind("127.0.0.1:0").unwrap());
     assert_eq!(setup.reactor.failure(), (2, LISTENING, 0));
     setup.goes_on();
@@ -240,7 +204,7 @@ fn a_listener_is_refused() {
 #[test]
 fn silence_past_the_timeout_is_refused() {
     for kind in BOTH {
-        let setup = setup(kind, Policy { handoff_timeout_ms: 60, ..POLICY });
+        let setup = Setup::new(kind, Policy { handoff_timeout_ms: 60, ..POLICY });
         let silent = connect(&setup.path, kind);
         let Event::Failed { bytes, reason, micros, detail } = setup.reactor.event() else { panic!() };
         assert_eq!((bytes, reason, detail), (0, TIMEOUT, 60));
@@ -252,7 +216,7 @@ fn silence_past_the_timeout_is_refused() {
 
 #[test]
 fn a_shorter_timeout_holds_for_those_accepted_after_it() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let _patient = connect(&setup.path, SEQPACKET);
     // The reactor accepts in order, so once this one is a client, the patient one is accepted.
     let (_browser, passed) = pair(STREAM);
@@ -266,7 +230,7 @@ fn a_shorter_timeout_holds_for_those_accepted_after_it() {
 
 #[test]
 fn past_max_pending_the_oldest_is_refused() {
-    let setup = setup(SEQPACKET, Policy { max_pending: 2, ..POLICY });
+    let setup = Setup::new(SEQPACKET, Policy { max_pending: 2, ..POLICY });
     let silent: Vec<OwnedFd> = (0..4).map(|_| connect(&setup.path, SEQPACKET)).collect();
     for _ in 0..2 {
         assert_eq!(setup.reactor.failure(), (0, TIMEOUT, 5000));
@@ -283,7 +247,7 @@ fn past_max_pending_the_oldest_is_refused() {
 #[test]
 fn a_handoff_that_comes_after_the_accept_is_received() {
     for kind in BOTH {
-        let setup = setup(kind, POLICY);
+        let setup = Setup::new(kind, POLICY);
         let connection = connect(&setup.path, kind);
         let (first_browser, passed) = pair(STREAM);
         setup.hand_off(b"{}", &passed);
@@ -316,7 +280,7 @@ fn a_sender_whose_uid_is_not_allowed_is_refused() {
 
 #[test]
 fn past_max_connections_a_handoff_is_flagged() {
-    let setup = setup(SEQPACKET, Policy { max_connections: 1, ..POLICY });
+    let setup = Setup::new(SEQPACKET, Policy { max_connections: 1, ..POLICY });
     let (_browser, passed) = pair(STREAM);
     let mut clients = Vec::new();
     for expected in [0, 1, 1] {
@@ -336,7 +300,7 @@ fn past_max_connections_a_handoff_is_flagged() {
 
 #[test]
 fn a_client_that_is_gone_already_is_a_handoff_and_then_gone() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (browser, passed) = pair(STREAM);
     drop(browser);
     setup.hand_off(b"{}", &passed);
@@ -347,7 +311,7 @@ fn a_client_that_is_gone_already_is_a_handoff_and_then_gone() {
 
 #[test]
 fn the_same_socket_handed_off_twice_at_once_is_two_clients() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (browser, passed) = pair(STREAM);
     setup.hand_off(b"{}", &passed);
     setup.hand_off(b"{}", &passed);
@@ -361,7 +325,7 @@ fn the_same_socket_handed_off_twice_at_once_is_two_clients() {
 
 #[test]
 fn a_socket_handed_off_again_after_its_client_was_closed_is_watched_again() {
-    let setup = setup(SEQPACKET, POLICY);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (browser, passed) = pair(STREAM);
     for _ in 0..3 {
         setup.hand_off(b"{}", &passed);

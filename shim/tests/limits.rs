@@ -5,13 +5,11 @@ mod support;
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use support::*;
 
-const CONTROL_TRUNCATED: u32 = 7;
 /// The bell's two ends: what a start takes.
 const BELL_FDS: u64 = 2;
 
@@ -51,29 +49,11 @@ impl Drop for Limit {
     }
 }
 
-struct Setup {
-    _directory: Directory,
-    path: PathBuf,
-    intake: Intake,
-    reactor: Reactor,
-    _no_leak: NoLeak,
-}
-
-fn setup(kind: u32) -> Setup {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(kind, &path);
-    let reactor = intake.reactor();
-    Setup { _directory: directory, path, intake, reactor, _no_leak: no_leak }
-}
-
 #[test]
 fn a_descriptor_lost_at_the_limit_is_a_truncated_control_message() {
     for kind in BOTH {
         for (spare, fds) in [(1, 1), (1, 2), (2, 2), (4, 9)] {
-            let setup = setup(kind);
+            let setup = Setup::new(kind, POLICY);
             let (browser, passed) = pair(STREAM);
             let connection = connect(&setup.path, kind);
             let passed_fds: Vec<&dyn AsFd> = vec![&passed; fds];
@@ -90,7 +70,7 @@ fn a_descriptor_lost_at_the_limit_is_a_truncated_control_message() {
 
 #[test]
 fn at_the_limit_the_listener_rests_and_nothing_is_lost() {
-    let setup = setup(SEQPACKET);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     for _ in 0..3 {
         hand_off(&setup.path, SEQPACKET, b"{}", &passed);
@@ -107,7 +87,7 @@ fn at_the_limit_the_listener_rests_and_nothing_is_lost() {
 
 #[test]
 fn a_rest_costs_nothing_and_is_told_once_a_second() {
-    let setup = setup(SEQPACKET);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     hand_off(&setup.path, SEQPACKET, b"{}", &passed);
     let limit = only(0);
@@ -123,7 +103,7 @@ fn a_rest_costs_nothing_and_is_told_once_a_second() {
 
 #[test]
 fn a_stop_at_the_limit_still_serves_the_backlog_later() {
-    let setup = setup(SEQPACKET);
+    let setup = Setup::new(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     hand_off(&setup.path, SEQPACKET, b"{}", &passed);
     let limit = only(0);

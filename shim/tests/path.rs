@@ -81,11 +81,7 @@ fn a_live_socket_of_any_type_is_refused_and_not_troubled() {
 
 #[test]
 fn our_own_live_socket_is_refused_too() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     for kind in BOTH {
         assert_eq!(intake.try_listen(kind, &path, 0o600, ""), SOCKET_LIVE);
     }
@@ -186,11 +182,7 @@ fn a_path_that_cannot_be_bound_is_told() {
 
 #[test]
 fn the_path_goes_with_the_stop_and_with_the_close() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     assert_eq!(intake.stop(), 0);
     assert!(fs::symlink_metadata(&path).is_err());
     let intake = Intake::new(POLICY);

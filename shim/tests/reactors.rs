@@ -57,11 +57,7 @@ impl Collector {
 
 #[test]
 fn handoffs_spread_evenly() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let collectors = [intake.reactor(), intake.reactor()].map(collect);
     let mut browsers = Vec::new();
     for _ in 0..60 {
@@ -83,11 +79,7 @@ fn handoffs_spread_evenly() {
 
 #[test]
 fn a_reactor_that_is_not_started_yet_finds_its_clients_later() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(STREAM, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(STREAM, POLICY);
     let (busy, idle) = (intake.reactor(), intake.reactor());
     let (_browser, passed) = pair(STREAM);
     let payload = br#"{"prompt":"for the other one"}"#;
@@ -102,11 +94,7 @@ fn a_reactor_that_is_not_started_yet_finds_its_clients_later() {
 
 #[test]
 fn a_handoff_given_to_another_reactor_wakes_it() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let (giving, given) = (intake.reactor(), intake.reactor());
     let (_browser, passed) = pair(STREAM);
     // The first reactor has accepted the slow one once it has the client that came after it.
@@ -123,11 +111,7 @@ fn a_handoff_given_to_another_reactor_wakes_it() {
 
 #[test]
 fn a_client_that_its_reactor_has_not_seen_yet_is_closed_and_counted_out_with_it() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let (busy, idle) = (intake.reactor(), intake.reactor());
     let (browser, passed) = pair(STREAM);
     let (_other, other_passed) = pair(STREAM);
@@ -161,11 +145,7 @@ fn listeners_made_after_the_reactor_was_started_are_served() {
 
 #[test]
 fn close_ends_every_client_and_the_reactor_is_known_no_more() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let reactor = intake.reactor();
     let (browser, passed) = pair(STREAM);
     let pending = connect(&path, SEQPACKET);
@@ -187,11 +167,8 @@ fn close_ends_every_client_and_the_reactor_is_known_no_more() {
 /// The records of a burst are bounded, and what was left in the backlog is not forgotten.
 #[test]
 fn a_burst_beyond_the_room_for_records_arrives_whole() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(Policy { handoff_buffer_bytes: 131_072, ..POLICY });
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) =
+        intake_on(SEQPACKET, Policy { handoff_buffer_bytes: 131_072, ..POLICY });
     let (browser, passed) = pair(STREAM);
     let payload = vec![b'p'; 100_000];
     for _ in 0..12 {
@@ -214,11 +191,7 @@ fn a_burst_beyond_the_room_for_records_arrives_whole() {
 
 #[test]
 fn more_connections_than_are_accepted_at_once_are_all_served() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     for _ in 0..600 {
         hand_off(&path, SEQPACKET, b"{}", &passed);
@@ -232,11 +205,7 @@ fn more_connections_than_are_accepted_at_once_are_all_served() {
 
 #[test]
 fn a_reactor_s_end_does_not_lose_what_waits_in_the_backlog() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     for round in 1..=20 {
         let [leaving, staying] = [intake.reactor(), intake.reactor()].map(collect);

@@ -18,11 +18,7 @@ fn second_name(directory: &Directory) -> std::path::PathBuf {
 #[test]
 fn the_backlog_is_served_and_later_connects_are_refused() {
     for kind in BOTH {
-        let _no_leak = no_leak();
-        let directory = Directory::new();
-        let path = directory.path("socket");
-        let intake = Intake::new(POLICY);
-        intake.listen(kind, &path);
+        let (_no_leak, directory, path, intake) = intake_on(kind, POLICY);
         let reactor = intake.reactor();
         let second = second_name(&directory);
         let browsers: Vec<_> = (0..50)
@@ -73,11 +69,7 @@ fn a_stop_wakes_every_reactor() {
 
 #[test]
 fn every_reactor_is_drained_once_and_the_backlog_is_shared() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let reactors = [intake.reactor(), intake.reactor()];
     let (_browser, passed) = pair(STREAM);
     for _ in 0..20 {
@@ -100,11 +92,7 @@ fn every_reactor_is_drained_once_and_the_backlog_is_shared() {
 
 #[test]
 fn nothing_is_given_to_a_reactor_that_is_drained() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let (first, second) = (intake.reactor(), intake.reactor());
     let late = connect(&path, SEQPACKET);
     let (_browser, passed) = pair(STREAM);
@@ -123,11 +111,8 @@ fn nothing_is_given_to_a_reactor_that_is_drained() {
 #[test]
 fn pending_handoffs_are_finished_before_the_reactor_is_drained() {
     for kind in BOTH {
-        let _no_leak = no_leak();
-        let directory = Directory::new();
-        let path = directory.path("socket");
-        let intake = Intake::new(Policy { handoff_timeout_ms: 300, ..POLICY });
-        intake.listen(kind, &path);
+        let (_no_leak, _directory, path, intake) =
+            intake_on(kind, Policy { handoff_timeout_ms: 300, ..POLICY });
         let reactor = intake.reactor();
         let (_browser, passed) = pair(STREAM);
         let slow = connect(&path, kind);
@@ -145,11 +130,7 @@ fn pending_handoffs_are_finished_before_the_reactor_is_drained() {
 
 #[test]
 fn clients_stay_after_the_stop() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let reactor = intake.reactor();
     let (browser, passed) = pair(STREAM);
     hand_off(&path, SEQPACKET, b"{}", &passed);
@@ -164,11 +145,7 @@ fn clients_stay_after_the_stop() {
 
 #[test]
 fn a_reactor_made_after_the_stop_serves_the_backlog_too() {
-    let _no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
+    let (_no_leak, _directory, path, intake) = intake_on(SEQPACKET, POLICY);
     let (_browser, passed) = pair(STREAM);
     hand_off(&path, SEQPACKET, b"{}", &passed);
     assert_eq!(intake.stop(), 0);

@@ -6,31 +6,11 @@ mod support;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
 use support::*;
 
-const NO_FD: u32 = 1;
-const MANY_FDS: u32 = 2;
-const PAYLOAD_TRUNCATED: u32 = 6;
-const TIMEOUT: u32 = 8;
-
-struct Setup {
-    _directory: Directory,
-    path: PathBuf,
-    intake: Intake,
-    reactor: Reactor,
-    _no_leak: NoLeak,
-}
-
 fn setup(policy: Policy) -> Setup {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(policy);
-    intake.listen(STREAM, &path);
-    let reactor = intake.reactor();
-    Setup { _directory: directory, path, intake, reactor, _no_leak: no_leak }
+    Setup::new(STREAM, policy)
 }
 
 impl Setup {

@@ -3,6 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,16 @@ pub const SEQPACKET: u32 = 0;
 pub const STREAM: u32 = 1;
 pub const BOTH: [u32; 2] = [SEQPACKET, STREAM];
 pub const END: u32 = 1;
+
+pub const NO_FD: u32 = 1;
+pub const MANY_FDS: u32 = 2;
+pub const NOT_A_SOCKET_PASSED: u32 = 3;
+pub const NOT_STREAM: u32 = 4;
+pub const LISTENING: u32 = 5;
+pub const PAYLOAD_TRUNCATED: u32 = 6;
+pub const CONTROL_TRUNCATED: u32 = 7;
+pub const TIMEOUT: u32 = 8;
+pub const UID_NOT_ALLOWED: u32 = 9;
 
 pub const BAD_HANDLE: i32 = -5002;
 pub const BAD_ARGUMENT: i32 = -5003;
@@ -173,6 +184,40 @@ impl Drop for Intake {
     fn drop(&mut self) {
         let status = shim_intake_close(self.0);
         assert!(status == 0 || status == BAD_HANDLE, "close gave {status}");
+    }
+}
+
+/// An intake that listens at the path, in a directory of its own. What is bound to the names goes away in the right order.
+pub fn intake_on(kind: u32, policy: Policy) -> (NoLeak, Directory, PathBuf, Intake) {
+    let no_leak = no_leak();
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let intake = Intake::new(policy);
+    intake.listen(kind, &path);
+    (no_leak, directory, path, intake)
+}
+
+/// One intake with one listener and one reactor.
+pub struct Setup {
+    _directory: Directory,
+    pub path: PathBuf,
+    pub kind: u32,
+    pub intake: Intake,
+    pub reactor: Reactor,
+    _no_leak: NoLeak,
+}
+
+impl Setup {
+    pub fn new(kind: u32, policy: Policy) -> Setup {
+        let (_no_leak, _directory, path, intake) = intake_on(kind, policy);
+        let reactor = intake.reactor();
+        Setup { _directory, path, kind, intake, reactor, _no_leak }
+    }
+
+    /// Hands off; the client it becomes.
+    pub fn admit(&self, passed: impl AsFd) -> u32 {
+        hand_off(&self.path, self.kind, b"{}", &passed);
+        self.reactor.client()
     }
 }
 
@@ -423,6 +468,14 @@ pub fn pair(kind: u32) -> (OwnedFd, OwnedFd) {
     assert_eq!(unsafe { shim_socketpair(kind, fds.as_mut_ptr()) }, 0);
     // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
     fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
+}
+
+/// A browser's end of a connection over TCP, and the one to pass.
+pub fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let browser = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    browser.set_read_timeout(Some(PATIENCE)).unwrap();
+    (browser, listener.accept().unwrap().0)
 }
 
 pub fn try_sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) -> i32 {
