@@ -6,6 +6,7 @@
 import http2 from "node:http2";
 import { openaiBackend } from "../../src/backend/openai.ts";
 import { Pool } from "../../src/upstream/pool.ts";
+import { openaiOptions } from "../../tests/support/openai_options.ts";
 
 /** The provider, and how many requests. */
 export interface Load {
@@ -106,26 +107,9 @@ async function ownPool({ base, ca, streams, onPiece, onFirst }: Load): Promise<v
 }
 
 async function backend({ base, caFile, streams, onPiece, onFirst }: Load): Promise<void> {
-  const openai = openaiBackend({
-    apiKey: "bench",
-    apiBase: `${base}/v1`,
-    apiSocket: "",
-    http2: true,
-    insecureSsl: false,
-    caFile,
-    poolMaxIdlePerHost: 100,
-    idleTimeoutMs: 90_000,
-    pingIntervalMs: 30_000,
-    organization: "",
-    project: "",
-    headers: {},
-    body: {},
-    includeUsage: true,
-    maxRetries: 0,
-    headTimeoutMs: 120_000,
-    proxy: {},
-    arrivals: { requested: () => {}, received: () => {} },
-  });
+  const openai = openaiBackend(
+    openaiOptions({ apiKey: "bench", apiBase: `${base}/v1`, caFile, maxRetries: 0 }),
+  );
   await Promise.all(Array.from({ length: streams }, async () => {
     const request = { requestId: "bench", messages: MESSAGES, model: "m" };
     const reader = openai.stream(request, new AbortController().signal).getReader();

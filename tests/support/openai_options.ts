@@ -1,8 +1,8 @@
-/** Options of the OpenAI backend for tests, as the configuration's defaults have them. */
+/** Options of the OpenAI backend for tests and benchmarks, as the configuration's defaults have them. */
 
 import type { OpenAiOptions } from "../../src/backend/openai.ts";
 
-/** @returns the defaults, with what a test sets */
+/** @returns the defaults, with what the caller sets */
 export function openaiOptions(set: Partial<OpenAiOptions>): OpenAiOptions {
   return {
     apiKey: "sk-test-key-0123456789",
