@@ -198,6 +198,8 @@ impl Slot {
             return (Status::BAD_HANDLE.0, false);
         };
         if self.full || self.short_in == batch {
+            // Room may be told before this batch's next entry, and that one must not overtake this one.
+            self.short_in = batch;
             return (0, false);
         }
         let sent = if entry.data.is_empty() {
@@ -318,6 +320,24 @@ mod tests {
             clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
             assert_eq!(records.len(), 24);
         }
+    }
+
+    #[test]
+    fn nothing_overtakes_in_a_batch_that_begins_while_its_client_is_full() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (clients, records) = (Clients::new(), Mutex::new(Records::default()));
+        let ((_browser, socket), (_other_browser, other_socket)) = (pair(), pair());
+        let client = clients.insert(socket, &epoll).unwrap();
+        let other = clients.insert(other_socket, &epoll).unwrap();
+        let (block, mut results) = (vec![0; 1 << 20], [-1; 3]);
+        clients.send_batch(&epoll, &[client, 0, 1 << 20, 0], &block, &mut results[..1], || {}).unwrap();
+        // The other one's end is between the two entries.
+        let entries = [client, 0, 1, 0, other, 0, 0, END, client, 0, 0, END];
+        let room = || clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut lock(&records));
+        clients.send_batch(&epoll, &entries, &block, &mut results, room).unwrap();
+        assert_eq!((results, lock(&records).len()), ([0; 3], 24));
+        // An END of length 0 that went out would have freed the number.
+        assert_eq!(clients.close(client, &epoll), Ok(()));
     }
 
     #[test]
