@@ -6,6 +6,7 @@ import { encodeHead } from "../src/upstream/hpack.ts";
 import { Pool, type PoolOptions } from "../src/upstream/pool.ts";
 import { ask, backendRig, heard, noAbort } from "./support/backend_rig.ts";
 import { mockLlm } from "./support/mock_llm.ts";
+import { type TestProxy, testProxy } from "./support/proxy.ts";
 
 const options = (set: Partial<PoolOptions> = {}): PoolOptions => ({
   http2: true,
@@ -266,48 +267,13 @@ Deno.test("pool: a kept HTTP/1.1 connection that closes under a request costs no
   await server.stop();
 });
 
-/** An HTTP proxy that makes tunnels, to wherever it is told; it counts them. */
-function proxy(status: string, target: number): { port: number; asked: string[]; stop(): Promise<void> } {
-  const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
-  const asked: string[] = [];
-  const tunnels: Promise<unknown>[] = [];
-  const serve = (async () => {
-    for await (const connection of listener) {
-      const buffer = new Uint8Array(10_000);
-      const count = await connection.read(buffer) ?? 0;
-      asked.push(new TextDecoder().decode(buffer.subarray(0, count)));
-      await connection.write(new TextEncoder().encode(`HTTP/1.1 ${status}\r\nVia: test\r\n\r\n`));
-      if (!status.startsWith("2")) {
-        connection.close();
-        continue;
-      }
-      const onward = await Deno.connect({ port: target, hostname: "127.0.0.1" });
-      tunnels.push(
-        Promise.allSettled([
-          connection.readable.pipeTo(onward.writable),
-          onward.readable.pipeTo(connection.writable),
-        ]),
-      );
-    }
-  })();
-  return {
-    port: listener.addr.port,
-    asked,
-    async stop(): Promise<void> {
-      listener.close();
-      await serve;
-      await Promise.all(tunnels);
-    },
-  };
-}
-
 for (const protocol of ["h1", "h2c", "h2"] as const) {
   Deno.test(`pool: ${protocol} through a proxy's tunnel`, async () => {
-    let tunnel: ReturnType<typeof proxy> | null = null;
+    let tunnel: TestProxy | null = null;
     {
       const target = await backendRig({ protocol });
       await using _ = target;
-      tunnel = proxy("200 Connected", target.mock.port);
+      tunnel = testProxy("200 Connected", target.mock.port);
       const address = `http://us%20er:pass@127.0.0.1:${tunnel.port}`;
       const through = { http2: protocol !== "h1", proxy: { httpProxy: address, httpsProxy: address } };
       await using rig = await backendRig({ protocol, port: 0 }, {
@@ -332,7 +298,7 @@ for (const protocol of ["h1", "h2c", "h2"] as const) {
 }
 
 Deno.test("pool: a proxy that refuses is named", async () => {
-  const tunnel = proxy("407 Proxy Authentication Required", 1);
+  const tunnel = testProxy("407 Proxy Authentication Required", 1);
   const pool = new Pool(options({ proxy: { httpProxy: `127.0.0.1:${tunnel.port}` } }));
   const end = String(await post(pool, "http://example.invalid", "plain").end);
   assert.match(end, /example.invalid:80 through the proxy 127.0.0.1:\d+: the proxy answered HTTP\/1.1 407/);

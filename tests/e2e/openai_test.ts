@@ -1,129 +1,88 @@
 /** The OpenAI backend over the real daemon and the stand-in provider: HTTP/1.1, h2c and HTTP/2 over TLS alike. */
 import assert from "node:assert/strict";
-import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
-import { spawnDaemon, startDaemon, type TestDaemon } from "../support/daemon.ts";
-import { type MockLlm, mockLlm, type MockProtocol } from "../support/mock_llm.ts";
+import { plainResponse, STREAM_HEAD } from "../../src/response.ts";
+import { errorEvent, textEvent } from "../../src/sse.ts";
+import { PROTOCOLS } from "../support/backend_rig.ts";
+import { spawnDaemon, type TestDaemon } from "../support/daemon.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "../support/mock_llm_patterns.ts";
+import { answer, HELLO, KEY, openaiDaemon, told } from "../support/openai_daemon.ts";
 
-const KEY = "sk-very-secret-0123456789";
-const HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n" +
-  "Connection: close\r\nX-Accel-Buffering: no\r\n\r\n";
-const DONE = "data: [DONE]\n\n";
-const BROKEN = 'data: {"error":"Backend error"}\n\n';
-const SILENT = 'data: {"error":"Backend timeout"}\n\n';
+const broken = (...texts: readonly string[]): string =>
+  STREAM_HEAD + texts.map(textEvent).join("") + errorEvent("Backend error");
+const silent = (...texts: readonly string[]): string =>
+  STREAM_HEAD + texts.map(textEvent).join("") + errorEvent("Backend timeout");
+const UNAVAILABLE = plainResponse(502, "Backend unavailable");
 
-const says = (...texts: string[]): string =>
-  texts.map((content) => `data: ${JSON.stringify({ content })}\n\n`).join("");
-const plain = (status: string, line: string): string =>
-  `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: ${line.length}\r\n\r\n${line}`;
-const HELLO = HEAD + says("word0 ", "word1 ", "word2 ", "word3 ", "word4 ") + DONE;
+/** What providers really send. The quirks are of every kind: see the pattern. */
+const ANSWERS: readonly (readonly [pattern: string, answer: string])[] = [
+  ["plain", HELLO],
+  ["unicode", told(...UNICODE_TEXTS)],
+  ["bytes", told(...UNICODE_TEXTS)],
+  ["surrogates", told("🌍!")],
+  ["pieces-4096", told(...Array<string>(4).fill(LONG_TEXT))],
+  ["burst-20", told(...Array.from({ length: 20 }, (_, i) => `word${i} `))],
+  ["quirks", told("Hel", "lo", ", world")],
+  ["quirks-1", told("Hel", "lo", ", world")],
+  ["quirks-7", told("Hel", "lo", ", world")],
+  ["refusal", told("I will not.")],
+  ["open-end", told("word ")],
+];
 
-interface Pair extends AsyncDisposable {
-  readonly mock: MockLlm;
-  readonly daemon: TestDaemon;
-}
+const FINISH_REASONS = ["stop", "length", "content_filter", "tool_calls", "function_call", "another"];
 
-/** A daemon whose provider is the stand-in; it waits 1 s for the provider, and tries no second time. */
-async function pair(
-  protocol: MockProtocol,
-  env: Readonly<Record<string, string>> = {},
-  mockOptions: { maxStreams?: number; delayMs?: number } = {},
-): Promise<Pair> {
-  const secure = protocol === "h2" || protocol === "h1s";
-  const pem = secure ? await certificate() : undefined;
-  const caFile = secure ? await Deno.makeTempFile() : "";
-  if (pem !== undefined) await Deno.writeTextFile(caFile, pem.cert);
-  const mock = await mockLlm({
-    protocol,
-    ...mockOptions,
-    ...(pem === undefined ? {} : { certificate: pem }),
-  });
-  const daemon = await startDaemon({
-    env: {
-      DAEMON_BACKEND_PROVIDER: "openai",
-      DAEMON_BACKEND_TIMEOUT_SECS: "1",
-      OPENAI_API_KEY: KEY,
-      OPENAI_API_BASE: mock.base,
-      OPENAI_MAX_RETRIES: "0",
-      OPENAI_CA_FILE: caFile,
-      ...env,
-    },
-    permissions: secure ? [`--allow-read=config,/etc/streaming-daemon-ts,src,${caFile}`] : [],
-  });
-  return {
-    mock,
-    daemon,
-    async [Symbol.asyncDispose](): Promise<void> {
-      await daemon[Symbol.asyncDispose]();
-      await mock.close();
-      if (caFile !== "") await Deno.remove(caFile);
-    },
-  };
-}
+/** The client reads this, the metrics count that, and the log says what the provider said. */
+const FAILURES: readonly (readonly [pattern: string, answer: string, kind: string, said: RegExp])[] = [
+  ["status-400", UNAVAILABLE, "bad_request", /the provider answered 400 a made-up 400/],
+  ["status-401", UNAVAILABLE, "auth", /the provider answered 401 a made-up 401/],
+  ["echo-key", UNAVAILABLE, "auth", /Incorrect API key provided: \[key\]/],
+  ["status-403", UNAVAILABLE, "auth", /the provider answered 403 a made-up 403/],
+  ["status-404", UNAVAILABLE, "not_found", /the provider answered 404 a made-up 404/],
+  ["status-429", UNAVAILABLE, "rate_limited", /the provider answered 429 a made-up 429/],
+  ["status-500", UNAVAILABLE, "server_error", /the provider answered 500 a made-up 500/],
+  ["status-503", UNAVAILABLE, "server_error", /the provider answered 503 a made-up 503/],
+  ["html", UNAVAILABLE, "malformed", /the answer is text\/html; expected text\/event-stream/],
+  ["reset-head", UNAVAILABLE, "unavailable", /reset|closed/],
+  ["stall-head", plainResponse(504, "Backend timeout"), "timeout", /gave nothing for 1000 ms/],
+  ["abort-2", broken("word0 ", "word1 "), "truncated", /reset|closed|ended/],
+  ["stall-2", silent("word0 ", "word1 "), "timeout", /gave nothing for 1000 ms/],
+  ["badjson-1", broken("word0 "), "malformed", /an event that is not JSON: .*choices/],
+  ["hugeline", broken("word0 "), "malformed", /an event of more than 524288 bytes/],
+  ["error-1", broken("word0 "), "stream_error", /the provider reports: The server had an error/],
+  ["nodone-1", broken("word0 "), "truncated", /the stream ended before \[DONE\]/],
+];
 
-async function answer(
+/** What a line of the log says of a request, its error included; waits for it. */
+async function logOf(
   daemon: TestDaemon,
-  test_pattern: string,
-  data: Record<string, unknown> = {},
-): Promise<string> {
-  using client = daemon.handOff({ prompt: "Hello", test_pattern, ...data });
-  return await client.readAll();
+  requestId: string,
+  message: RegExp,
+): Promise<Readonly<Record<string, unknown>>> {
+  let found: Readonly<Record<string, unknown>> | undefined;
+  await daemon.until(`${message} of ${requestId}`, () => {
+    found = daemon.log.find((line) => line.fields["request_id"] === requestId && message.test(line.message))
+      ?.fields;
+    return found !== undefined;
+  });
+  return found as Readonly<Record<string, unknown>>;
 }
 
 for (const protocol of PROTOCOLS) {
-  Deno.test(`openai over ${protocol}: what each answer and each failure becomes`, async (t) => {
-    await using both = await pair(protocol);
+  Deno.test(`openai over ${protocol}: what providers send, to the last byte`, async (t) => {
+    await using both = await openaiDaemon(protocol);
     const { mock, daemon } = both;
-    const cases: readonly [pattern: string, answer: string, kind?: string][] = [
-      ["plain", HELLO],
-      ["unicode", HEAD + says(...UNICODE_TEXTS) + DONE],
-      ["bytes", HEAD + says(...UNICODE_TEXTS) + DONE],
-      ["pieces-4096", HEAD + says(...Array<string>(4).fill(LONG_TEXT)) + DONE],
-      ["quirks", HEAD + says("Hel", "lo", ", world") + DONE],
-      ["refusal", HEAD + says("I will not.") + DONE],
-      ["finish-length", HEAD + says("word ") + DONE],
-      ["status-400", plain("502 Bad Gateway", "Backend unavailable\n"), "bad_request"],
-      ["status-401", plain("502 Bad Gateway", "Backend unavailable\n"), "auth"],
-      ["status-404", plain("502 Bad Gateway", "Backend unavailable\n"), "not_found"],
-      ["status-429", plain("502 Bad Gateway", "Backend unavailable\n"), "rate_limited"],
-      ["status-500", plain("502 Bad Gateway", "Backend unavailable\n"), "server_error"],
-      ["reset-head", plain("502 Bad Gateway", "Backend unavailable\n"), "unavailable"],
-      ["stall-head", plain("504 Gateway Timeout", "Backend timeout\n"), "timeout"],
-      ["abort-2", HEAD + says("word0 ", "word1 ") + BROKEN, "truncated"],
-      ["stall-2", HEAD + says("word0 ", "word1 ") + SILENT, "timeout"],
-      ["badjson-1", HEAD + says("word0 ") + BROKEN, "malformed"],
-      ["hugeline", HEAD + says("word0 ") + BROKEN, "malformed"],
-      ["error-1", HEAD + says("word0 ") + BROKEN, "stream_error"],
-      ["nodone-1", HEAD + says("word0 ") + BROKEN, "truncated"],
-    ];
-    for (const [pattern, expected, kind] of cases) {
-      await t.step(pattern, async () => {
-        const labels = { backend: "openai", kind: kind ?? "none" };
-        const before = await daemon.metric("daemon_backend_errors", labels);
-        const got = await answer(daemon, pattern);
-        // How a plain line ends, and the words of a status, are the daemon's own tests' affair.
-        if (expected.startsWith("HTTP/1.1 5")) {
-          assert.equal(got.slice(0, 12), expected.slice(0, 12));
-          assert.match(got, pattern === "stall-head" ? /Backend timeout/ : /Backend unavailable/);
-        } else assert.equal(got, expected);
-        assert.equal(
-          await daemon.metric("daemon_backend_errors", labels) - before,
-          kind === undefined ? 0 : 1,
-        );
+    for (const [pattern, expected] of ANSWERS) {
+      await t.step(pattern, async () => assert.equal(await answer(daemon, pattern), expected));
+    }
+    for (const reason of FINISH_REASONS) {
+      await t.step(`finish_reason ${reason}`, async () => {
+        assert.equal(await answer(daemon, `finish-${reason}`, { request_id: reason }), told("word "));
+        assert.equal((await logOf(daemon, reason, /^Stream complete$/))["finish_reason"], reason);
       });
     }
-    await t.step("the log says what the provider said, and no key", async () => {
-      await answer(daemon, "echo-key");
-      for (const words of ["the provider answered 404 a made-up 404", "Incorrect API key provided: [key]"]) {
-        await daemon.until(`"${words}" in the log`, () => daemon.stderr.some((line) => line.includes(words)));
-      }
-      assert.ok(!daemon.stderr.some((line) => line.includes(KEY)));
-    });
+    assert.equal(await daemon.metric("daemon_backend_errors"), 0);
     await t.step("the request carries key, id, model and pattern", async () => {
-      assert.equal(
-        await answer(daemon, "plain", { request_id: "id-7", model: "gpt-x", max_tokens: 5, temperature: 1 }),
-        HELLO,
-      );
+      const asked = { request_id: "id-7", model: "gpt-x", max_tokens: 5, temperature: 1 };
+      assert.equal(await answer(daemon, "plain", asked), HELLO);
       const sent = mock.requests.at(-1);
       assert.deepEqual(sent?.body, {
         model: "gpt-x",
@@ -135,122 +94,97 @@ for (const protocol of PROTOCOLS) {
       });
       assert.equal(sent.headers["authorization"], `Bearer ${KEY}`);
       assert.equal(sent.headers["x-request-id"], "id-7");
+      assert.equal(sent.headers["x-test-pattern"], "plain");
       assert.equal(sent.httpVersion, protocol === "h1" ? "1.1" : "2.0");
     });
-    await t.step("usage and finish reason are in the log line", async () => {
-      let fields: Readonly<Record<string, unknown>> | undefined;
-      await daemon.until("the log line of id-7", () => {
-        fields = daemon.log.find((line) =>
-          line.message === "Stream complete" && line.fields["request_id"] === "id-7"
-        )?.fields;
-        return fields !== undefined;
-      });
-      assert.deepEqual([fields?.["input_tokens"], fields?.["output_tokens"], fields?.["finish_reason"]], [
-        7,
-        5,
-        "stop",
-      ]);
+    await t.step("usage is in the log line, and in the metrics by model", async () => {
+      const { input_tokens, output_tokens, finish_reason } = await logOf(daemon, "id-7", /^Stream complete$/);
+      assert.deepEqual([input_tokens, output_tokens, finish_reason], [7, 5, "stop"]);
+      for (const [direction, count] of [["input", 7], ["output", 5]] as const) {
+        assert.equal(
+          await daemon.metric("daemon_backend_tokens_total", { model: "gpt-x", direction }),
+          count,
+          direction,
+        );
+      }
+    });
+    await t.step("a server that takes no stream_options is asked without", async () => {
+      assert.equal(await answer(daemon, "no-usage"), HELLO);
+      assert.ok(!("stream_options" in (mock.requests.at(-1)?.body ?? {})));
     });
   });
 
-  Deno.test(`openai over ${protocol}: a client that goes away ends its request, and no other`, async (t) => {
-    await using both = await pair(protocol, { DAEMON_BACKEND_TIMEOUT_SECS: "30", OPENAI_MAX_RETRIES: "2" });
+  Deno.test(`openai over ${protocol}: what each failure becomes`, async (t) => {
+    await using both = await openaiDaemon(protocol);
+    const { daemon } = both;
+    for (const [pattern, expected, kind, said] of FAILURES) {
+      await t.step(pattern, async () => {
+        const labels = { backend: "openai", kind };
+        const before = await daemon.metric("daemon_backend_errors", labels);
+        assert.equal(await answer(daemon, pattern, { request_id: pattern }), expected);
+        assert.equal(await daemon.metric("daemon_backend_errors", labels) - before, 1);
+        const { error } = await logOf(daemon, pattern, /^Backend /);
+        const line = daemon.stderr.find((each) => each.includes(`"${pattern}"`) && each.includes("Backend "));
+        assert.match(error === undefined ? line ?? "" : JSON.stringify(error), said);
+      });
+    }
+    assert.ok(!daemon.stderr.some((line) => line.includes(KEY)), "no key in the log");
+    assert.equal(await answer(daemon, "plain"), HELLO);
+  });
+
+  Deno.test(`openai over ${protocol}: tries are repeated before the head only, so often, with pauses`, async (t) => {
+    await using both = await openaiDaemon(protocol, {
+      env: { DAEMON_BACKEND_TIMEOUT_SECS: "10", OPENAI_MAX_RETRIES: "2" },
+    });
     const { mock, daemon } = both;
-    let resets = 0;
-    const gone = async (client: Disposable): Promise<void> => {
-      const startMs = performance.now();
-      client[Symbol.dispose]();
-      await mock.resets(++resets);
-      assert.ok(performance.now() - startMs < 1_000);
-      assert.equal(await answer(daemon, "plain"), HELLO);
-    };
-    await t.step("while waiting for the head", async () => {
-      const client = daemon.handOff({ prompt: "x", test_pattern: "stall-head" });
-      await mock.received(1);
-      await gone(client);
-    });
-    await t.step("in the stream", async () => {
-      const client = daemon.handOff({ prompt: "x", test_pattern: "stall-2" });
-      await client.readUntil("word1 ");
-      await gone(client);
-    });
-    await t.step("in the pause before another try", async () => {
-      const client = daemon.handOff({
-        prompt: "x",
-        test_pattern: "retry-after-2-times-1",
-        request_id: "paused",
+    const cases: readonly [pattern: string, answer: string, tries: number, pausesMs: number][] = [
+      // The first of all: a kept HTTP/1.1 connection that closes is taken for an idle one, and costs no try.
+      ["reset-head", UNAVAILABLE, 3, 375 + 750],
+      ["retry-after-1-times-1", HELLO, 2, 1_000],
+      ["retry-after-30-times-1", UNAVAILABLE, 1, 0], // longer than the time-out is not waited for
+      ["status-503-times-1", HELLO, 2, 375],
+      ["status-500-times-9", UNAVAILABLE, 3, 375 + 750],
+      ["status-401", UNAVAILABLE, 1, 0],
+      ["abort-1", broken("word0 "), 1, 0],
+      ["error-1", broken("word0 "), 1, 0],
+    ];
+    let repeated = 0;
+    for (const [pattern, expected, tries, pausesMs] of cases) {
+      await t.step(pattern, async () => {
+        const startMs = performance.now();
+        assert.equal(await answer(daemon, pattern, { request_id: pattern }), expected);
+        assert.ok(performance.now() - startMs >= pausesMs, `pauses of ${pausesMs} ms`);
+        const sent = mock.requests.filter(({ headers }) => headers["x-request-id"] === pattern);
+        assert.equal(sent.length, tries);
+        repeated += tries - 1;
+        assert.equal(await daemon.metric("daemon_upstream_retries_total"), repeated);
       });
-      await daemon.until(
-        "the first try",
-        () => mock.requests.some(({ headers }) => headers["x-request-id"] === "paused"),
-      );
-      client[Symbol.dispose]();
-      await new Promise((next) => setTimeout(next, 2_800));
-      assert.equal(mock.requests.filter(({ headers }) => headers["x-request-id"] === "paused").length, 1);
-    });
-    assert.equal(await daemon.metric("daemon_stream_errors_total", { reason: "client_disconnected" }), 3);
-    if (protocol !== "h1") assert.ok(mock.counts.connections <= 2, "the connection stays usable");
-  });
-
-  Deno.test(`openai over ${protocol}: 429 is tried again, after Retry-After`, async () => {
-    await using both = await pair(protocol, { DAEMON_BACKEND_TIMEOUT_SECS: "10", OPENAI_MAX_RETRIES: "2" });
-    const startMs = performance.now();
-    assert.equal(await answer(both.daemon, "retry-after-1-times-1"), HELLO);
-    assert.ok(performance.now() - startMs >= 1_000);
-    assert.match(await answer(both.daemon, "retry-after-30-times-1"), /^HTTP\/1.1 502 /);
-    assert.ok(performance.now() - startMs < 9_000, "longer than the time-out is not waited for");
+    }
   });
 }
 
-Deno.test("openai: 200 streams at a limit of 10 per connection all run at once", async () => {
-  await using both = await pair("h2c", { DAEMON_BACKEND_TIMEOUT_SECS: "30" }, { maxStreams: 10 });
-  const clients = Array.from(
-    { length: 200 },
-    () => both.daemon.handOff({ prompt: "x", test_pattern: "stall-1" }),
-  );
-  await Promise.all(clients.map((client) => client.readUntil("word0 ")));
-  assert.equal(both.mock.counts.streams, 200);
-  for (const client of clients) client[Symbol.dispose]();
-  await both.mock.resets(200);
-});
-
-Deno.test("openai: nobody listens, a name that is none, a certificate that nobody vouches for", async () => {
-  const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
-  listener.close();
-  const mock = await mockLlm({ protocol: "h2", certificate: await certificate() });
-  const bases: [base: string, message: RegExp][] = [
-    [`http://127.0.0.1:${listener.addr.port}/v1`, /cannot connect to 127.0.0.1:\d+: .*refused/],
-    ["http://no-such-host.invalid/v1", /cannot connect to no-such-host.invalid:80: /],
-    [mock.base, /cannot connect to 127.0.0.1:\d+: .*certificate/],
-  ];
-  for (const [base, message] of bases) {
-    await using daemon = await startDaemon({
-      env: {
-        DAEMON_BACKEND_PROVIDER: "openai",
-        OPENAI_API_KEY: KEY,
-        OPENAI_API_BASE: base,
-        OPENAI_MAX_RETRIES: "1",
-      },
-      permissions: ["--allow-net=127.0.0.1,no-such-host.invalid"],
-    });
-    assert.match(await answer(daemon, "plain"), /^HTTP\/1.1 502 /);
-    await daemon.until(`a line like ${message}`, () => daemon.stderr.some((line) => message.test(line)));
-  }
-  await mock.close();
-});
-
 Deno.test("openai: a backend that cannot be made is one clear line, exit 2", async () => {
-  await using daemon = spawnDaemon({
-    env: {
-      DAEMON_BACKEND_PROVIDER: "openai",
-      OPENAI_API_KEY: KEY,
-      OPENAI_CA_FILE: "/srv/ca.pem",
-      DAEMON_WORKERS: "2",
-    },
-  });
-  assert.equal(await daemon.exit(), 2);
-  assert.deepEqual(daemon.stderr, [
-    "streaming-daemon-ts: backend.openai.ca_file /srv/ca.pem cannot be read: NotCapable: Requires read access to " +
-    '"/srv/ca.pem", run again with the --allow-read flag',
-  ]);
+  const cases: readonly [env: Readonly<Record<string, string>>, line: string][] = [
+    [
+      { OPENAI_CA_FILE: "/srv/ca.pem" },
+      "backend.openai.ca_file /srv/ca.pem cannot be read: NotCapable: Requires read access to " +
+      '"/srv/ca.pem", run again with the --allow-read flag',
+    ],
+    [
+      {
+        OPENAI_API_BASE: "https://llm.example/v1",
+        HTTPS_PROXY: "socks5://user:pass@proxy.example",
+        NO_PROXY: "",
+      },
+      "HTTPS_PROXY names a proxy of kind socks5://, which is not supported; expected http://host[:port], " +
+      "or llm.example in NO_PROXY",
+    ],
+  ];
+  for (const [env, line] of cases) {
+    await using daemon = spawnDaemon({
+      env: { DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: KEY, DAEMON_WORKERS: "2", ...env },
+    });
+    assert.equal(await daemon.exit(), 2);
+    assert.deepEqual(daemon.stderr, [`streaming-daemon-ts: ${line}`]);
+  }
 });

@@ -23,7 +23,7 @@ export interface DaemonSetup {
   /** `undefined` takes a variable out that is set otherwise. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly args?: readonly string[];
-  /** Replaces flags of `deno task start`, such as `--allow-net=…`, by name. */
+  /** Flags in place of those that `deno task start` has of the same name, such as `--allow-net=…`, or besides. */
   readonly permissions?: readonly string[];
   /** What the daemon runs below: `["prlimit", "--nofile=100"]`. */
   readonly wrapper?: readonly string[];
@@ -37,13 +37,17 @@ export interface LogLine {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** The permission flags of `deno task start`, with some replaced by name. */
-export function startFlags(replaced: readonly string[] = []): string[] {
+/** The permission flags of `deno task start`, with some replaced by name, or added; of two, the first counts. */
+export function startFlags(others: readonly string[] = []): string[] {
   const tasks = JSON.parse(Deno.readTextFileSync(new URL("../../deno.json", import.meta.url))).tasks;
   const [deno, run, ...words] = (tasks.start.command as string).split(" ");
   assert.deepEqual([deno, run, words.pop()], ["deno", "run", "main.ts"]);
   const nameOf = (flag: string) => flag.split("=")[0];
-  return words.map((flag) => replaced.find((each) => nameOf(each) === nameOf(flag)) ?? flag);
+  const known = words.map(nameOf);
+  return [
+    ...words.map((flag) => others.find((each) => nameOf(each) === nameOf(flag)) ?? flag),
+    ...others.filter((each) => !known.includes(nameOf(each))),
+  ];
 }
 
 /** Starts a daemon and waits until it takes handoffs. */

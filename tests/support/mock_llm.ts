@@ -25,6 +25,8 @@ export interface MockLlmOptions extends Partial<Pace> {
   readonly maxStreams?: number;
   /** For TLS: PEM. */
   readonly certificate?: Certificate;
+  /** What answers of the pattern `gate` wait for; without it, for nothing. */
+  readonly gate?: Promise<void>;
 }
 
 /** A certificate for `localhost` and `127.0.0.1`, and its key, in PEM. */
@@ -179,7 +181,8 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
         await pause(20, signal);
         return reset();
       }
-      await play(step, response, signal);
+      if ("gate" in step) await Promise.race([options.gate, forever(signal)]);
+      else await play(step, response, signal);
     }
     response.end();
   };
@@ -247,7 +250,7 @@ function createServer(
 }
 
 async function play(
-  step: Exclude<Step, { reset: true }>,
+  step: Exclude<Step, { reset: true } | { gate: true }>,
   response: Response,
   signal: AbortSignal,
 ): Promise<void> {

@@ -10,7 +10,9 @@ export type Step =
   /** Resets the stream (HTTP/2) or the connection (HTTP/1.1). */
   | { readonly reset: true }
   /** Stays silent until the client goes. */
-  | { readonly stall: true };
+  | { readonly stall: true }
+  /** Waits until the test opens the gate. */
+  | { readonly gate: true };
 
 /** An answer: the head, or how it fails to come, and the body. */
 export interface Script {
@@ -147,6 +149,7 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "bytes": "the unicode text, a byte at a time",
   "pieces-4096": "four texts of 4 KB",
   "quirks": "BOM, CR, CRLF, comments, no space after data:, empty choices, null usage, tool calls, …",
+  "quirks-n": "the same, n bytes at a time",
   "refusal": "a refusal in place of content",
   "surrogates": "an emoji whose halves come in two events",
   "finish-reason": "one word, then that finish_reason",
@@ -167,6 +170,7 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "hugeline": "an event of 1 MB",
   "burst-n": "n words at once",
   "open-end": "[DONE], but the stream stays open",
+  "gate": "a word, and plain once a test opens the gate",
 };
 
 /**
@@ -194,8 +198,10 @@ export function scriptFor(
       return streamed(cut(answer(UNICODE_TEXTS, 0), 1));
     case "pieces":
       return streamed(answer(Array<string>(4).fill(LONG_TEXT), pace.delayMs));
-    case "quirks":
-      return streamed(QUIRKS.map((send) => ({ send })));
+    case "quirks": {
+      const steps = QUIRKS.map((send) => ({ send }));
+      return streamed(a === undefined ? steps : cut(steps, n));
+    }
     case "refusal":
       return streamed([
         { send: sse(chunk([{ index: 0, delta: { refusal: "I will not." }, finish_reason: null }])) },
@@ -243,6 +249,12 @@ export function scriptFor(
       return streamed([{ send: [...words(n).map(text), finish("stop"), "[DONE]"].map(sse).join("") }]);
     case "open-end":
       return streamed([...answer(["word "], 0), { stall: true }]);
+    case "gate":
+      return streamed([
+        { send: sse(text("first ")) },
+        { gate: true },
+        ...answer(words(pace.events), pace.delayMs),
+      ]);
     default:
       return refused(
         400,

@@ -1,0 +1,81 @@
+/**
+ * The real daemon in front of the stand-in provider:
+ *
+ * ```ts
+ * await using both = await openaiDaemon("h2c");
+ * assert.equal(await answer(both.daemon, "plain"), HELLO);
+ * ```
+ * @module
+ */
+import { STREAM_HEAD } from "../../src/response.ts";
+import { DONE_EVENT, textEvent } from "../../src/sse.ts";
+import { certificate } from "./backend_rig.ts";
+import { startDaemon, type TestDaemon } from "./daemon.ts";
+import { type MockLlm, mockLlm, type MockLlmOptions, type MockProtocol } from "./mock_llm.ts";
+
+/** The key that the daemon has. */
+export const KEY = "sk-very-secret-0123456789";
+
+/** What a client reads when the provider says these texts and ends as it should. */
+export const told = (...texts: readonly string[]): string =>
+  STREAM_HEAD + texts.map(textEvent).join("") + DONE_EVENT;
+
+/** The answer to the pattern `plain`. */
+export const HELLO = told("word0 ", "word1 ", "word2 ", "word3 ", "word4 ");
+
+/** What differs from a daemon that waits 1 s for its provider and tries no second time. */
+export interface PairSetup {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly mock?: Partial<MockLlmOptions>;
+  /** See the daemon's own; reading the CA file is among them already. */
+  readonly permissions?: readonly string[];
+}
+
+/** Both of them. The daemon is the first to end. */
+export interface Pair extends AsyncDisposable {
+  readonly mock: MockLlm;
+  readonly daemon: TestDaemon;
+}
+
+/** Starts both. Over TLS the daemon has the certificate made for the run as its `ca_file`. */
+export async function openaiDaemon(protocol: MockProtocol, setup: PairSetup = {}): Promise<Pair> {
+  const secure = protocol === "h2" || protocol === "h1s";
+  await using started = new AsyncDisposableStack();
+  const caFile = secure ? await Deno.makeTempFile() : "";
+  if (secure) {
+    started.defer(() => Deno.remove(caFile));
+    await Deno.writeTextFile(caFile, (await certificate()).cert);
+  }
+  const mock = started.use(
+    await mockLlm({ protocol, ...(secure ? { certificate: await certificate() } : {}), ...setup.mock }),
+  );
+  const daemon = started.use(
+    await startDaemon({
+      env: {
+        DAEMON_BACKEND_PROVIDER: "openai",
+        DAEMON_BACKEND_TIMEOUT_SECS: "1",
+        OPENAI_API_KEY: KEY,
+        OPENAI_API_BASE: mock.base,
+        OPENAI_MAX_RETRIES: "0",
+        OPENAI_CA_FILE: caFile,
+        ...setup.env,
+      },
+      permissions: [
+        ...setup.permissions ?? [],
+        ...(secure ? [`--allow-read=config,/etc/streaming-daemon-ts,src,${caFile}`] : []),
+      ],
+    }),
+  );
+  const both = started.move();
+  return { mock, daemon, [Symbol.asyncDispose]: () => both.disposeAsync() };
+}
+
+/** Plays a client from the handoff to the end of the answer. */
+export async function answer(
+  daemon: TestDaemon,
+  testPattern: string,
+  data: Readonly<Record<string, unknown>> = {},
+): Promise<string> {
+  using client = daemon.handOff({ prompt: "Hello", test_pattern: testPattern, ...data });
+  return await client.readAll();
+}
