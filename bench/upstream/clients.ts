@@ -1,6 +1,7 @@
 /**
  * The ways to speak HTTP/2 to a provider from Deno, each reduced to what it costs: N requests at once, every event
- * counted, at most 100 streams on a connection.
+ * counted, at most 100 streams on a connection. The packages that the daemon does not use are imported here alone,
+ * and only when it is their turn.
  * @module
  */
 import http2 from "node:http2";
@@ -16,9 +17,12 @@ export interface Load {
   readonly ca: string;
   readonly caFile: string;
   readonly streams: number;
-  /** Called with each piece of an answer; `first` with the first. */
-  readonly onPiece: (events: number) => void;
+  /** Called with each answer's head, */
   readonly onFirst: () => void;
+  /** each of its pieces, */
+  readonly onPiece: (events: number) => void;
+  /** and its end. */
+  readonly onLast: () => void;
 }
 
 const PATH = "/v1/chat/completions";
@@ -36,7 +40,7 @@ function countLines(bytes: Uint8Array): number {
   return lines / 2;
 }
 
-async function nodeHttp2({ base, ca, streams, onPiece, onFirst }: Load): Promise<void> {
+async function nodeHttp2({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
   const sessions: http2.ClientHttp2Session[] = [];
   const answers: Promise<void>[] = [];
   for (let i = 0; i < streams; i++) {
@@ -51,7 +55,10 @@ async function nodeHttp2({ base, ca, streams, onPiece, onFirst }: Load): Promise
       new Promise((resolve, reject) => {
         stream.once("response", onFirst);
         stream.on("data", (bytes: Uint8Array) => onPiece(countLines(bytes)));
-        stream.once("end", resolve);
+        stream.once("end", () => {
+          onLast();
+          resolve();
+        });
         stream.once("error", reject);
       }),
     );
@@ -61,9 +68,9 @@ async function nodeHttp2({ base, ca, streams, onPiece, onFirst }: Load): Promise
   for (const session of sessions) session.destroy();
 }
 
-/** One connection only: the provider has to let all streams run on it, which real ones do not. */
-async function fetchByob({ base, ca, streams, onPiece, onFirst }: Load): Promise<void> {
-  const client = Deno.createHttpClient({ caCerts: ca === "" ? [] : [ca] });
+/** One connection only. */
+async function fetchByob({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
+  const client = Deno.createHttpClient({ http1: false, caCerts: ca === "" ? [] : [ca] });
   await Promise.all(Array.from({ length: streams }, async () => {
     const response = await fetch(base + PATH, { method: "POST", headers: HEADERS, body: BODY, client });
     onFirst();
@@ -72,7 +79,7 @@ async function fetchByob({ base, ca, streams, onPiece, onFirst }: Load): Promise
     let view = new Uint8Array(2_048);
     for (;;) {
       const { value, done } = await reader.read(view);
-      if (done) return;
+      if (done) return onLast();
       onPiece(countLines(value));
       view = new Uint8Array(value.buffer);
     }
@@ -80,7 +87,7 @@ async function fetchByob({ base, ca, streams, onPiece, onFirst }: Load): Promise
   client.close();
 }
 
-async function ownPool({ base, ca, streams, onPiece, onFirst }: Load): Promise<void> {
+async function ownPool({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
   const pool = new Pool({
     http2: true,
     socketPath: null,
@@ -99,14 +106,17 @@ async function ownPool({ base, ca, streams, onPiece, onFirst }: Load): Promise<v
       pool.request({ method: "POST", url, headers: Object.entries(HEADERS), body }, {
         head: onFirst,
         data: (bytes) => onPiece(countLines(bytes)),
-        end: resolve,
+        end: () => {
+          onLast();
+          resolve();
+        },
         fail: reject,
       });
     })));
   await pool.close();
 }
 
-async function backend({ base, caFile, streams, onPiece, onFirst }: Load): Promise<void> {
+async function backend({ base, caFile, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
   const openai = openaiBackend(
     openaiOptions({ apiKey: "bench", apiBase: `${base}/v1`, caFile, maxRetries: 0 }),
   );
@@ -117,14 +127,59 @@ async function backend({ base, caFile, streams, onPiece, onFirst }: Load): Promi
       if (step.value.kind === "open") onFirst();
       else onPiece(1);
     }
+    onLast();
   }));
   await openai.close();
+}
+
+/** `npm:undici`, whose agent opens further connections at a server's limit. */
+async function undici({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
+  const { Agent, request } = await import("npm:undici@8.12.4");
+  const dispatcher = new Agent({
+    allowH2: true,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    // Among `h2Options`, where its types have it, the agent does not see it, and speaks HTTP/1.1.
+    ...(ca === "" ? { useH2c: true } : { connect: { ca } }),
+  });
+  await Promise.all(Array.from({ length: streams }, async () => {
+    const { body } = await request(base + PATH, { method: "POST", headers: HEADERS, body: BODY, dispatcher });
+    onFirst();
+    for await (const bytes of body) onPiece(countLines(bytes));
+    onLast();
+  }));
+  await dispatcher.destroy();
+}
+
+/** `npm:http2-wrapper`, whose agent does so too, but over TLS only. */
+async function http2Wrapper({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
+  const { default: wrapper } = await import("npm:http2-wrapper@2.2.4");
+  const agent = new wrapper.Agent();
+  await Promise.all(Array.from({ length: streams }, () =>
+    new Promise<void>((resolve, reject) => {
+      const options = { method: "POST", headers: HEADERS, agent, ca };
+      const request = wrapper.request(base + PATH, options, (response) => {
+        onFirst();
+        response.on("data", (bytes: Uint8Array) => onPiece(countLines(bytes)));
+        response.once("end", () => {
+          onLast();
+          resolve();
+        });
+        response.once("error", reject);
+      });
+      request.once("error", reject);
+      request.end(BODY);
+    })));
+  agent.destroy();
 }
 
 /** By name; the provider's streams per connection if it is not to be 100. */
 export const CLIENTS: Readonly<Record<string, { run(load: Load): Promise<void>; maxStreams?: number }>> = {
   "node:http2": { run: nodeHttp2 },
-  "fetch-byob": { run: fetchByob, maxStreams: 100_000 },
+  "fetch": { run: fetchByob },
+  "fetch, no limit": { run: fetchByob, maxStreams: 100_000 },
+  "npm:undici": { run: undici },
+  "npm:http2-wrapper": { run: http2Wrapper },
   "pool": { run: ownPool },
   "backend": { run: backend },
 };

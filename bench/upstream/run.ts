@@ -12,6 +12,10 @@ import process from "node:process";
 import { CLIENTS } from "./clients.ts";
 
 const EVENTS = 19;
+/** Ten times of what one stream takes. */
+const LIMIT_MS = 60_000;
+/** When all connections there will be are there, and none is closed yet. */
+const CONNECTED_AFTER_MS = 4_000;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { tls: { type: "boolean" }, streams: { type: "string" }, inner: { type: "string" } },
@@ -21,8 +25,10 @@ const streams = Number(values.streams ?? 3_000);
 if (values.inner !== undefined) await measure(values.inner);
 else {
   const names = positionals.length > 0 ? positionals : Object.keys(CLIENTS);
-  print("| client | TLS | µs per event | KiB per stream | all heads, ms | events |");
-  print("|---|---|---|---|---|---|");
+  print(
+    "| client | TLS | µs per event | KiB per stream | last head, ms | connections | at once | finished | events |",
+  );
+  print("|---|---|---|---|---|---|---|---|---|");
   for (const name of names) {
     const args = [
       "run",
@@ -42,6 +48,20 @@ else {
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
+}
+
+/** How many this process has, by /proc. */
+function openSockets(): number {
+  const folder = "/proc/self/fd";
+  let count = 0;
+  for (const { name } of Deno.readDirSync(folder)) {
+    try {
+      if (Deno.readLinkSync(`${folder}/${name}`).startsWith("socket:")) count++;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // closed meanwhile
+    }
+  }
+  return count;
 }
 
 async function measure(name: string): Promise<void> {
@@ -75,17 +95,28 @@ async function measure(name: string): Promise<void> {
   const idleBytes = Deno.memoryUsage().rss;
   let mostBytes = idleBytes;
   const sampling = setInterval(() => mostBytes = Math.max(mostBytes, Deno.memoryUsage().rss), 250);
+  let connections = 0;
+  const socketsBefore = openSockets();
+  setTimeout(() => connections = openSockets() - socketsBefore, CONNECTED_AFTER_MS);
   const before = process.cpuUsage();
   const startMs = performance.now();
-  let [events, headsMs] = [0, 0];
-  await client.run({
+  let [events, headsMs, heads, mostAtOnce, finished] = [0, 0, 0, 0, 0];
+  const run = client.run({
     base: values.tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`,
     ca,
     caFile,
     streams,
     onPiece: (count) => events += count,
-    onFirst: () => headsMs = performance.now() - startMs,
+    onFirst: () => {
+      headsMs = performance.now() - startMs;
+      mostAtOnce = Math.max(mostAtOnce, ++heads - finished);
+    },
+    onLast: () => finished++,
   });
+  const why = await Promise.race([
+    run.then(() => "", (error: unknown) => String(error)),
+    new Promise<string>((resolve) => setTimeout(resolve, LIMIT_MS, `not over within ${LIMIT_MS} ms`)),
+  ]);
   const { user, system } = process.cpuUsage(before);
   clearInterval(sampling);
   const perEvent = ((user + system) / (streams * EVENTS)).toFixed(1);
@@ -93,10 +124,11 @@ async function measure(name: string): Promise<void> {
   print(
     `| ${name} | ${values.tls ? "yes" : "no"} | ${perEvent} | ${perStream} | ${
       headsMs.toFixed(0)
-    } | ${events} |`,
+    } | ${connections} | ${mostAtOnce} | ${finished} | ${events} |${why}`,
   );
   if (caFile !== "") await Deno.remove(caFile);
   provider.kill();
   await provider.status;
   await reader.cancel();
+  process.exit(); // whatever a client has left open
 }
