@@ -26,7 +26,7 @@ for (const protocol of PROTOCOLS) {
       "unicode": ["open", ...texts, "finish stop", "usage 7 8", "end"],
       "bytes": ["open", ...texts, "finish stop", "usage 7 8", "end"],
       "pieces-4096": ["open", ...Array(4).fill(`"${LONG_TEXT}"`), "finish stop", "usage 7 4", "end"],
-      "quirks": ["open", '"Hel"', '"lo"', '", world"', "finish stop", "usage 5 3", "end"],
+      "quirks": ["open", '"Hel"', '"lo"', '", "', '"world"', "finish stop", "usage 5 3", "end"],
       "refusal": ["open", '"I will not."', "finish stop", "end"],
       "surrogates": ["open", '"🌍!"', "end"],
       "finish-length": ["open", '"word "', "finish length", "usage 7 1", "end"],

@@ -177,6 +177,32 @@ for (const protocol of ALL) {
   });
 }
 
+Deno.test("openai: a server that takes the connection and says nothing", async (t) => {
+  const connections: Deno.Conn[] = [];
+  const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const accepting = (async () => {
+    for await (const connection of listener) connections.push(connection);
+  })();
+  for (
+    const [scheme, http2] of [["http", "true"], ["http", "false"], ["https", "true"], ["https", "false"]]
+  ) {
+    await t.step(`${scheme}, http2 = ${http2}`, async () => {
+      await using daemon = await lostDaemon({
+        OPENAI_API_BASE: `${scheme}://127.0.0.1:${listener.addr.port}/v1`,
+        OPENAI_HTTP2_ENABLED: `${http2}`,
+        DAEMON_BACKEND_TIMEOUT_SECS: "1",
+      }, []);
+      assert.equal(await answer(daemon, "plain"), plainResponse(504, "Backend timeout"));
+      assert.equal(await daemon.metric("daemon_backend_errors", { backend: "openai", kind: "timeout" }), 1);
+      assert.equal(await daemon.metric("daemon_upstream_waiting"), 0);
+    });
+  }
+  listener.close();
+  await accepting;
+  assert.equal(connections.length, 4);
+  for (const connection of connections) connection.close();
+});
+
 for (const protocol of PROTOCOLS) {
   Deno.test(`openai over ${protocol}: a provider that dies and comes back`, async () => {
     await using both = await openaiDaemon(protocol, { env: { DAEMON_BACKEND_TIMEOUT_SECS: "30" } });

@@ -21,9 +21,9 @@ const ANSWERS: readonly (readonly [pattern: string, answer: string])[] = [
   ["surrogates", told("🌍!")],
   ["pieces-4096", told(...Array<string>(4).fill(LONG_TEXT))],
   ["burst-20", told(...Array.from({ length: 20 }, (_, i) => `word${i} `))],
-  ["quirks", told("Hel", "lo", ", world")],
-  ["quirks-1", told("Hel", "lo", ", world")],
-  ["quirks-7", told("Hel", "lo", ", world")],
+  ["quirks", told("Hel", "lo", ", ", "world")],
+  ["quirks-1", told("Hel", "lo", ", ", "world")],
+  ["quirks-7", told("Hel", "lo", ", ", "world")],
   ["refusal", told("I will not.")],
   ["open-end", told("word ")],
 ];

@@ -106,19 +106,20 @@ function* cut(steps: Iterable<Step>, bytes: number): Generator<Step> {
 
 /** What real servers send besides the plain: all of it in one stream, which says "Hello, world". */
 const QUIRKS = [
-  "\ufeff: a comment first\r\n\r\n",
+  `\ufeffdata: ${text("Hel")}\r\n\r\n`,
+  ": a comment\r\n\r\n",
   `data:${chunk([], { prompt_filter_results: [] })}\r\n\r\n`,
   `data: ${
     chunk([{ index: 0, delta: { role: "assistant" }, finish_reason: null }], { usage: null })
   }\r\n\r\n`,
-  `event: message\nid: 7\nretry: 1000\ndata: ${text("Hel")}\n\n`,
+  `event: message\nid: 7\nretry: 1000\ndata: ${text("lo")}\n\n`,
   `: keep-alive\n\n`,
-  `data:${text("lo")}\r\r`,
+  `data:${text(", ")}\r\r`,
   `data: ${chunk([{ index: 0, delta: { content: "" }, finish_reason: null }])}\n\n`,
   `data: ${chunk([{ index: 0, delta: { content: null, tool_calls: [{ index: 0, function: {} }] } }])}\n\n`,
   `data: ${chunk([{ index: 1, delta: { content: "another choice" } }])}\n\n`,
   `data: ${chunk([{ index: 0, delta: null, finish_reason: null }])}\n\n`,
-  `data: {"choices":[{"index":0,\ndata: "delta":{"content":", world"}}]}\n\n`,
+  `data: {"choices":[{"index":0,\ndata: "delta":{"content":"world"}}]}\n\n`,
   `unknown: field\ndata: ${finish("stop")}\n\n`,
   `data: ${usage(5, 3)}\n\n`,
   "data: [DONE]\n\n",

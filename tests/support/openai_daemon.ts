@@ -13,8 +13,8 @@ import { certificate } from "./backend_rig.ts";
 import { startDaemon, type TestDaemon } from "./daemon.ts";
 import { type MockLlm, mockLlm, type MockLlmOptions, type MockProtocol } from "./mock_llm.ts";
 
-/** The key that the daemon has. */
-export const KEY = "sk-very-secret-0123456789";
+/** The key that the daemon has; not of a form by which a key is known as one. */
+export const KEY = "very-secret-0123456789";
 
 /** What a client reads when the provider says these texts and ends as it should. */
 export const told = (...texts: readonly string[]): string =>
