@@ -1,10 +1,10 @@
 /**
  * The ways to speak HTTP/2 to a provider from Deno, each reduced to what it costs: N requests at once, every event
- * counted, at most 100 streams on a connection. The packages that the daemon does not use are imported here alone,
- * and only when it is their turn.
+ * counted, at most 100 streams on a connection.
  * @module
  */
 import http2 from "node:http2";
+import type { Readable, Writable } from "node:stream";
 import { openaiBackend } from "../../src/backend/openai.ts";
 import { Pool } from "../../src/upstream/pool.ts";
 import { openaiOptions } from "../../tests/support/openai_options.ts";
@@ -132,9 +132,25 @@ async function backend({ base, caFile, streams, onPiece, onFirst, onLast }: Load
   await openai.close();
 }
 
+/**
+ * Packages that the daemon does without. They are in no import that can be seen before it is their turn: `npm:openai`
+ * would take `npm:undici` for its optional peer, and both would be in the daemon's lock file.
+ */
+const PACKAGES = { undici: "npm:undici@8.12.4", http2Wrapper: "npm:http2-wrapper@2.2.4" } as const;
+
+/** What is used of them. */
+interface Undici {
+  readonly Agent: new (options: object) => { destroy(): Promise<void> };
+  request(url: string, options: object): Promise<{ readonly body: AsyncIterable<Uint8Array> }>;
+}
+interface Http2Wrapper {
+  readonly Agent: new () => { destroy(): void };
+  request(url: string, options: object, onResponse: (response: Readable) => void): Writable;
+}
+
 /** `npm:undici`, whose agent opens further connections at a server's limit. */
 async function undici({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
-  const { Agent, request } = await import("npm:undici@8.12.4");
+  const { Agent, request }: Undici = await import(PACKAGES.undici);
   const dispatcher = new Agent({
     allowH2: true,
     headersTimeout: 0,
@@ -153,7 +169,7 @@ async function undici({ base, ca, streams, onPiece, onFirst, onLast }: Load): Pr
 
 /** `npm:http2-wrapper`, whose agent does so too, but over TLS only. */
 async function http2Wrapper({ base, ca, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
-  const { default: wrapper } = await import("npm:http2-wrapper@2.2.4");
+  const wrapper: Http2Wrapper = (await import(PACKAGES.http2Wrapper)).default;
   const agent = new wrapper.Agent();
   await Promise.all(Array.from({ length: streams }, () =>
     new Promise<void>((resolve, reject) => {
@@ -173,13 +189,22 @@ async function http2Wrapper({ base, ca, streams, onPiece, onFirst, onLast }: Loa
   agent.destroy();
 }
 
-/** By name; the provider's streams per connection if it is not to be 100. */
-export const CLIENTS: Readonly<Record<string, { run(load: Load): Promise<void>; maxStreams?: number }>> = {
-  "node:http2": { run: nodeHttp2 },
+/** One way. */
+export interface Client {
+  run(load: Load): Promise<void>;
+  /** The provider's streams per connection if it is not to be 100. */
+  readonly maxStreams?: number;
+  /** It imports a package that the lock file does not have. */
+  readonly unlocked?: boolean;
+}
+
+/** By name. */
+export const CLIENTS: Readonly<Record<string, Client>> = {
   "fetch": { run: fetchByob },
   "fetch, no limit": { run: fetchByob, maxStreams: 100_000 },
-  "npm:undici": { run: undici },
-  "npm:http2-wrapper": { run: http2Wrapper },
+  "npm:undici": { run: undici, unlocked: true },
+  "npm:http2-wrapper": { run: http2Wrapper, unlocked: true },
+  "node:http2": { run: nodeHttp2 },
   "pool": { run: ownPool },
   "backend": { run: backend },
 };

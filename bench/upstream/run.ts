@@ -12,7 +12,7 @@ import process from "node:process";
 import { CLIENTS } from "./clients.ts";
 
 const EVENTS = 19;
-/** Ten times of what one stream takes. */
+/** Ten times what one stream takes. */
 const LIMIT_MS = 60_000;
 /** When all connections there will be are there, and none is closed yet. */
 const CONNECTED_AFTER_MS = 4_000;
@@ -34,6 +34,7 @@ else {
       "run",
       "-A",
       "--quiet",
+      CLIENTS[name]?.unlocked ? "--no-lock" : "--frozen",
       import.meta.filename ?? "",
       "--inner",
       name,
@@ -50,18 +51,12 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** How many this process has, by /proc. */
-function openSockets(): number {
-  const folder = "/proc/self/fd";
-  let count = 0;
-  for (const { name } of Deno.readDirSync(folder)) {
-    try {
-      if (Deno.readLinkSync(`${folder}/${name}`).startsWith("socket:")) count++;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // closed meanwhile
-    }
-  }
-  return count;
+/** How many connections to the port there are, by /proc. */
+function connectionsTo(port: number): number {
+  const end = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const ESTABLISHED = "01";
+  return Deno.readTextFileSync("/proc/net/tcp").split("\n").map((line) => line.trim().split(/\s+/))
+    .filter(([, , remote, state]) => remote?.endsWith(end) && state === ESTABLISHED).length;
 }
 
 async function measure(name: string): Promise<void> {
@@ -88,7 +83,7 @@ async function measure(name: string): Promise<void> {
     said += value;
   }
   const ca = said.slice(0, said.indexOf("listening on"));
-  const port = /listening on .*:(\d+)/.exec(said)?.[1];
+  const port = Number(/listening on .*:(\d+)/.exec(said)?.[1]);
   const caFile = values.tls ? await Deno.makeTempFile() : "";
   if (caFile !== "") await Deno.writeTextFile(caFile, ca);
 
@@ -96,8 +91,7 @@ async function measure(name: string): Promise<void> {
   let mostBytes = idleBytes;
   const sampling = setInterval(() => mostBytes = Math.max(mostBytes, Deno.memoryUsage().rss), 250);
   let connections = 0;
-  const socketsBefore = openSockets();
-  setTimeout(() => connections = openSockets() - socketsBefore, CONNECTED_AFTER_MS);
+  setTimeout(() => connections = connectionsTo(port), CONNECTED_AFTER_MS);
   const before = process.cpuUsage();
   const startMs = performance.now();
   let [events, headsMs, heads, mostAtOnce, finished] = [0, 0, 0, 0, 0];
