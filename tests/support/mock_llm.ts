@@ -213,8 +213,9 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
   const close = async (): Promise<void> => {
     stop.abort();
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const session of sessions) session.destroy();
+    // The sockets first: what is under way then ends without a GOAWAY, as when a server dies.
     for (const socket of sockets) socket.destroy();
+    for (const session of sessions) session.destroy();
     await Promise.all([closed, ...answered]);
   };
   return {
