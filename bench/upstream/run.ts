@@ -118,7 +118,7 @@ async function measure(name: string): Promise<void> {
   print(
     `| ${name} | ${values.tls ? "yes" : "no"} | ${perEvent} | ${perStream} | ${
       headsMs.toFixed(0)
-    } | ${connections} | ${mostAtOnce} | ${finished} | ${events} |${why}`,
+    } | ${connections} | ${mostAtOnce} | ${finished} | ${events} | ${why} |`,
   );
   if (caFile !== "") await Deno.remove(caFile);
   provider.kill();
