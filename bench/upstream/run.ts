@@ -26,9 +26,9 @@ if (values.inner !== undefined) await measure(values.inner);
 else {
   const names = positionals.length > 0 ? positionals : Object.keys(CLIENTS);
   print(
-    "| client | TLS | µs per event | KiB per stream | last head, ms | connections | at once | finished | events |",
+    "| client | TLS | µs per event | KiB per stream | last head, ms | connections | at once | finished | events | note |",
   );
-  print("|---|---|---|---|---|---|---|---|---|");
+  print("|---|---|---|---|---|---|---|---|---|---|");
   for (const name of names) {
     const args = [
       "run",
