@@ -42,9 +42,9 @@ const FAILURES: readonly (readonly [pattern: string, answer: string, kind: strin
   ["status-503", UNAVAILABLE, "server_error", /the provider answered 503 a made-up 503/],
   ["html", UNAVAILABLE, "malformed", /the answer is text\/html; expected text\/event-stream/],
   ["reset-head", UNAVAILABLE, "unavailable", /reset|closed/],
-  ["stall-head", plainResponse(504, "Backend timeout"), "timeout", /gave nothing for 1000 ms/],
+  ["stall-head", plainResponse(504, "Backend timeout"), "timeout", /gave nothing for 2000 ms/],
   ["abort-2", broken("word0 ", "word1 "), "truncated", /reset|closed|ended/],
-  ["stall-2", silent("word0 ", "word1 "), "timeout", /gave nothing for 1000 ms/],
+  ["stall-2", silent("word0 ", "word1 "), "timeout", /gave nothing for 2000 ms/],
   ["badjson-1", broken("word0 "), "malformed", /an event that is not JSON: .*choices/],
   ["hugeline", broken("word0 "), "malformed", /an event of more than 524288 bytes/],
   ["error-1", broken("word0 "), "stream_error", /the provider reports: The server had an error/],
@@ -115,7 +115,7 @@ for (const protocol of PROTOCOLS) {
   });
 
   Deno.test(`openai over ${protocol}: what each failure becomes`, async (t) => {
-    await using both = await openaiDaemon(protocol);
+    await using both = await openaiDaemon(protocol, { env: { DAEMON_BACKEND_TIMEOUT_SECS: "2" } });
     const { daemon } = both;
     for (const [pattern, expected, kind, said] of FAILURES) {
       await t.step(pattern, async () => {
@@ -134,7 +134,7 @@ for (const protocol of PROTOCOLS) {
 
   Deno.test(`openai over ${protocol}: tries are repeated before the head only, so often, with pauses`, async (t) => {
     await using both = await openaiDaemon(protocol, {
-      env: { DAEMON_BACKEND_TIMEOUT_SECS: "10", OPENAI_MAX_RETRIES: "2" },
+      env: { OPENAI_MAX_RETRIES: "2" },
     });
     const { mock, daemon } = both;
     const cases: readonly [pattern: string, answer: string, tries: number, pausesMs: number][] = [

@@ -23,7 +23,7 @@ export const told = (...texts: readonly string[]): string =>
 /** The answer to the pattern `plain`. */
 export const HELLO = told("word0 ", "word1 ", "word2 ", "word3 ", "word4 ");
 
-/** What differs from a daemon that waits 1 s for its provider and tries no second time. */
+/** What differs from a daemon that waits 10 s for its provider and tries no second time. */
 export interface PairSetup {
   readonly env?: Readonly<Record<string, string>>;
   readonly mock?: Partial<MockLlmOptions>;
@@ -53,7 +53,7 @@ export async function openaiDaemon(protocol: MockProtocol, setup: PairSetup = {}
     await startDaemon({
       env: {
         DAEMON_BACKEND_PROVIDER: "openai",
-        DAEMON_BACKEND_TIMEOUT_SECS: "1",
+        DAEMON_BACKEND_TIMEOUT_SECS: "10",
         OPENAI_API_KEY: KEY,
         OPENAI_API_BASE: mock.base,
         OPENAI_MAX_RETRIES: "0",
