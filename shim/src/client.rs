@@ -1,7 +1,12 @@
 //! The clients of one reactor: sends, ends, and what epoll says about them.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "io-uring")]
+mod rounds;
+
 use std::os::fd::{AsRawFd, OwnedFd};
+#[cfg(feature = "io-uring")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -12,7 +17,11 @@ use nix::sys::socket::{self, MsgFlags, Shutdown, sockopt};
 use crate::border::{Status, count};
 use crate::records::Records;
 use crate::registry::lock;
+#[cfg(feature = "io-uring")]
+use crate::ring::Ring;
 use crate::token::Token;
+#[cfg(feature = "io-uring")]
+use rounds::Rounds;
 
 const END: u32 = 1;
 const WORDS_PER_ENTRY: usize = 4;
@@ -28,6 +37,18 @@ struct Entry<'a> {
     client: u32,
     data: &'a [u8],
     ends: bool,
+}
+
+impl<'a> Entry<'a> {
+    /// Of words that are in range.
+    fn new(words: &[u32], data: &'a [u8]) -> Entry<'a> {
+        let data = &data[words[1] as usize..][..words[2] as usize];
+        Entry { client: words[0], data, ends: words[3] == END }
+    }
+
+    fn flags(&self) -> MsgFlags {
+        if self.ends { SEND_LAST } else { SEND }
+    }
 }
 
 /// Whether a slot is in use, and how far its client is.
@@ -49,12 +70,21 @@ pub struct Clients {
     slots: RwLock<Vec<Mutex<Slot>>>,
     free: Mutex<Vec<u32>>,
     batches: AtomicU64,
+    /// Made by the first batch.
+    #[cfg(feature = "io-uring")]
+    ring: OnceLock<Mutex<Ring>>,
 }
 
 impl Clients {
     /// None yet.
     pub fn new() -> Clients {
-        Clients { slots: RwLock::default(), free: Mutex::default(), batches: AtomicU64::new(0) }
+        Clients {
+            slots: RwLock::default(),
+            free: Mutex::default(),
+            batches: AtomicU64::new(0),
+            #[cfg(feature = "io-uring")]
+            ring: OnceLock::new(),
+        }
     }
 
     /// Takes a client in and watches it. Returns its number.
@@ -94,9 +124,21 @@ impl Clients {
         // 0 is the batch of slots that have sent nothing.
         let batch = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let on_end = |client| {
+            lock(&self.free).push(client);
+            on_end();
+        };
+        #[cfg(feature = "io-uring")]
+        {
+            let mut ring = lock(self.ring.get_or_init(|| Mutex::new(Ring::new())));
+            if ring.is_up() {
+                let entries = entries.map(|words| Entry::new(words, data));
+                Rounds::new(epoll, batch, &mut ring, results).send(&slots, entries, on_end);
+                return Ok(());
+            }
+        }
         for (words, result) in entries.zip(results) {
-            let data = &data[words[1] as usize..][..words[2] as usize];
-            let entry = Entry { client: words[0], data, ends: words[3] == END };
+            let entry = Entry::new(words, data);
             *result = match slots.get(entry.client as usize) {
                 None => Status::BAD_HANDLE.0,
                 Some(slot) => {
@@ -104,8 +146,7 @@ impl Clients {
                     let (result, has_ended) = slot.send(epoll, &entry, batch);
                     drop(slot);
                     if has_ended {
-                        lock(&self.free).push(entry.client);
-                        on_end();
+                        on_end(entry.client);
                     }
                     result
                 }
@@ -194,23 +235,39 @@ fn is_in_range(words: &[u32], data_bytes: usize) -> bool {
 impl Slot {
     /// Returns the result of the entry and whether the client has ended with it.
     fn send(&mut self, epoll: &Epoll, entry: &Entry, batch: u64) -> (i32, bool) {
+        match self.socket_for(batch) {
+            Err(result) => (result, false),
+            Ok(socket) => {
+                let sent = send_now(socket, entry);
+                self.conclude(epoll, entry, batch, sent)
+            }
+        }
+    }
+
+    /// Where an entry goes.
+    ///
+    /// # Errors
+    /// The result of an entry that sends nothing: there is no client, or it is full.
+    fn socket_for(&self, batch: u64) -> Result<&OwnedFd, i32> {
+        let socket = self.socket.as_ref().ok_or(Status::BAD_HANDLE.0)?;
+        if self.full || self.short_in == batch { Err(0) } else { Ok(socket) }
+    }
+
+    /// What follows from what send(2) gave. Returns the same as [`Slot::send`].
+    fn conclude(
+        &mut self,
+        epoll: &Epoll,
+        entry: &Entry,
+        batch: u64,
+        sent: Result<usize, Errno>,
+    ) -> (i32, bool) {
         let Some(socket) = &self.socket else {
             return (Status::BAD_HANDLE.0, false);
         };
-        if self.full || self.short_in == batch {
-            // Room may be told before this batch's next entry, and that one must not overtake this one.
-            self.short_in = batch;
-            return (0, false);
-        }
-        let sent = if entry.data.is_empty() {
-            0
-        } else {
-            let flags = if entry.ends { SEND_LAST } else { SEND };
-            match socket::send(socket.as_raw_fd(), entry.data, flags) {
-                Ok(sent) => sent,
-                Err(Errno::EAGAIN) => 0,
-                Err(errno) => return (Status::from(errno).0, false),
-            }
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(Errno::EAGAIN) => 0,
+            Err(errno) => return (Status::from(errno).0, false),
         };
         if sent < entry.data.len() {
             let token = Token::Client { client: entry.client, generation: self.generation };
@@ -257,6 +314,13 @@ impl Slot {
         self.generation = (self.generation + 1) & Token::GENERATIONS;
         true
     }
+}
+
+fn send_now(socket: &OwnedFd, entry: &Entry) -> Result<usize, Errno> {
+    if entry.data.is_empty() {
+        return Ok(0);
+    }
+    socket::send(socket.as_raw_fd(), entry.data, entry.flags())
 }
 
 /// Discards what the client sent, or close(2) would become a RST that can overtake the last bytes; then the
@@ -320,24 +384,6 @@ mod tests {
             clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
             assert_eq!(records.len(), 24);
         }
-    }
-
-    #[test]
-    fn nothing_overtakes_in_a_batch_that_begins_while_its_client_is_full() {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-        let (clients, records) = (Clients::new(), Mutex::new(Records::default()));
-        let ((_browser, socket), (_other_browser, other_socket)) = (pair(), pair());
-        let client = clients.insert(socket, &epoll).unwrap();
-        let other = clients.insert(other_socket, &epoll).unwrap();
-        let (block, mut results) = (vec![0; 1 << 20], [-1; 3]);
-        clients.send_batch(&epoll, &[client, 0, 1 << 20, 0], &block, &mut results[..1], || {}).unwrap();
-        // The other one's end is between the two entries.
-        let entries = [client, 0, 1, 0, other, 0, 0, END, client, 0, 0, END];
-        let room = || clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut lock(&records));
-        clients.send_batch(&epoll, &entries, &block, &mut results, room).unwrap();
-        assert_eq!((results, lock(&records).len()), ([0; 3], 24));
-        // An END of length 0 that went out would have freed the number.
-        assert_eq!(clients.close(client, &epoll), Ok(()));
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod process;
 mod reactor;
 mod records;
 mod registry;
+#[cfg(feature = "io-uring")]
+mod ring;
 mod sys;
 mod token;
 mod tools;
