@@ -57,8 +57,8 @@ struct Slot {
     socket: Option<OwnedFd>,
     /// Raised by each end of a client, so that a late event about it is known as such.
     generation: u32,
-    /// The batch in which a send came up short last: nothing may overtake the rest within it.
-    short_in: u64,
+    /// The batch in which something had to wait for room last: nothing may overtake it within that batch.
+    waits_in: u64,
     /// A send came up short, and the client is not writable again yet.
     full: bool,
     gone: bool,
@@ -87,6 +87,12 @@ impl Clients {
         }
     }
 
+    /// None yet, and a ring that is there already.
+    #[cfg(all(test, feature = "io-uring"))]
+    pub fn with_ring(ring: Ring) -> Clients {
+        Clients { ring: OnceLock::from(Mutex::new(ring)), ..Clients::new() }
+    }
+
     /// Takes a client in and watches it. Returns its number.
     ///
     /// # Errors
@@ -97,7 +103,7 @@ impl Clients {
             let slot = slot.expect("a free slot exists");
             let token = Token::Client { client, generation: slot.generation };
             epoll.add(&socket, token.event(WATCHED))?;
-            (slot.gone, slot.full, slot.short_in) = (false, false, 0);
+            (slot.gone, slot.full, slot.waits_in) = (false, false, 0);
             slot.socket = Some(socket);
             Ok(client)
         })
@@ -248,9 +254,12 @@ impl Slot {
     ///
     /// # Errors
     /// The result of an entry that sends nothing: there is no client, or it is full.
-    fn socket_for(&self, batch: u64) -> Result<&OwnedFd, i32> {
+    fn socket_for(&mut self, batch: u64) -> Result<&OwnedFd, i32> {
         let socket = self.socket.as_ref().ok_or(Status::BAD_HANDLE.0)?;
-        if self.full || self.short_in == batch { Err(0) } else { Ok(socket) }
+        if self.full {
+            self.waits_in = batch;
+        }
+        if self.waits_in == batch { Err(0) } else { Ok(socket) }
     }
 
     /// What follows from what send(2) gave. Returns the same as [`Slot::send`].
@@ -277,7 +286,7 @@ impl Slot {
                 return (Status::from(errno).0, false);
             }
             self.full = true;
-            self.short_in = batch;
+            self.waits_in = batch;
         } else if entry.ends {
             end_in_order(socket);
             self.close(epoll);
@@ -340,6 +349,8 @@ fn end_in_order(socket: &OwnedFd) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollTimeout};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
@@ -384,6 +395,27 @@ mod tests {
             clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records);
             assert_eq!(records.len(), 24);
         }
+    }
+
+    /// Room is told in the middle of the batch, between an entry that had to wait and one that must not go first.
+    #[test]
+    fn nothing_overtakes_an_entry_that_waits_for_room_within_its_batch() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (clients, records) = (Clients::new(), RefCell::new(Records::default()));
+        let [(browser, socket), (_other_browser, other)] = [pair(), pair()];
+        let client = clients.insert(socket, &epoll).unwrap();
+        let other = clients.insert(other, &epoll).unwrap();
+        let mut block = vec![0; 1 << 20];
+        let mut results = [0; 4];
+        clients.send_batch(&epoll, &[client, 0, 1 << 20, 0], &block, &mut results, || {}).unwrap();
+        while socket::recv(browser.as_raw_fd(), &mut block, MsgFlags::MSG_DONTWAIT).is_ok() {}
+        let tell = || clients.on_event(client, 0, EpollFlags::EPOLLOUT, &epoll, &mut records.borrow_mut());
+        let batch = [[client, 0, 1, 0], [other, 0, 1, END], [other, 0, 1, 0], [client, 0, 1, 0]].concat();
+        clients.send_batch(&epoll, &batch, &block, &mut results, tell).unwrap();
+        assert_eq!(results, [0, 1, Status::BAD_HANDLE.0, 0]);
+        assert_eq!(records.borrow().len(), 24);
+        clients.send_batch(&epoll, &[client, 0, 1, 0], &block, &mut results, || {}).unwrap();
+        assert_eq!(results[0], 1);
     }
 
     #[test]

@@ -239,7 +239,8 @@ fn nothing_overtakes_a_short_send_within_its_batch() {
         let taker = scope.spawn(move || {
             while ear.rings() {
                 match take_bytes(handle, 1 << 13) {
-                    Ok(bytes) => assert_eq!(bytes.len(), 24),
+                    // Several at once, if it is late.
+                    Ok(bytes) => assert_eq!(bytes.len() % 24, 0),
                     Err(status) => assert_eq!(status, BAD_HANDLE),
                 }
             }

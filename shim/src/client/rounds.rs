@@ -82,7 +82,7 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    fn add(&mut self, slot: MutexGuard<'a, Slot>, entry: Entry<'a>, at: usize) {
+    fn add(&mut self, mut slot: MutexGuard<'a, Slot>, entry: Entry<'a>, at: usize) {
         match slot.socket_for(self.batch) {
             Err(result) => self.results[at] = result,
             Ok(_) if entry.data.is_empty() => self.conclude(Waiting { slot, entry, at }, Ok(0)),
