@@ -5,8 +5,6 @@
 mod rounds;
 
 use std::os::fd::{AsRawFd, OwnedFd};
-#[cfg(feature = "io-uring")]
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -70,9 +68,8 @@ pub struct Clients {
     slots: RwLock<Vec<Mutex<Slot>>>,
     free: Mutex<Vec<u32>>,
     batches: AtomicU64,
-    /// Made by the first batch.
     #[cfg(feature = "io-uring")]
-    ring: OnceLock<Mutex<Ring>>,
+    ring: Mutex<Ring>,
 }
 
 impl Clients {
@@ -83,14 +80,14 @@ impl Clients {
             free: Mutex::default(),
             batches: AtomicU64::new(0),
             #[cfg(feature = "io-uring")]
-            ring: OnceLock::new(),
+            ring: Mutex::new(Ring::new()),
         }
     }
 
     /// None yet, and a ring that is there already.
     #[cfg(all(test, feature = "io-uring"))]
     pub fn with_ring(ring: Ring) -> Clients {
-        Clients { ring: OnceLock::from(Mutex::new(ring)), ..Clients::new() }
+        Clients { ring: Mutex::new(ring), ..Clients::new() }
     }
 
     /// Takes a client in and watches it. Returns its number.
@@ -136,7 +133,7 @@ impl Clients {
         };
         #[cfg(feature = "io-uring")]
         {
-            let mut ring = lock(self.ring.get_or_init(|| Mutex::new(Ring::new())));
+            let mut ring = lock(&self.ring);
             if ring.is_up() {
                 let entries = entries.map(|words| Entry::new(words, data));
                 Rounds::new(epoll, batch, &mut ring, results).send(&slots, entries, on_end);

@@ -66,6 +66,14 @@ impl Drop for NoLeak {
     }
 }
 
+/// How many io_uring instances this process has open: with that feature each reactor has one, where the system
+/// allows any.
+pub fn open_rings() -> i32 {
+    let is_ring = |fd: &PathBuf| fd.to_str() == Some("anon_inode:[io_uring]");
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+    fds.filter_map(|fd| fd.unwrap().path().read_link().ok()).filter(is_ring).count() as i32
+}
+
 /// A directory of its own, removed at the end.
 pub struct Directory(PathBuf);
 
