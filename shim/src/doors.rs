@@ -12,7 +12,7 @@ use crate::intake::{Kind, Listener};
 use crate::sys;
 use crate::token::Token;
 
-/// How long a listener rests that cannot be accepted from, or not be watched.
+/// How long a listener rests that cannot be accepted from, or not be watched, or is left to others.
 const REST: Duration = Duration::from_millis(100);
 
 /// What an accept came to.
@@ -63,12 +63,9 @@ impl Doors {
     /// # Arguments
     /// * `is_final` - nobody can connect any more, so that a listener with nobody waiting is done with
     pub fn accept(&mut self, index: usize, is_final: bool, epoll: &Epoll) -> Accepted {
-        let Some(door) = self.0.get_mut(index) else {
+        let Some(door) = self.open_door(index) else {
             return Accepted::Nothing;
         };
-        if door.state != State::Open {
-            return Accepted::Nothing;
-        }
         let (state, accepted) = loop {
             match sys::accept(door.listener.socket.as_fd()) {
                 Ok(connection) => return Accepted::Connection(connection, door.listener.kind),
@@ -83,6 +80,40 @@ impl Doors {
         door.state = state;
         unwatch(&door.listener, epoll);
         accepted
+    }
+
+    /// Whether other processes may accept from that listener as well.
+    pub fn is_shared(&self, index: usize) -> bool {
+        self.0.get(index).is_some_and(|door| !door.listener.is_ours)
+    }
+
+    /// Whether one is shared.
+    pub fn is_any_shared(&self) -> bool {
+        self.0.iter().any(|door| !door.listener.is_ours)
+    }
+
+    /// Lets the other processes have their turn at that listener: the kernel wakes the first in the queue that
+    /// sleeps, and this reactor goes to its end.
+    pub fn give_turn(&mut self, index: usize, epoll: &Epoll) {
+        if let Some(door) = self.open_door(index) {
+            unwatch(&door.listener, epoll);
+            if watch(&door.listener, index, epoll).is_err() {
+                // The next `open` tries again, and tells.
+                door.state = State::RestsUntil(Instant::now());
+            }
+        }
+    }
+
+    /// Leaves those that are shared to the other processes for a rest.
+    pub fn leave_shared(&mut self, epoll: &Epoll) {
+        for door in self.0.iter_mut().filter(|door| !door.listener.is_ours && door.state == State::Open) {
+            door.state = State::RestsUntil(Instant::now() + REST);
+            unwatch(&door.listener, epoll);
+        }
+    }
+
+    fn open_door(&mut self, index: usize) -> Option<&mut Door> {
+        self.0.get_mut(index).filter(|door| door.state == State::Open)
     }
 
     /// Watches those that are new or have rested. Returns whether any is watched now that was not, and why one

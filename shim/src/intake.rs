@@ -90,7 +90,8 @@ pub struct Listener {
     pub kind: Kind,
     /// Where we bound it, until it is removed; nowhere, if somebody else did.
     bound: Mutex<Option<BoundPath>>,
-    is_ours: bool,
+    /// Else somebody else made it, and may have given it to other processes too.
+    pub is_ours: bool,
 }
 
 /// See the module.
@@ -127,6 +128,11 @@ impl Intake {
     /// Live clients over all reactors.
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more client is over the limit.
+    pub fn is_full(&self) -> bool {
+        self.active() >= lock(&self.policy).max_connections
     }
 
     /// Whether [`Intake::stop`] has shut the listeners down.

@@ -270,7 +270,7 @@ impl Reactor {
                 }
                 Token::Pending(id) => self.advance(inner, id),
                 Token::Listener(index) => {
-                    self.accept_from(inner, index, flags.contains(EpollFlags::EPOLLHUP));
+                    self.accept_from(inner, index, flags.contains(EpollFlags::EPOLLHUP), false);
                 }
                 Token::Wake => {}
             }
@@ -291,6 +291,9 @@ impl Reactor {
         // Read before the listeners are looked at: none is added once it is set.
         let stopping = self.intake.is_stopping();
         self.tend_doors(inner, self.mailbox.take_news() || stopping);
+        if !stopping && inner.doors.is_any_shared() && self.intake.is_full() {
+            inner.doors.leave_shared(&self.epoll);
+        }
         if stopping
             && !inner.is_drained
             && inner.doors.are_all_shut()
@@ -315,7 +318,8 @@ impl Reactor {
         }
         if any || all {
             for index in 0..inner.doors.len() {
-                self.accept_from(inner, index, false);
+                // What waits after a rest nobody else had room for.
+                self.accept_from(inner, index, false, true);
             }
         }
     }
@@ -324,25 +328,37 @@ impl Reactor {
     ///
     /// # Arguments
     /// * `is_shut_down` - nobody can connect to it any more; so it is when the intake stops
-    fn accept_from(&self, inner: &mut Inner, index: usize, is_shut_down: bool) {
+    /// * `may_refuse` - at the limit of connections too, what waits at a shared listener is not left to others
+    fn accept_from(&self, inner: &mut Inner, index: usize, is_shut_down: bool, may_refuse: bool) {
         // Read before the accepts: once it is set, the backlog only gets shorter.
         let is_final = is_shut_down || self.intake.is_stopping();
         let policy = self.intake.policy();
-        for _ in 0..ACCEPTS_AT_ONCE {
-            if !inner.records.has_room() {
-                break;
+        let is_shared = !is_final && inner.doors.is_shared(index);
+        let mut accepted = 0;
+        let is_emptied = loop {
+            if accepted == ACCEPTS_AT_ONCE || !inner.records.has_room() {
+                break false;
+            }
+            if is_shared && !may_refuse && self.intake.active() >= policy.max_connections {
+                break true;
             }
             match inner.doors.accept(index, is_final, &self.epoll) {
                 Accepted::Connection(connection, kind) => match Handoff::begin(connection, kind, &policy) {
                     Ok(handoff) => self.receive(inner, handoff),
                     Err(refusal) => inner.refuse(&refusal, 0),
                 },
-                Accepted::Nothing => return,
+                Accepted::Nothing => break true,
                 Accepted::Failed(errno) => return inner.note_accept_failure(errno),
             }
+            accepted += 1;
+        };
+        if is_shared && accepted > 0 {
+            inner.doors.give_turn(index, &self.epoll);
         }
-        // The kernel speaks up again only where it was the one to call.
-        self.mailbox.poke();
+        if !is_emptied {
+            // The kernel speaks up again only where it was the one to call.
+            self.mailbox.poke();
+        }
     }
 
     /// The first look at a new connection, over which the handoff has come already as a rule.

@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -75,6 +76,71 @@ fn handoffs_spread_evenly() {
         collector.join();
     }
     assert_eq!(intake.active(), 0);
+}
+
+/// Two intakes that adopt one listener, as two processes do, each with a reactor that has one client already,
+/// from a listener of its own: it watches both by then.
+fn sharing(directory: &Directory, policies: [Policy; 2]) -> [(Intake, Collector); 2] {
+    let listener = UnixListener::bind(directory.path("shared")).unwrap();
+    policies.map(|policy| {
+        let intake = Intake::new(policy);
+        assert_eq!(shim_intake_adopt(intake.0, listener.try_clone().unwrap().into_raw_fd()), STREAM as i32);
+        let own = directory.path(&intake.0.to_string());
+        intake.listen(STREAM, &own);
+        let collector = collect(intake.reactor());
+        hand_off(&own, STREAM, b"{}", &pair(STREAM).0);
+        eventually("it serves", || collector.handoffs() == 1);
+        (intake, collector)
+    })
+}
+
+/// Hands off one after the other has arrived. Returns the browsers.
+fn hand_off_in_turn(directory: &Directory, count: usize, sharing: &[(Intake, Collector); 2]) -> Vec<OwnedFd> {
+    let arrived = || sharing.iter().map(|(_, collector)| collector.handoffs()).sum::<usize>();
+    let before = arrived();
+    let hand_off_one = |nth| {
+        let (browser, passed) = pair(STREAM);
+        hand_off(&directory.path("shared"), STREAM, b"{}", &passed);
+        eventually("it has arrived", || arrived() == before + nth);
+        browser
+    };
+    (1..=count).map(hand_off_one).collect()
+}
+
+fn flags_of(sharing: [(Intake, Collector); 2]) -> [Vec<u32>; 2] {
+    sharing.map(|(_intake, collector)| {
+        assert_eq!(collector.close(), 0);
+        let flags = |event: Event| match event {
+            Event::Handoff { flags, .. } => Some(flags),
+            _ => None,
+        };
+        collector.join().into_iter().filter_map(flags).collect()
+    })
+}
+
+const OVER_LIMIT: u32 = 1;
+
+#[test]
+fn processes_that_share_an_adopted_listener_take_turns() {
+    let _no_leak = no_leak();
+    let directory = Directory::new();
+    let sharing = sharing(&directory, [POLICY; 2]);
+    let _browsers = hand_off_in_turn(&directory, 40, &sharing);
+    let [one, two] = flags_of(sharing).map(|flags| flags.len());
+    assert!(one > 10 && two > 10, "{one} and {two}");
+}
+
+#[test]
+fn a_process_at_its_limit_leaves_an_adopted_listener_to_the_others_until_all_are() {
+    let _no_leak = no_leak();
+    let directory = Directory::new();
+    let limited = |max_connections| Policy { max_connections, ..POLICY };
+    let sharing = sharing(&directory, [limited(3), limited(7)]);
+    let _browsers = hand_off_in_turn(&directory, 8, &sharing);
+    assert_eq!(sharing.each_ref().map(|(intake, _)| intake.active()), [3, 7]);
+    let _refused = hand_off_in_turn(&directory, 1, &sharing);
+    let flags = flags_of(sharing).concat();
+    assert_eq!(flags.iter().filter(|flags| **flags & OVER_LIMIT != 0).count(), 1, "{flags:?}");
 }
 
 #[test]
