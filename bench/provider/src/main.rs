@@ -81,11 +81,11 @@ impl Body for Answer {
         }
         if self.next > 0 && self.next < last {
             ready!(self.pause.as_mut().poll(cx));
+            let due = self.pause.deadline() + self.script.delay;
+            self.pause.as_mut().reset(due);
         }
         let piece = self.script.pieces[self.next].clone();
         self.next += 1;
-        let due = self.pause.deadline() + self.script.delay;
-        self.pause.as_mut().reset(due);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -94,16 +94,22 @@ impl Body for Answer {
     }
 }
 
+impl Answer {
+    fn new(script: Arc<Script>) -> Self {
+        let pause = Box::pin(sleep_until(Instant::now() + script.delay));
+        Answer {
+            script,
+            next: 0,
+            pause,
+        }
+    }
+}
+
 async fn answer(
     script: Arc<Script>,
     _request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let pause = Box::pin(sleep_until(Instant::now() + script.delay));
-    let mut response = Response::new(Answer {
-        script,
-        next: 0,
-        pause,
-    });
+    let mut response = Response::new(Answer::new(script));
     let value = hyper::header::HeaderValue::from_static("text/event-stream; charset=utf-8");
     response
         .headers_mut()
@@ -198,5 +204,32 @@ async fn main() -> Result<(), Failure> {
                 }
             })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_gap_is_the_delay_and_the_end_comes_with_the_last_text() {
+        let delay = Duration::from_millis(300);
+        let mut answer = Answer::new(Arc::new(Script::new(4, delay)));
+        let began = Instant::now();
+        let mut after_ms = Vec::new();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await {
+            assert!(frame.is_ok());
+            after_ms.push(began.elapsed().as_millis());
+        }
+        // The timer's grain is a millisecond; it does not add up.
+        let off: Vec<u128> = [0, 300, 600, 900, 900]
+            .iter()
+            .zip(&after_ms)
+            .map(|(asked, after)| after - asked)
+            .collect();
+        assert_eq!(after_ms.len(), 5);
+        assert!(off.iter().all(|off| *off <= 1), "{after_ms:?}");
     }
 }
