@@ -31,18 +31,19 @@ export async function build(packages: readonly string[], signal: AbortSignal): P
   await run("cargo", args, { signal });
 }
 
-/** One answer of the contender as a plan for the floor, and how many events it has. */
+/** One answer of the contender as a plan for the floor, how many events it has, and at which interval each send is. */
 export async function probe(
   contender: Contender,
   intervalMs: number,
   signal: AbortSignal,
-): Promise<{ plan: string; events: number }> {
+): Promise<{ plan: string; events: number; rhythm: string }> {
   const args = ["probe", ...daemonArgs(contender), "--interval-ms", String(intervalMs)];
   const plan = await run(PROGRAM, args, { signal, env: contender.env });
-  const { sends } = JSON.parse(plan) as { sends: { text: string }[] };
+  const { sends } = JSON.parse(plan) as { sends: { slot: number; text: string }[] };
   const answer = sends.map((send) => send.text).join("");
   // Every event of the contract is one data line.
-  return { plan, events: answer.match(/^data:/gm)?.length ?? 0 };
+  const rhythm = sends.map((send) => send.slot).join(" ");
+  return { plan, events: answer.match(/^data:/gm)?.length ?? 0, rhythm };
 }
 
 /** The floor that plays `planPath` at `socket`. */

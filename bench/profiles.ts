@@ -26,31 +26,43 @@ export interface Profile {
   readonly steps: readonly Step[];
   /** How often floor and daemon take turns; the table shows the medians. */
   readonly rounds: number;
-  /** Stop after the first step whose steady p99 of |gap − asked| exceeds this, ms. */
+  /** With so many workers no further step after the first whose steady p99 of |gap − asked| exceeds this, ms. */
   readonly stopAboveMs?: number;
   /** The daemon asks a provider of the OpenAI API instead of its mock. */
-  readonly provider?: boolean;
+  readonly provider?: true;
+  /** The daemon alone, since the time for the floor is not there. */
+  readonly noFloor?: true;
 }
 
 function step(step: Partial<Step> & Pick<Step, "title">): Step {
   return { clients: 8000, ratePerSec: 2000, intervalMs: 300, workers: 1, players: 1, ...step };
 }
 
-const EVENTS_PER_SEC = [10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 75_000];
+const count = (n: number): string => n.toLocaleString("en");
+
+/** The same load on 1 and on 2 workers. */
+function onWorkers(load: Step): readonly Step[] {
+  return [1, 2].map((workers) => ({
+    ...load,
+    title: `${load.title}, ${workers} worker${workers > 1 ? "s" : ""}`,
+    workers,
+  }));
+}
+
+function connectionSteps(clients: number, pace: Pick<Step, "intervalMs" | "ratePerSec">): readonly Step[] {
+  return onWorkers(step({ title: `${count(clients)} clients`, clients, ...pace }));
+}
+
 /** More do not fit one process of 20,000 fds with room to spare. */
 const MOST_CLIENTS = 15_000;
 
-/** A step of so many events per second, of which the arrivals take the first third. */
-function rateStep(eventsPerSec: number): Step {
-  const clients = Math.min(Math.round(eventsPerSec * 0.3), MOST_CLIENTS);
-  const intervalMs = Math.floor((clients / eventsPerSec) * 1000);
-  const streamSecs = (17 * intervalMs) / 1000;
-  return step({
-    title: `${eventsPerSec / 1000},000 events/s`,
-    clients,
-    intervalMs,
-    ratePerSec: Math.round(clients / (streamSecs / 3)),
-  });
+/** So many events per second from clients that all arrive in the first half of a stream. */
+function rateSteps(eventsPerSec: number): readonly Step[] {
+  const intervalMs = 200;
+  const clients = (eventsPerSec * intervalMs) / 1000;
+  const halfSecs = (17 * intervalMs) / 2000;
+  const ratePerSec = Math.ceil(clients / halfSecs);
+  return onWorkers(step({ title: `${count(eventsPerSec)} events/s`, clients, intervalMs, ratePerSec }));
 }
 
 /** All profiles by name, in the order in which `all` runs them. */
@@ -65,47 +77,46 @@ export const PROFILES: readonly Profile[] = [
     name: "connections",
     title: "Connections in one process, an event each 500 ms",
     rounds: 1,
-    steps: [1000, 4000, 8000, MOST_CLIENTS].map((clients) =>
-      step({ title: `${clients.toLocaleString("en")} clients`, clients, intervalMs: 500, ratePerSec: 3000 })
+    steps: [1000, 5000, MOST_CLIENTS].flatMap((clients) =>
+      connectionSteps(clients, { intervalMs: 500, ratePerSec: 3000 })
+    ),
+  },
+  {
+    name: "connections-openai",
+    title: "Connections in one process on the OpenAI backend, an event each second",
+    rounds: 1,
+    provider: true,
+    noFloor: true,
+    steps: [1000, MOST_CLIENTS].flatMap((clients) =>
+      connectionSteps(clients, { intervalMs: 1000, ratePerSec: 1000 })
     ),
   },
   {
     name: "rate",
-    title: "Events a second, upward until p99 of |gap − asked| exceeds 20 ms",
+    title: "Events a second, an event each 200 ms, upward until p99 of |gap − asked| exceeds 20 ms",
     rounds: 1,
     stopAboveMs: 20,
-    steps: EVENTS_PER_SEC.map(rateStep),
+    steps: [10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 75_000].flatMap(rateSteps),
   },
   {
-    name: "workers",
-    title: "Workers: 8,000 TCP clients, an event each 300 ms",
+    name: "rate-openai",
+    title: "Events a second on the OpenAI backend, upward until p99 of |gap − asked| exceeds 20 ms",
     rounds: 1,
-    steps: [1, 2].map((workers) => step({ title: `${workers} worker${workers > 1 ? "s" : ""}`, workers })),
-  },
-  {
-    name: "openai",
-    title: "OpenAI backend, from a provider on this machine that shares its cores",
-    rounds: 1,
+    stopAboveMs: 20,
     provider: true,
-    steps: [1, 2].map((workers) =>
-      step({
-        title: `3,000 clients, ${workers} worker${workers > 1 ? "s" : ""}`,
-        clients: 3000,
-        ratePerSec: 1000,
-        workers,
-      })
-    ),
+    steps: [10_000, 15_000, 20_000, 25_000, 30_000].flatMap(rateSteps),
   },
   {
     name: "hundred-thousand",
-    title: "100,000 TCP clients, 8 processes on one listening socket, an event each 2.5 s",
+    title: "100,000 TCP clients, 8 processes on one listening socket, an event each 3 s",
     rounds: 1,
+    noFloor: true,
     steps: [
       step({
         title: "100,000 clients",
         clients: 100_000,
-        ratePerSec: 4000,
-        intervalMs: 2500,
+        ratePerSec: 3300,
+        intervalMs: 3000,
         players: 6,
         instances: 8,
       }),
@@ -113,8 +124,7 @@ export const PROFILES: readonly Profile[] = [
   },
 ];
 
-/** The step with some of its figures replaced, and a title that says what it is now. */
-export function changed(step: Step, changes: Partial<Step>): Step {
+function changed(step: Step, changes: Partial<Step>): Step {
   if (Object.keys(changes).length === 0) {
     return step;
   }
@@ -122,4 +132,10 @@ export function changed(step: Step, changes: Partial<Step>): Step {
   const title =
     `${now.clients} clients, ${now.ratePerSec}/s, each ${now.intervalMs} ms, workers: ${now.workers}`;
   return { ...now, title };
+}
+
+/** The profile's steps with some of their figures replaced, and titles that say so; each once. */
+export function changedSteps(profile: Profile, changes: Partial<Step>): readonly Step[] {
+  const steps = profile.steps.map((step) => changed(step, changes));
+  return [...new Map(steps.map((step) => [JSON.stringify(step), step])).values()];
 }

@@ -31,10 +31,15 @@ export interface Report {
   readonly steady_deviation: Times | null;
   readonly load_cpu_us_per_event: number;
   readonly others_percent: number;
+  readonly machine_grown_kib: number;
   readonly daemon: {
     readonly processes: number;
     readonly cpu_us_per_event: number;
-    readonly steady: { readonly cpu_us_per_event: number; readonly events_per_sec: number } | null;
+    readonly steady: {
+      readonly cpu_us_per_event: number;
+      readonly events_per_sec: number;
+      readonly cpu_percent: number;
+    } | null;
     readonly idle: Memory;
     readonly peak: Memory;
     readonly after: Memory;
@@ -50,6 +55,8 @@ export interface Memory {
   readonly pss_kib: number;
   readonly anonymous_kib: number;
   readonly fds: number;
+  readonly fds_least: number;
+  readonly fds_most: number;
   readonly threads: number;
 }
 
@@ -140,6 +147,32 @@ function cells(reports: readonly Report[], floor: readonly Report[]): readonly s
     fixed((r) => r.daemon && r.daemon.context_switches / r.events, 2),
     fixed((r) => r.others_percent, 1),
   ];
+}
+
+/** Whether the steady p99 of |gap − asked| exceeded `mostMs` in a round; a load never served all at once is too much, too. */
+export function isTooMuch({ daemon }: StepResult, mostMs = Infinity): boolean {
+  const offMs = daemon.map(({ steady_deviation: off }) => off?.count ? off.p99_ms : Infinity);
+  return offMs.some((ms) => ms > mostMs);
+}
+
+/** What several processes took together, for the lines below a table. */
+export function totalLines(results: readonly StepResult[]): readonly string[] {
+  return results.filter(({ step }) => step.instances !== undefined).flatMap(({ step, daemon }) =>
+    daemon.flatMap((r) => {
+      if (r.daemon === null) return [];
+      const { processes, peak, steady } = r.daemon;
+      const mib = (kib: number): string => Math.round(kib / 1024).toLocaleString("en");
+      const cpu = steady ? `${Math.round(steady.cpu_percent)} % of a core` : "no steady part";
+      return [
+        `${step.title}, daemon: ${processes} processes with ${peak.fds_least} to ${peak.fds_most} fds, ` +
+        `together ${mib(peak.rss_kib)} MiB resident (${
+          mib(peak.pss_kib)
+        } MiB with shared pages counted once), ` +
+        `${cpu}; the machine's memory in use grew by ${mib(r.machine_grown_kib)} MiB, ` +
+        "the load generator and the sockets' both ends included",
+      ];
+    })
+  );
 }
 
 /** Why streams of these runs were not whole, for the lines below a table. */

@@ -5,12 +5,13 @@
 import { build, type Contender, floorCommand, measure, probe, quote } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { HELP, type Options, readOptions, UsageError } from "./options.ts";
-import { changed, type Profile, type Step } from "./profiles.ts";
+import { changedSteps, type Profile, type Step } from "./profiles.ts";
 import { type Provider, withProvider } from "./provider.ts";
-import { faultLines, markdown, type Report, type StepResult } from "./report.ts";
+import { faultLines, isTooMuch, markdown, type Report, type StepResult, totalLines } from "./report.ts";
 
 const PROBE_INTERVAL_MS = 50;
-const OWN_PROVIDER = "target/release/bench-provider --listen 127.0.0.1:{port} --delay-ms {intervalMs}";
+const OWN_PROVIDER =
+  "target/release/bench-provider --listen 127.0.0.1:{port} --delay-ms {intervalMs} --events 18";
 const out = (text: string): void => void Deno.stdout.writeSync(new TextEncoder().encode(text));
 const note = (text: string): void => void Deno.stderr.writeSync(new TextEncoder().encode(`${text}\n`));
 
@@ -20,6 +21,8 @@ interface Bench {
   /** For sockets, plans and logs. */
   readonly dir: string;
   readonly signal: AbortSignal;
+  /** The floor's reports, one per round, by load and rhythm: what is the same is measured once. */
+  readonly floors: Map<string, Report[]>;
 }
 
 /** The daemon of this repository, with exactly the permissions of `deno task start`, and the provider's address. */
@@ -49,78 +52,85 @@ async function contender(bench: Bench, step: Step, provider: Provider | undefine
   return { socket, env, daemon, log: `${dir}/daemon.log` };
 }
 
-/** Learns from one answer what the floor has to send: `planPath` is written; returns how many events it has. */
-async function learn(
-  bench: Bench,
-  step: Step,
-  provider: Provider | undefined,
-  planPath: string,
-): Promise<number> {
-  // A daemon that is started for this is asked for short pauses, to save time.
-  const hasOwnPace = bench.options.pids.length > 0 || provider !== undefined;
-  const intervalMs = hasOwnPace ? step.intervalMs : PROBE_INTERVAL_MS;
-  const { plan, events } = await probe(
-    await contender(bench, { ...step, intervalMs }, provider),
+/** What the floor has to send. */
+interface Learnt {
+  readonly planPath: string;
+  /** In each answer, `[DONE]` included. */
+  readonly events: number;
+  /** Which sends come at which interval. */
+  readonly rhythm: string;
+}
+
+/** Learns it from one answer to a single client. */
+async function learn(bench: Bench, profile: Profile, step: Step): Promise<Learnt> {
+  // A daemon or provider that is started for this is asked for short pauses, to save time.
+  const intervalMs = bench.options.pids.length > 0 ? step.intervalMs : PROBE_INTERVAL_MS;
+  const { plan, events, rhythm } = await besideProvider(
+    bench,
+    profile,
     intervalMs,
-    bench.signal,
+    async (provider) =>
+      probe(await contender(bench, { ...step, intervalMs }, provider), intervalMs, bench.signal),
   );
+  const planPath = `${bench.dir}/plan.json`;
   await Deno.writeTextFile(planPath, plan);
-  return events;
+  return { planPath, events, rhythm };
 }
 
-/** How one table's steps are run. */
-interface Run {
-  readonly rounds: number;
-  /** What the table's first step has learnt. */
-  readonly eventsPerStream: number | undefined;
-  readonly provider?: Provider;
+/** Runs `body` while the provider runs that the profile's backend asks, if it asks one. */
+function besideProvider<T>(
+  { options, signal }: Bench,
+  profile: Profile,
+  intervalMs: number,
+  body: (provider: Provider | undefined) => Promise<T>,
+): Promise<T> {
+  const line = options.provider ?? OWN_PROVIDER;
+  return profile.provider ? withProvider(line, intervalMs, signal, body) : body(undefined);
 }
 
-async function runStep(bench: Bench, step: Step, run: Run): Promise<StepResult> {
+function floorOf(bench: Bench, { rhythm }: Learnt, step: Step): Report[] {
+  const { clients, ratePerSec, intervalMs, players, instances } = step;
+  const key = JSON.stringify([clients, ratePerSec, intervalMs, players, instances, rhythm]);
+  const reports = bench.floors.get(key) ?? [];
+  bench.floors.set(key, reports);
+  return reports;
+}
+
+function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Promise<StepResult> {
   const { options, dir, signal } = bench;
-  const { rounds, provider } = run;
-  const planPath = `${dir}/plan.json`;
-  const events = run.eventsPerStream ?? await learn(bench, step, provider, planPath);
+  const { planPath, events } = learnt;
+  const rounds = options.rounds ?? profile.rounds;
+  const hasFloor = options.floor && !profile.noFloor;
   const socket = `${dir}/floor.sock`;
   const command = floorCommand(socket, planPath, step.intervalMs);
   const lowest: Contender = { socket, daemon: { command }, env: {}, log: `${dir}/floor.log` };
-  const ours = await contender(bench, step, provider);
-  const floor: Report[] = [];
-  const daemon: Report[] = [];
-  for (let round = 1; round <= rounds; round++) {
-    if (options.floor) {
-      note(`${step.title}, round ${round} of ${rounds}: floor`);
-      floor.push(await measure(lowest, step, { events, settleSecs: 0, restSecs: 0 }, signal));
+  const floor = floorOf(bench, learnt, step);
+  return besideProvider(bench, profile, step.intervalMs, async (provider) => {
+    const ours = await contender(bench, step, provider);
+    const daemon: Report[] = [];
+    for (let round = 1; round <= rounds; round++) {
+      if (hasFloor && floor.length < round) {
+        note(`${step.title}, round ${round} of ${rounds}: floor`);
+        floor.push(await measure(lowest, step, { events, settleSecs: 0, restSecs: 0 }, signal));
+      }
+      note(`${step.title}, round ${round} of ${rounds}: daemon`);
+      daemon.push(await measure(ours, step, { events, settleSecs: 1, restSecs: options.restSecs }, signal));
     }
-    note(`${step.title}, round ${round} of ${rounds}: daemon`);
-    daemon.push(await measure(ours, step, { events, settleSecs: 1, restSecs: options.restSecs }, signal));
-  }
-  return { step, eventsPerStream: events, floor, daemon };
+    return { step, eventsPerStream: events, floor: hasFloor ? floor : [], daemon };
+  });
 }
 
 async function runProfile(bench: Bench, profile: Profile): Promise<readonly StepResult[]> {
-  const { options, signal } = bench;
-  const rounds = options.rounds ?? profile.rounds;
+  const steps = changedSteps(profile, bench.options.overrides);
   const results: StepResult[] = [];
-  for (const planned of profile.steps) {
-    const step = changed(planned, options.overrides);
-    const run: Run = { rounds, eventsPerStream: results[0]?.eventsPerStream };
-    const line = options.provider ?? OWN_PROVIDER;
-    const result = profile.provider
-      ? await withProvider(
-        line,
-        step.intervalMs,
-        signal,
-        (provider) => runStep(bench, step, { ...run, provider }),
-      )
-      : await runStep(bench, step, run);
-    results.push(result);
-    // A load that was never served all at once is too much, too.
-    const offMs = result.daemon.map(({ steady_deviation: off }) => off?.count ? off.p99_ms : Infinity);
-    const worst = Math.max(...offMs);
-    if (profile.stopAboveMs !== undefined && worst > profile.stopAboveMs) {
-      break;
+  let learnt: Learnt | undefined;
+  for (const step of steps) {
+    const fewer = results.filter((result) => result.step.workers === step.workers);
+    if (fewer.some((result) => isTooMuch(result, profile.stopAboveMs))) {
+      continue;
     }
+    learnt ??= await learn(bench, profile, step);
+    results.push(await runStep(bench, profile, step, learnt));
   }
   return results;
 }
@@ -133,14 +143,15 @@ async function runAll(bench: Bench): Promise<void> {
   out(`${about.date}, ${about.processor}, ${about.cores} cores, ${about.memoryGib} GiB, ${about.kernel}\n`);
   const tables: Record<string, readonly StepResult[]> = {};
   for (const profile of options.profiles) {
+    const began = Date.now();
     const results = await runProfile(bench, profile);
+    note(`${profile.name}: ${Math.round((Date.now() - began) / 1000)} s`);
     tables[profile.name] = results;
     const heading = Object.keys(options.overrides).length === 0
       ? profile.title
       : `${profile.name}, changed by flags`;
-    out(
-      `\n## ${heading}\n\n${markdown(results)}\n${faultLines(results).map((line) => `- ${line}\n`).join("")}`,
-    );
+    const lines = [...totalLines(results), ...faultLines(results)].map((line) => `- ${line}\n`);
+    out(`\n## ${heading}\n\n${markdown(results)}\n${lines.join("")}`);
     if (options.json !== undefined) {
       await Deno.writeTextFile(options.json, `${JSON.stringify({ machine: about, tables }, null, 2)}\n`);
     }
@@ -160,7 +171,7 @@ async function main(): Promise<number> {
     Deno.addSignalListener("SIGINT", onSignal);
     Deno.addSignalListener("SIGTERM", onSignal);
     dir = await Deno.makeTempDir({ prefix: "bench-" });
-    await runAll({ options, dir, signal: stop.signal });
+    await runAll({ options, dir, signal: stop.signal, floors: new Map() });
     return 0;
   } catch (error) {
     note(`bench: ${error instanceof Error ? error.message : error}`);

@@ -1,10 +1,27 @@
 import assert from "node:assert/strict";
-import { changed, PROFILES } from "../bench/profiles.ts";
+import { changedSteps, type Profile, PROFILES } from "../bench/profiles.ts";
 import { readOptions, UsageError } from "../bench/options.ts";
-import { faultLines, figure, markdown, median, type Report, type StepResult } from "../bench/report.ts";
+import {
+  faultLines,
+  figure,
+  isTooMuch,
+  markdown,
+  median,
+  type Report,
+  type StepResult,
+  totalLines,
+} from "../bench/report.ts";
 
 const times = { count: 1, mean_ms: 1, p50_ms: 0.5, p95_ms: 2, p99_ms: 3, max_ms: 4 };
-const memory = { rss_kib: 1024, pss_kib: 1024, anonymous_kib: 512, fds: 9, threads: 1 };
+const memory = {
+  rss_kib: 1024,
+  pss_kib: 1024,
+  anonymous_kib: 512,
+  fds: 9,
+  fds_least: 9,
+  fds_most: 9,
+  threads: 1,
+};
 
 function report(cpuUs: number, lost = 0): Report {
   return {
@@ -23,6 +40,7 @@ function report(cpuUs: number, lost = 0): Report {
     steady_deviation: null,
     load_cpu_us_per_event: 5,
     others_percent: 2,
+    machine_grown_kib: 5_242_880,
     daemon: {
       processes: 1,
       cpu_us_per_event: cpuUs,
@@ -76,6 +94,50 @@ Deno.test("one lost stream in one of the rounds shows in the table and below it"
   assert.deepEqual(faultLines([result]), ["ten, daemon: 1 × closed without an answer"]);
 });
 
+Deno.test("a step is too much by the worst of its rounds, and if it was never served all at once", () => {
+  const result = (...p99: (number | undefined)[]): StepResult => ({
+    step,
+    eventsPerStream: 10,
+    floor: [],
+    daemon: p99.map((p99_ms) => ({
+      ...report(1),
+      steady_deviation: p99_ms === undefined ? { ...times, count: 0 } : { ...times, p99_ms },
+    })),
+  });
+  assert.equal(isTooMuch(result(19, 20), 20), false);
+  assert.equal(isTooMuch(result(19, 20.1), 20), true);
+  assert.equal(isTooMuch(result(19, undefined), 20), true);
+  assert.equal(isTooMuch(result(19, undefined), undefined), false);
+});
+
+Deno.test("what processes on one socket take together is said below the table", () => {
+  const measured = report(1);
+  assert.ok(measured.daemon);
+  const daemon = {
+    ...measured.daemon,
+    processes: 2,
+    steady: { cpu_us_per_event: 20, events_per_sec: 50_000, cpu_percent: 99.6 },
+    peak: {
+      rss_kib: 3_145_728,
+      pss_kib: 2_097_152,
+      anonymous_kib: 0,
+      fds: 90,
+      fds_least: 40,
+      fds_most: 50,
+      threads: 4,
+    },
+  };
+  const results = (instances: { instances?: number }): StepResult[] => [
+    { step: { ...step, ...instances }, eventsPerStream: 10, floor: [], daemon: [{ ...measured, daemon }] },
+  ];
+  assert.deepEqual(totalLines(results({ instances: 2 })), [
+    "ten, daemon: 2 processes with 40 to 50 fds, together 3,072 MiB resident (2,048 MiB with shared pages " +
+    "counted once), 100 % of a core; the machine's memory in use grew by 5,120 MiB, the load generator and " +
+    "the sockets' both ends included",
+  ]);
+  assert.deepEqual(totalLines(results({})), []);
+});
+
 Deno.test("every step's arrivals end before its first stream does, so that all are served at once", () => {
   for (const { name, steps } of PROFILES) {
     for (const { title, clients, ratePerSec, intervalMs } of steps) {
@@ -88,9 +150,12 @@ Deno.test("flags take the place of a step's figures and of its title", () => {
   const { overrides, profiles, floor } = readOptions(["--clients", "5", "--no-floor", "rate"]);
   assert.deepEqual(profiles.map((p) => p.name), ["rate"]);
   assert.equal(floor, false);
-  assert.equal(changed(step, overrides).clients, 5);
-  assert.match(changed(step, overrides).title, /^5 clients/);
-  assert.equal(changed(step, {}), step);
+  const profile: Profile = { name: "two", title: "", rounds: 1, steps: [step, { ...step, clients: 20 }] };
+  const [only, ...more] = changedSteps(profile, overrides);
+  assert.equal(only?.clients, 5);
+  assert.match(only?.title ?? "", /^5 clients/);
+  assert.deepEqual(more, [], "the same load twice");
+  assert.deepEqual(changedSteps(profile, {}), profile.steps);
 });
 
 Deno.test("what is no flag, no profile or no number is refused by name", () => {

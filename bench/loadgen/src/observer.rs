@@ -15,7 +15,9 @@ use nix::unistd::{ForkResult, Pid, fork, pipe};
 use crate::board::{Slot, Totals, shared_slots, totals};
 use crate::clock::{now_ns, own_cpu_ns};
 use crate::player::{Job, play};
-use crate::sample::{CpuSplit, Snapshot, cpu_ns, cpu_split, machine, rss_kib, snapshot};
+use crate::sample::{
+    CpuSplit, Snapshot, cpu_ns, cpu_split, machine, machine_used_kib, rss_kib, snapshot,
+};
 use crate::tally::Tally;
 use crate::target::Target;
 
@@ -61,6 +63,8 @@ pub struct Measured {
     /// CPU that neither the daemon nor this tool used, or that the hypervisor took, in percent of all processors.
     /// Without a daemon to look at, its CPU is in it.
     pub others_percent: f64,
+    /// By how much the whole machine's memory in use grew from idle to the peak, KiB.
+    pub machine_grown_kib: u64,
     /// What the daemon spent; `None` without a process to look at.
     pub daemon: Option<Daemon>,
 }
@@ -94,6 +98,8 @@ pub fn run(
     daemon.rss_max_kib = daemon.idle.rss_kib;
     let (cpu_before, split_before) = (cpu_ns(&pids)?, cpu_split(&pids)?);
 
+    let used_before_kib = machine_used_kib()?;
+    let mut used_peak_kib = None;
     let (machine_before, own_before) = (machine()?, own_cpu_ns());
     let began = now_ns();
     let mut players = Players::start(job, slots)?;
@@ -120,12 +126,14 @@ pub fn run(
         if is_steady {
             if from.is_none() {
                 daemon.peak = snapshot(&pids)?;
+                used_peak_kib = Some(machine_used_kib()?);
             }
             from = from.or(Some(moment));
             to = Some(moment);
         }
     }
     let run_ns = now_ns() - began;
+    let used_peak_kib = used_peak_kib.map_or_else(machine_used_kib, Ok)?;
     daemon.cpu_ns = cpu_ns(&pids)? - cpu_before;
     let (machine_after, own_ns) = (machine()?, own_cpu_ns() - own_before);
     let split = cpu_split(&pids)?;
@@ -155,6 +163,7 @@ pub fn run(
         run_ns,
         tally,
         others_percent,
+        machine_grown_kib: used_peak_kib.saturating_sub(used_before_kib),
         daemon: (!pids.is_empty()).then_some(daemon),
     })
 }

@@ -34,6 +34,8 @@ pub struct Report {
     load_cpu_us_per_event: f64,
     /// CPU that neither the daemon nor this tool used, of all processors: above a few percent, measure again.
     others_percent: f64,
+    /// The whole machine's memory in use at the peak less that when idle: the daemon's, this tool's and the kernel's.
+    machine_grown_kib: u64,
     daemon: Option<DaemonReport>,
 }
 
@@ -84,6 +86,7 @@ impl Report {
             run_ns,
             tally,
             others_percent,
+            machine_grown_kib,
             daemon,
         } = measured;
         let events = tally.events;
@@ -119,6 +122,7 @@ impl Report {
             steady_deviation: job.interval_ns.map(|_| tally.steady_deviation.summary()),
             load_cpu_us_per_event: tally.cpu_ns as f64 / 1e3 / events.max(1) as f64,
             others_percent,
+            machine_grown_kib,
             daemon: daemon.map(|d| daemon_report(&d, job.clients, events)),
         }
     }
@@ -179,6 +183,11 @@ impl Report {
             "load generator: {:.2} µs of CPU per event; others took {:.1} % of the machine",
             self.load_cpu_us_per_event, self.others_percent
         )?;
+        writeln!(
+            out,
+            "the machine's memory in use grew by {} KiB",
+            self.machine_grown_kib
+        )?;
         let Some(d) = &self.daemon else { return Ok(()) };
         writeln!(
             out,
@@ -207,8 +216,8 @@ impl Report {
         for (name, s) in [("idle", &d.idle), ("peak", &d.peak), ("after", &d.after)] {
             writeln!(
                 out,
-                "  {name:<6} RSS {:>7} KiB  PSS {:>7}  anonymous {:>7}  fds {:>6} (most in one process {})  threads {}",
-                s.rss_kib, s.pss_kib, s.anonymous_kib, s.fds, s.fds_most, s.threads
+                "  {name:<6} RSS {:>7} KiB  PSS {:>7}  anonymous {:>7}  fds {:>6} ({} to {} in one process)  threads {}",
+                s.rss_kib, s.pss_kib, s.anonymous_kib, s.fds, s.fds_least, s.fds_most, s.threads
             )?;
         }
         writeln!(out, "  largest RSS {} KiB", d.rss_max_kib)

@@ -19,7 +19,9 @@ pub struct Snapshot {
     pub anonymous_kib: u64,
     /// Open fds.
     pub fds: u64,
-    /// The most that one of the processes has open: how evenly they share.
+    /// The fewest that one of the processes has open: how evenly they share.
+    pub fds_least: u64,
+    /// The most.
     pub fds_most: u64,
     /// Threads.
     pub threads: u64,
@@ -126,6 +128,12 @@ pub fn machine() -> io::Result<Machine> {
     })
 }
 
+/// Memory of the whole machine that is in use, KiB: also what the kernel holds for sockets, whoever has them.
+pub fn machine_used_kib() -> io::Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    Ok(field(&meminfo, "MemTotal:").saturating_sub(field(&meminfo, "MemAvailable:")))
+}
+
 /// The resident set only, KiB: cheap enough to watch.
 pub fn rss_kib(pids: &[i32]) -> io::Result<u64> {
     let mut pages = 0;
@@ -143,6 +151,7 @@ pub fn rss_kib(pids: &[i32]) -> io::Result<u64> {
 /// Everything; walks the page tables of the processes.
 pub fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
     let mut sum = Snapshot::default();
+    let mut fds_least = None;
     for &pid in pids {
         let rollup = read(pid, "smaps_rollup")?;
         sum.rss_kib += field(&rollup, "Rss:");
@@ -153,6 +162,7 @@ pub fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
             .count() as u64;
         sum.fds += fds;
         sum.fds_most = sum.fds_most.max(fds);
+        fds_least = Some(fds_least.map_or(fds, |least: u64| least.min(fds)));
         for task in fs::read_dir(format!("/proc/{pid}/task"))
             .map_err(|e| gone(pid, e))?
             .flatten()
@@ -163,6 +173,7 @@ pub fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
             sum.context_switches += field(&status, "nonvoluntary_ctxt_switches:");
         }
     }
+    sum.fds_least = fds_least.unwrap_or(0);
     Ok(sum)
 }
 
@@ -203,9 +214,47 @@ mod tests {
                 && snapshot.rss_kib >= snapshot.anonymous_kib
         );
         assert!(snapshot.fds >= 3 && snapshot.threads >= 1);
+        assert_eq!(
+            (snapshot.fds_least, snapshot.fds_most),
+            (snapshot.fds, snapshot.fds)
+        );
         assert!(rss_kib(&own()).unwrap() >= 8192);
         assert!(cpu_ns(&own()).unwrap() > before);
         drop(ballast);
+    }
+
+    #[test]
+    fn the_fewest_and_the_most_fds_are_those_of_single_processes() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("5")
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let _more: Vec<fs::File> = (0..20)
+            .map(|_| fs::File::open("/dev/null").unwrap())
+            .collect();
+        let both = [own()[0], child.id() as i32];
+        let snapshot = snapshot(&both);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Snapshot {
+            fds,
+            fds_least,
+            fds_most,
+            ..
+        } = snapshot.unwrap();
+        assert!(fds_least + 20 <= fds_most, "{fds_least} and {fds_most}");
+        assert_eq!(fds_least + fds_most, fds);
+    }
+
+    #[test]
+    fn the_machine_s_memory_in_use_holds_ours_and_is_not_all() {
+        let ballast = std::hint::black_box(vec![1u8; 64 << 20]);
+        let used_kib = machine_used_kib().unwrap();
+        assert!(used_kib >= 64 << 10);
+        drop(ballast);
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+        assert!(used_kib < field(&meminfo, "MemTotal:"));
     }
 
     #[test]
