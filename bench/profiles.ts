@@ -5,6 +5,7 @@
 
 /** One row pair of a table: the same load on the floor and on the daemon. */
 export interface Step {
+  /** The load; the workers are not in it. */
   readonly title: string;
   readonly clients: number;
   /** Arrivals per second. */
@@ -42,11 +43,7 @@ const count = (n: number): string => n.toLocaleString("en");
 
 /** The same load on 1 and on 2 workers. */
 function onWorkers(load: Step): readonly Step[] {
-  return [1, 2].map((workers) => ({
-    ...load,
-    title: `${load.title}, ${workers} worker${workers > 1 ? "s" : ""}`,
-    workers,
-  }));
+  return [1, 2].map((workers) => ({ ...load, workers }));
 }
 
 function connectionSteps(clients: number, pace: Pick<Step, "intervalMs" | "ratePerSec">): readonly Step[] {
@@ -129,8 +126,7 @@ function changed(step: Step, changes: Partial<Step>): Step {
     return step;
   }
   const now = { ...step, ...changes };
-  const title =
-    `${now.clients} clients, ${now.ratePerSec}/s, each ${now.intervalMs} ms, workers: ${now.workers}`;
+  const title = `${now.clients} clients, ${now.ratePerSec}/s, each ${now.intervalMs} ms`;
   return { ...now, title };
 }
 

@@ -108,16 +108,23 @@ const COLUMNS = [
   "others, %",
 ] as const;
 
-/** The steps as a Markdown table: a row for the floor, a row for the daemon. */
+/** The steps as a Markdown table: a row for the daemon, and before it one for the floor, where that is another. */
 export function markdown(results: readonly StepResult[]): string {
   const lines = [row(COLUMNS), row(COLUMNS.map((_, i) => i < 2 ? "---" : "---:"))];
+  let shown: readonly Report[] | undefined;
   for (const { step, floor, daemon } of results) {
-    if (floor.length > 0) {
+    if (floor.length > 0 && floor !== shown) {
       lines.push(row([step.title, "floor", ...cells(floor, [])]));
+      shown = floor;
     }
-    lines.push(row([step.title, "**daemon**", ...cells(daemon, floor)]));
+    lines.push(row([step.title, `**daemon**, ${workersText(step)}`, ...cells(daemon, floor)]));
   }
   return lines.join("\n") + "\n";
+}
+
+/** As in "2 workers". */
+export function workersText({ workers }: Step): string {
+  return `${workers} worker${workers === 1 ? "" : "s"}`;
 }
 
 function cells(reports: readonly Report[], floor: readonly Report[]): readonly string[] {
@@ -178,7 +185,7 @@ export function totalLines(results: readonly StepResult[]): readonly string[] {
 /** Why streams of these runs were not whole, for the lines below a table. */
 export function faultLines(results: readonly StepResult[]): readonly string[] {
   return results.flatMap(({ step, floor, daemon }) =>
-    [["floor", floor] as const, ["daemon", daemon] as const].flatMap(([who, reports]) =>
+    [["floor", floor] as const, [`daemon, ${workersText(step)}`, daemon] as const].flatMap(([who, reports]) =>
       reports.flatMap((r) =>
         Object.entries(r.streams.reasons).map(([reason, n]) => `${step.title}, ${who}: ${n} × ${reason}`)
       )

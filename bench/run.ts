@@ -7,7 +7,15 @@ import { machine } from "./machine.ts";
 import { HELP, type Options, readOptions, UsageError } from "./options.ts";
 import { changedSteps, type Profile, type Step } from "./profiles.ts";
 import { type Provider, withProvider } from "./provider.ts";
-import { faultLines, isTooMuch, markdown, type Report, type StepResult, totalLines } from "./report.ts";
+import {
+  faultLines,
+  isTooMuch,
+  markdown,
+  type Report,
+  type StepResult,
+  totalLines,
+  workersText,
+} from "./report.ts";
 
 const PROBE_INTERVAL_MS = 50;
 const OWN_PROVIDER =
@@ -113,7 +121,7 @@ function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Pr
         note(`${step.title}, round ${round} of ${rounds}: floor`);
         floor.push(await measure(lowest, step, { events, settleSecs: 0, restSecs: 0 }, signal));
       }
-      note(`${step.title}, round ${round} of ${rounds}: daemon`);
+      note(`${step.title}, round ${round} of ${rounds}: daemon, ${workersText(step)}`);
       daemon.push(await measure(ours, step, { events, settleSecs: 1, restSecs: options.restSecs }, signal));
     }
     return { step, eventsPerStream: events, floor: hasFloor ? floor : [], daemon };

@@ -91,7 +91,24 @@ Deno.test("one lost stream in one of the rounds shows in the table and below it"
   };
   const [head, , daemon] = markdown([result]).split("\n").map(cellsOf);
   assert.equal(daemon?.[head?.indexOf("broken + lost + refused") ?? -1], "1");
-  assert.deepEqual(faultLines([result]), ["ten, daemon: 1 × closed without an answer"]);
+  assert.deepEqual(faultLines([result]), ["ten, daemon, 1 worker: 1 × closed without an answer"]);
+});
+
+Deno.test("a floor that serves several rows is shown once, above them, and each has its ratio to it", () => {
+  const floor = [report(10)];
+  const results = [1, 2].map((workers): StepResult => ({
+    step: { ...step, workers },
+    eventsPerStream: 10,
+    floor,
+    daemon: [report(10 * workers)],
+  }));
+  const [head, , ...rows] = markdown(results).trim().split("\n").map(cellsOf);
+  const ratio = (head?.indexOf("µs/event whole") ?? -1) + 1;
+  assert.deepEqual(rows.map((cells) => [cells[2], cells[ratio]]), [
+    ["floor", ""],
+    ["**daemon**, 1 worker", "1.00"],
+    ["**daemon**, 2 workers", "2.00"],
+  ]);
 });
 
 Deno.test("a step is too much by the worst of its rounds, and if it was never served all at once", () => {
