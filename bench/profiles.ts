@@ -101,7 +101,7 @@ export const PROFILES: readonly Profile[] = [
     rounds: 1,
     stopAboveMs: 20,
     provider: true,
-    steps: [10_000, 15_000, 20_000, 25_000, 30_000].flatMap(rateSteps),
+    steps: [10_000, 15_000, 20_000, 25_000].flatMap(rateSteps),
   },
   {
     name: "hundred-thousand",
