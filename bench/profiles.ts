@@ -84,7 +84,7 @@ export const PROFILES: readonly Profile[] = [
     provider: true,
     noFloor: true,
     steps: [1000, MOST_CLIENTS].flatMap((clients) =>
-      connectionSteps(clients, { intervalMs: 1000, ratePerSec: 1000 })
+      connectionSteps(clients, { intervalMs: 1000, ratePerSec: 1200 })
     ),
   },
   {
@@ -100,7 +100,7 @@ export const PROFILES: readonly Profile[] = [
     rounds: 1,
     stopAboveMs: 20,
     provider: true,
-    steps: [10_000, 15_000, 20_000, 25_000].flatMap(rateSteps),
+    steps: [10_000, 20_000, 25_000].flatMap(rateSteps),
   },
   {
     name: "hundred-thousand",
