@@ -70,14 +70,18 @@ process.stdout.write(
   `${protocol} at ${socket ?? mock.base}${secure ? `, certificate in ${certFile}` : ""}\n`,
 );
 
-const stop = (): void => void mock.close();
-Deno.addSignalListener("SIGINT", stop);
-Deno.addSignalListener("SIGTERM", stop);
+const stopped = Promise.withResolvers<"stopped">();
+const stop = (): void => stopped.resolve("stopped");
+const signals = ["SIGINT", "SIGTERM"] as const;
+for (const signal of signals) Deno.addSignalListener(signal, stop);
 while (true) {
   const before = mock.requests.length;
-  await mock.received(before + 1);
+  if (await Promise.race([mock.received(before + 1), stopped.promise]) === "stopped") break;
   for (const { httpVersion, path, headers } of mock.requests.slice(before)) {
     const { "x-request-id": id, "x-test-pattern": pattern } = headers;
     process.stdout.write(`HTTP/${httpVersion} ${path} ${id ?? ""} ${pattern ?? ""}\n`);
   }
 }
+// A listener would keep the process alive; the next signal ends it at once.
+for (const signal of signals) Deno.removeSignalListener(signal, stop);
+await mock.close();
