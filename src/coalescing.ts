@@ -15,9 +15,9 @@ export interface CoalescingParts {
 }
 
 /** How long a rest is, and how closely turns follow each other where there is one: a turn costs about 0.1 ms. */
-const REST_MS = 3;
+const REST_MS = 4;
 /** So long after a request no rest begins: the head of a server nearby is not to wait for its end. */
-const HEAD_MS = 1;
+const HEAD_MS = 2;
 
 /**
  * At most one rest in each turn, and none after a turn that took as long by itself: then what comes has gathered

@@ -29,7 +29,7 @@ class Rig {
 
 Deno.test("turns far apart meet no rest", () => {
   const rig = new Rig();
-  for (let i = 0; i < 10; i++) rig.turn(1000 + 4 * i);
+  for (let i = 0; i < 10; i++) rig.turn(1000 + 5 * i);
   assert.deepEqual(rig.rests, []);
 });
 
@@ -44,13 +44,13 @@ Deno.test("where it goes on closely after a rest, there is a rest again", () => 
   const rig = new Rig();
   for (let i = 0; i < 4; i++) rig.turn(rig.nowMs + 0.2);
   assert.equal(rig.rests.length, 3);
-  rig.turn(rig.nowMs + 4);
+  rig.turn(rig.nowMs + 5);
   assert.equal(rig.rests.length, 3, "it has become quiet");
 });
 
 Deno.test("after a long turn there is no rest: what comes has gathered meanwhile", () => {
   const rig = new Rig();
-  for (let i = 0; i < 4; i++) rig.turn(rig.nowMs + 0.2, { takesMs: 3 });
+  for (let i = 0; i < 4; i++) rig.turn(rig.nowMs + 0.2, { takesMs: 4 });
   assert.deepEqual(rig.rests, []);
 });
 
@@ -60,7 +60,7 @@ Deno.test("the head of an answer does not wait for a rest's end", () => {
   rig.coalescing.requested();
   rig.turn(1000.5);
   assert.deepEqual(rig.rests, []);
-  rig.turn(1001.2);
+  rig.turn(1002.2);
   assert.equal(rig.rests.length, 1);
 });
 
@@ -71,5 +71,5 @@ Deno.test("without parts of a test's it rests in real turns", async () => {
     coalescing.received();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  assert.deepEqual(rests, [3]);
+  assert.deepEqual(rests, [4]);
 });
