@@ -31,8 +31,8 @@ export interface Profile {
   readonly stopAboveMs?: number;
   /** The daemon asks a provider of the OpenAI API instead of its mock. */
   readonly provider?: true;
-  /** The daemon alone, since the time for the floor is not there. */
-  readonly noFloor?: true;
+  /** The floor only where this is the only profile: among others there is no time for it. */
+  readonly floorOnlyAlone?: true;
 }
 
 function step(step: Partial<Step> & Pick<Step, "title">): Step {
@@ -79,13 +79,15 @@ export const PROFILES: readonly Profile[] = [
   },
   {
     name: "connections-openai",
-    title: "Connections in one process on the OpenAI backend, an event each second",
+    title:
+      "Connections in one process on the OpenAI backend, an event each 500 ms for 1,000, each second for 15,000",
     rounds: 1,
     provider: true,
-    noFloor: true,
-    steps: [1000, MOST_CLIENTS].flatMap((clients) =>
-      connectionSteps(clients, { intervalMs: 1000, ratePerSec: 1200 })
-    ),
+    steps: [
+      // The floor of the first has been measured for `connections`.
+      ...connectionSteps(1000, { intervalMs: 500, ratePerSec: 3000 }),
+      ...connectionSteps(MOST_CLIENTS, { intervalMs: 1000, ratePerSec: 1200 }),
+    ],
   },
   {
     name: "rate",
@@ -106,7 +108,7 @@ export const PROFILES: readonly Profile[] = [
     name: "hundred-thousand",
     title: "100,000 TCP clients, 8 processes on one listening socket, an event each 3 s",
     rounds: 1,
-    noFloor: true,
+    floorOnlyAlone: true,
     steps: [
       step({
         title: "100,000 clients",

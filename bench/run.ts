@@ -108,7 +108,7 @@ function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Pr
   const { options, dir, signal } = bench;
   const { planPath, events } = learnt;
   const rounds = options.rounds ?? profile.rounds;
-  const hasFloor = options.floor && !profile.noFloor;
+  const hasFloor = options.floor && !(profile.floorOnlyAlone && options.profiles.length > 1);
   const socket = `${dir}/floor.sock`;
   const command = floorCommand(socket, planPath, step.intervalMs);
   const lowest: Contender = { socket, daemon: { command }, env: {}, log: `${dir}/floor.log` };
