@@ -84,8 +84,7 @@ export const PROFILES: readonly Profile[] = [
     rounds: 1,
     provider: true,
     steps: [
-      // The floor of the first has been measured for `connections`.
-      ...connectionSteps(1000, { intervalMs: 500, ratePerSec: 3000 }),
+      ...connectionSteps(1000, { intervalMs: 500, ratePerSec: 1200 }),
       ...connectionSteps(MOST_CLIENTS, { intervalMs: 1000, ratePerSec: 1200 }),
     ],
   },
