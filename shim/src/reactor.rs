@@ -339,7 +339,7 @@ impl Reactor {
             if accepted == ACCEPTS_AT_ONCE || !inner.records.has_room() {
                 break false;
             }
-            if is_shared && !may_refuse && self.intake.active() >= policy.max_connections {
+            if is_shared && !may_refuse && self.intake.is_full() {
                 break true;
             }
             match inner.doors.accept(index, is_final, &self.epoll) {

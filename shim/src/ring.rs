@@ -177,6 +177,11 @@ mod tests {
         ring.is_up().then_some(ring)
     }
 
+    /// One that is not enabled, so that it refuses io_uring_enter(2): EBADFD. None where there can be no ring.
+    fn broken_ring() -> Option<Ring> {
+        is_allowed().then(|| Ring(Some(IoUring::builder().setup_r_disabled().build(8).unwrap())))
+    }
+
     fn is_allowed() -> bool {
         // A `struct io_uring_params` has 120 bytes.
         let mut params = [0_u64; 15];
@@ -235,11 +240,7 @@ mod tests {
 
     #[test]
     fn a_ring_that_fails_has_tried_nothing_and_is_given_up() {
-        if !is_allowed() {
-            return;
-        }
-        // A ring that is not enabled refuses io_uring_enter(2): EBADFD.
-        let mut ring = Ring(Some(IoUring::builder().setup_r_disabled().build(8).unwrap()));
+        let Some(mut ring) = broken_ring() else { return };
         let (browser, socket) = pair();
         for _ in 0..2 {
             assert_eq!(ring.send_all([to(&socket, b"x")].into_iter(), &mut [0]), 0);
@@ -250,11 +251,8 @@ mod tests {
 
     #[test]
     fn a_batch_goes_out_over_a_ring_that_fails() {
-        if !is_allowed() {
-            return;
-        }
-        let broken = Ring(Some(IoUring::builder().setup_r_disabled().build(8).unwrap()));
-        assert_goes_out(&Clients::with_ring(broken));
+        let Some(ring) = broken_ring() else { return };
+        assert_goes_out(&Clients::with_ring(ring));
     }
 
     #[test]

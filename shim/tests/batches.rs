@@ -11,32 +11,18 @@ use std::time::Duration;
 
 use streaming_daemon_shim::{shim_client_close, shim_reactor_close, shim_send_batch};
 use support::{
-    BAD_HANDLE, Directory, END, Event, Intake, NoLeak, PATIENCE, POLICY, Reactor, SEQPACKET, STREAM,
-    hand_off, no_leak, pair, recv_to_end, try_recv,
+    BAD_HANDLE, END, Event, PATIENCE, POLICY, SEQPACKET, STREAM, Setup, pair, recv_to_end, try_recv,
 };
 
-struct Setup {
-    browsers: Vec<(OwnedFd, u32)>,
-    reactor: Reactor,
-    _intake: Intake,
-    _directory: Directory,
-    _no_leak: NoLeak,
-}
-
-fn setup(clients: usize) -> Setup {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(POLICY);
-    intake.listen(SEQPACKET, &path);
-    let reactor = intake.reactor();
+/// So many clients, with their browsers, which go away before what serves them.
+fn setup(clients: usize) -> (Setup, Vec<(OwnedFd, u32)>) {
+    let setup = Setup::new(SEQPACKET, POLICY);
     let admit = |_| {
         let (browser, passed) = pair(STREAM);
-        hand_off(&path, SEQPACKET, b"{}", &passed);
-        (browser, reactor.client())
+        (browser, setup.admit(passed))
     };
     let browsers = (0..clients).map(admit).collect();
-    Setup { browsers, reactor, _intake: intake, _directory: directory, _no_leak: no_leak }
+    (setup, browsers)
 }
 
 /// What is sent to each of many, so that bytes that come to the wrong one are seen.
@@ -46,10 +32,10 @@ fn own(client: u32) -> Vec<u8> {
 
 #[test]
 fn many_clients_each_get_their_own_bytes_and_results() {
-    let setup = setup(700);
-    let texts: Vec<Vec<u8>> = setup.browsers.iter().map(|(_, client)| own(*client)).collect();
+    let (setup, browsers) = setup(700);
+    let texts: Vec<Vec<u8>> = browsers.iter().map(|(_, client)| own(*client)).collect();
     let mut batch = Vec::new();
-    for ((_, client), text) in setup.browsers.iter().zip(&texts) {
+    for ((_, client), text) in browsers.iter().zip(&texts) {
         batch.push((*client, &text[..], 0));
         if client % 50 == 0 {
             batch.push((88_888, &b"nobody"[..], 0));
@@ -62,36 +48,36 @@ fn many_clients_each_get_their_own_bytes_and_results() {
     for _ in 0..2 {
         assert_eq!(setup.reactor.send_batch(&batch), expected);
     }
-    let ends: Vec<_> = setup.browsers.iter().map(|(_, client)| (*client, &b"."[..], END)).collect();
+    let ends: Vec<_> = browsers.iter().map(|(_, client)| (*client, &b"."[..], END)).collect();
     assert_eq!(setup.reactor.send_batch(&ends), [1; 700]);
-    for ((browser, _), text) in setup.browsers.iter().zip(&texts) {
+    for ((browser, _), text) in browsers.iter().zip(&texts) {
         assert_eq!(recv_to_end(browser), [&text[..], &text[..], b"."].concat());
     }
 }
 
 #[test]
 fn many_entries_of_one_client_arrive_in_their_order() {
-    let setup = setup(3);
+    let (setup, browsers) = setup(3);
     let texts: Vec<Vec<u8>> = (0..100).map(own).collect();
     let mut batch = Vec::new();
     for text in &texts {
-        batch.extend(setup.browsers[..2].iter().map(|(_, client)| (*client, &text[..], 0)));
+        batch.extend(browsers[..2].iter().map(|(_, client)| (*client, &text[..], 0)));
     }
-    for (n, (_, client)) in setup.browsers.iter().enumerate() {
+    for (n, (_, client)) in browsers.iter().enumerate() {
         batch.insert(70 * n, (*client, b"", 0));
         batch.push((*client, b"", END));
     }
     let expected: Vec<i32> = batch.iter().map(|(_, text, _)| text.len() as i32).collect();
     assert_eq!(setup.reactor.send_batch(&batch), expected);
     let all = texts.concat();
-    let received: Vec<_> = setup.browsers.iter().map(|(browser, _)| recv_to_end(browser)).collect();
+    let received: Vec<_> = browsers.iter().map(|(browser, _)| recv_to_end(browser)).collect();
     assert_eq!(received, [all.clone(), all, Vec::new()]);
 }
 
 #[test]
 fn after_a_short_entry_the_client_s_further_ones_wait_and_others_do_not() {
-    let setup = setup(2);
-    let [(browser, client), (quick, other)] = &setup.browsers[..] else { panic!() };
+    let (setup, browsers) = setup(2);
+    let [(browser, client), (quick, other)] = &browsers[..] else { panic!() };
     let block = vec![b'x'; 1 << 22];
     let results = setup.reactor.send_batch(&[
         (*client, &block, 0),
@@ -117,8 +103,8 @@ fn after_a_short_entry_the_client_s_further_ones_wait_and_others_do_not() {
 
 #[test]
 fn an_end_in_the_middle_of_a_batch_leaves_the_number_to_nobody() {
-    let setup = setup(2);
-    let [(browser, client), (_, other)] = &setup.browsers[..] else { panic!() };
+    let (setup, browsers) = setup(2);
+    let [(browser, client), (_, other)] = &browsers[..] else { panic!() };
     let results = setup.reactor.send_batch(&[
         (*client, b"a", 0),
         (*other, b"1", 0),
@@ -170,16 +156,16 @@ fn send_until_closed(handle: u32, clients: &[u32], flags: u32) -> BTreeMap<u32, 
 /// The numbers of descriptors that are closed are given again at once: what is sent must not go to them.
 #[test]
 fn a_client_closed_during_a_batch_gets_whole_entries_and_nobody_else_its_bytes() {
-    let setup = setup(300);
+    let (setup, browsers) = setup(300);
     let handle = setup.reactor.handle;
-    let clients: Vec<u32> = setup.browsers.iter().map(|(_, client)| *client).collect();
+    let clients: Vec<u32> = browsers.iter().map(|(_, client)| *client).collect();
     let sender = {
         let clients = clients.clone();
         thread::spawn(move || send_until_closed(handle, &clients, 0))
     };
     let mut received = BTreeMap::new();
     let mut strangers = Vec::new();
-    for (browser, client) in &setup.browsers {
+    for (browser, client) in &browsers {
         let first = try_recv(browser, PATIENCE).unwrap();
         assert_eq!(shim_client_close(handle, *client), 0);
         strangers.push(pair(STREAM));
@@ -199,15 +185,15 @@ fn a_client_closed_during_a_batch_gets_whole_entries_and_nobody_else_its_bytes()
 #[test]
 fn batches_from_two_threads_and_a_close_do_not_wait_for_one_another() {
     for flags in [0, END] {
-        let setup = setup(400);
+        let (setup, browsers) = setup(400);
         let (handle, (done, finished)) = (setup.reactor.handle, mpsc::channel());
-        let forth: Vec<u32> = setup.browsers.iter().map(|(_, client)| *client).collect();
+        let forth: Vec<u32> = browsers.iter().map(|(_, client)| *client).collect();
         let back: Vec<u32> = forth.iter().rev().copied().collect();
         for clients in [forth, back] {
             let done = done.clone();
             thread::spawn(move || done.send(send_until_closed(handle, &clients, flags).len()).unwrap());
         }
-        let (browser, client) = &setup.browsers[0];
+        let (browser, client) = &browsers[0];
         let first = try_recv(browser, PATIENCE).unwrap();
         assert_eq!(first[..own(*client).len()], own(*client));
         thread::spawn(move || {
