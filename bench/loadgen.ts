@@ -41,8 +41,8 @@ export async function probe(
   const plan = await run(PROGRAM, args, { signal, env: contender.env });
   const { sends } = JSON.parse(plan) as { sends: { slot: number; text: string }[] };
   const answer = sends.map((send) => send.text).join("");
-  // Every event of the contract is one data line.
   const rhythm = sends.map((send) => send.slot).join(" ");
+  // Every event of the contract is one data line.
   return { plan, events: answer.match(/^data:/gm)?.length ?? 0, rhythm };
 }
 

@@ -17,7 +17,7 @@ Profiles: ${PROFILES.map((p) => p.name).join(", ")}; all. Default: quick.
   --clients N, --rate N, --interval-ms N, --workers N    in place of the profile's
   --after-secs N        from the last client's end to the last look at memory [1]
   --no-floor            the daemon alone
-  --provider LINE       the openai profile's provider, for sh(1); {intervalMs} and {port} are filled in [bench/provider]
+  --provider LINE       the OpenAI profiles' provider, for sh(1); {intervalMs} and {port} are filled in [bench/provider]
   --json FILE           all figures
 `;
 

@@ -52,15 +52,12 @@ async function nodeHttp2({ base, ca, streams, onPiece, onFirst, onLast }: Load):
     const stream = (sessions.at(-1) as http2.ClientHttp2Session)
       .request({ ":method": "POST", ":path": PATH, ...HEADERS });
     answers.push(
-      new Promise((resolve, reject) => {
+      new Promise<void>((resolve, reject) => {
         stream.once("response", onFirst);
         stream.on("data", (bytes: Uint8Array) => onPiece(countLines(bytes)));
-        stream.once("end", () => {
-          onLast();
-          resolve();
-        });
+        stream.once("end", resolve);
         stream.once("error", reject);
-      }),
+      }).then(onLast),
     );
     stream.end(BODY);
   }
@@ -106,13 +103,10 @@ async function ownPool({ base, ca, streams, onPiece, onFirst, onLast }: Load): P
       pool.request({ method: "POST", url, headers: Object.entries(HEADERS), body }, {
         head: onFirst,
         data: (bytes) => onPiece(countLines(bytes)),
-        end: () => {
-          onLast();
-          resolve();
-        },
+        end: resolve,
         fail: reject,
       });
-    })));
+    }).then(onLast)));
   await pool.close();
 }
 
@@ -177,15 +171,12 @@ async function http2Wrapper({ base, ca, streams, onPiece, onFirst, onLast }: Loa
       const request = wrapper.request(base + PATH, options, (response) => {
         onFirst();
         response.on("data", (bytes: Uint8Array) => onPiece(countLines(bytes)));
-        response.once("end", () => {
-          onLast();
-          resolve();
-        });
+        response.once("end", resolve);
         response.once("error", reject);
       });
       request.once("error", reject);
       request.end(BODY);
-    })));
+    }).then(onLast)));
   agent.destroy();
 }
 
