@@ -6,6 +6,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import denoJson from "../deno.json" with { type: "json" };
+import { PLAIN_OUTPUT } from "../src/cli.ts";
 import { Front } from "./front.ts";
 
 const READY_TIMEOUT_MS = 30_000;
@@ -48,13 +49,7 @@ async function main(args: readonly string[]): Promise<number> {
 function parsePort(args: readonly string[]): number | CommanderError {
   const program = new Command("deno task demo")
     .exitOverride()
-    // Commander would ask the environment and the terminal for colours and width; the sandbox denies the first.
-    .configureOutput({
-      getOutHasColors: () => false,
-      getErrHasColors: () => false,
-      getOutHelpWidth: () => 100,
-      getErrHelpWidth: () => 100,
-    })
+    .configureOutput(PLAIN_OUTPUT)
     .description("The daemon on its mock backend, behind a front for developing that plays Apache.")
     .option("--port <PORT>", "port of the page on 127.0.0.1; 0: any free one", (text) => {
       const value = /^\d{1,5}$/.test(text) ? Number(text) : NaN;

@@ -9,6 +9,17 @@ import type { FlagValue } from "./config.ts";
 /** The version of the daemon. */
 export const VERSION: string = denoJson.version;
 
+/**
+ * For `Command.configureOutput` of every program here: Commander would ask the environment and the terminal for colours
+ * and width, and the sandbox denies the first.
+ */
+export const PLAIN_OUTPUT = {
+  getOutHasColors: () => false,
+  getErrHasColors: () => false,
+  getOutHelpWidth: () => 100,
+  getErrHelpWidth: () => 100,
+} as const;
+
 /** Start the daemon. */
 export interface StartCommand {
   readonly command: "start";
@@ -82,12 +93,10 @@ export function parseCli(args: readonly string[]): CliCommand {
 
   const program = new Command("streaming-daemon-ts")
     .exitOverride()
-    // Commander would ask the environment and the terminal for colours and width; the sandbox denies the first.
     .configureOutput({
       writeOut: (text) => stdout += text,
       writeErr: (text) => stderr += text,
-      getOutHasColors: () => false,
-      getOutHelpWidth: () => 100,
+      ...PLAIN_OUTPUT,
     })
     .showHelpAfterError("(--help shows what there is)")
     .enablePositionalOptions()

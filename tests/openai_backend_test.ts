@@ -1,21 +1,9 @@
 import assert from "node:assert/strict";
 import { openaiBackend } from "../src/backend/openai.ts";
 import { BackendError, ConfigError } from "../src/errors.ts";
-import { ask, backendRig, brief, heard, noAbort, PROTOCOLS } from "./support/backend_rig.ts";
+import { ask, backendRig, brief, heard, HELLO, noAbort, PROTOCOLS } from "./support/backend_rig.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "./support/mock_llm_patterns.ts";
 import { openaiOptions } from "./support/openai_options.ts";
-
-const HELLO = [
-  "open",
-  '"word0 "',
-  '"word1 "',
-  '"word2 "',
-  '"word3 "',
-  '"word4 "',
-  "finish stop",
-  "usage 7 5",
-  "end",
-];
 
 for (const protocol of PROTOCOLS) {
   Deno.test(`openai over ${protocol}: what providers send`, async (t) => {

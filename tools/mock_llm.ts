@@ -5,6 +5,7 @@
 
 import process from "node:process";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { PLAIN_OUTPUT } from "../src/cli.ts";
 import { makeCertificate, mockLlm, type MockProtocol } from "../tests/support/mock_llm.ts";
 import { PATTERNS } from "../tests/support/mock_llm_patterns.ts";
 
@@ -16,13 +17,7 @@ const wholeNumber = (text: string): number => {
 const patterns = Object.entries(PATTERNS).map(([name, what]) => `  ${name.padEnd(24)}${what}`).join("\n");
 
 const { protocol, port, socket, maxStreams, events, delayMs, certFile } = new Command("deno task mock-llm")
-  // Commander would ask the environment and the terminal for colours and width; the sandbox denies the first.
-  .configureOutput({
-    getOutHasColors: () => false,
-    getErrHasColors: () => false,
-    getOutHelpWidth: () => 100,
-    getErrHelpWidth: () => 100,
-  })
+  .configureOutput(PLAIN_OUTPUT)
   .description("A stand-in for an OpenAI-style provider.")
   .addOption(
     new Option("--protocol <name>", "h1s and h2 are over TLS").choices(["h1", "h1s", "h2c", "h2"]).default(

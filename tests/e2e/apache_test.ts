@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { mockPieces } from "../../src/backend/mock.ts";
 import { openaiBackend } from "../../src/backend/openai.ts";
 import { APACHE_GROUP, checkApacheConfig, freePort, startApache } from "../support/apache.ts";
+import { ask, certificate, heard, HELLO, noAbort } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
-import { makeCertificate, mockLlm } from "../support/mock_llm.ts";
+import { mockLlm } from "../support/mock_llm.ts";
 import { openaiOptions } from "../support/openai_options.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url);
@@ -225,7 +226,7 @@ for (const tls of [false, true]) {
     await using provider = await mockLlm({ protocol: "h1", events: 5, delayMs: 300 });
     const folder = await Deno.makeTempDir();
     const [certFile, keyFile] = [`${folder}/cert.pem`, `${folder}/key.pem`];
-    const { cert, key } = await makeCertificate();
+    const { cert, key } = await certificate();
     await Deno.writeTextFile(certFile, cert);
     await Deno.writeTextFile(keyFile, key);
     await using apache = await startApache({
@@ -242,20 +243,10 @@ for (const tls of [false, true]) {
     });
     const apiBase = `${tls ? apache.url.replace("http://127.0.0.1", "https://localhost") : apache.url}/v1`;
     const backend = openaiBackend(openaiOptions({ apiBase, caFile: certFile, headTimeoutMs: 60_000 }));
-    const answers = await Promise.all(Array.from({ length: 250 }, async (_, index) => {
-      const request = {
-        requestId: `r${index}`,
-        model: "m",
-        messages: [{ role: "user" as const, content: "Hello" }],
-      };
-      let text = "";
-      for await (const event of backend.stream(request, new AbortController().signal)) {
-        if (event.kind === "text") text += event.text;
-      }
-      return text;
-    }));
-    assert.deepEqual(new Set(answers).size, 1);
-    assert.match(answers[0] ?? "", /\S+( \S+){4}/);
+    const answers = await Promise.all(
+      Array.from({ length: 250 }, () => heard(backend.stream(ask("plain"), noAbort()))),
+    );
+    for (const answer of answers) assert.deepEqual(answer, HELLO);
     assert.equal(provider.requests.length, 250);
     // Apache lets 100 streams run on a connection.
     assert.deepEqual([backend.stats().opened, backend.stats().failedDials], [3, 0]);

@@ -1,14 +1,12 @@
 /** The OpenAI backend over the real daemon: every way to a provider, and what becomes of those that lead nowhere. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/response.ts";
-import { errorEvent, textEvent } from "../../src/sse.ts";
+import { plainResponse } from "../../src/response.ts";
 import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockLlm, type MockProtocol } from "../support/mock_llm.ts";
-import { answer, HELLO, KEY, openaiDaemon } from "../support/openai_daemon.ts";
+import { answer, broken, HELLO, KEY, openaiDaemon, UNAVAILABLE } from "../support/openai_daemon.ts";
 import { testProxy } from "../support/proxy.ts";
 
-const UNAVAILABLE = plainResponse(502, "Backend unavailable");
 const ALL: readonly MockProtocol[] = [...PROTOCOLS, "h1s"];
 
 /** A daemon for which there is no provider, or not the one that it expects. */
@@ -210,7 +208,7 @@ for (const protocol of PROTOCOLS) {
     using cut = daemon.handOff({ prompt: "x", test_pattern: "stall-1" });
     await cut.readUntil("word0 ");
     await mock.close();
-    assert.equal(await cut.readAll(), STREAM_HEAD + textEvent("word0 ") + errorEvent("Backend error"));
+    assert.equal(await cut.readAll(), broken(["word0 "]));
     assert.equal(await answer(daemon, "plain"), UNAVAILABLE);
     await using _ = await mockLlm({ protocol, port: mock.port, certificate: await certificate() });
     assert.equal(await answer(daemon, "plain"), HELLO);

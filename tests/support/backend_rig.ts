@@ -76,6 +76,19 @@ export async function heard(stream: ReadableStream<StreamEvent>): Promise<string
   return all;
 }
 
+/** What {@linkcode heard} makes of the answer to the pattern `plain`. */
+export const HELLO = [
+  "open",
+  '"word0 "',
+  '"word1 "',
+  '"word2 "',
+  '"word3 "',
+  '"word4 "',
+  "finish stop",
+  "usage 7 5",
+  "end",
+];
+
 /** @returns an event in a short form */
 export function brief(event: StreamEvent): string {
   if (event.kind === "text") return `"${event.text}"`;

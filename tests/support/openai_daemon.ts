@@ -7,8 +7,8 @@
  * ```
  * @module
  */
-import { STREAM_HEAD } from "../../src/response.ts";
-import { DONE_EVENT, textEvent } from "../../src/sse.ts";
+import { plainResponse, STREAM_HEAD } from "../../src/response.ts";
+import { DONE_EVENT, errorEvent, textEvent } from "../../src/sse.ts";
 import { certificate } from "./backend_rig.ts";
 import { startDaemon, type TestDaemon } from "./daemon.ts";
 import { type MockLlm, mockLlm, type MockLlmOptions, type MockProtocol } from "./mock_llm.ts";
@@ -22,6 +22,13 @@ export const told = (...texts: readonly string[]): string =>
 
 /** The answer to the pattern `plain`. */
 export const HELLO = told("word0 ", "word1 ", "word2 ", "word3 ", "word4 ");
+
+/** What a client reads when the answer breaks off after these texts. */
+export const broken = (texts: readonly string[], message = "Backend error"): string =>
+  STREAM_HEAD + texts.map(textEvent).join("") + errorEvent(message);
+
+/** What a client reads when there is no answer. */
+export const UNAVAILABLE = plainResponse(502, "Backend unavailable");
 
 /** What differs from a daemon that waits 10 s for its provider and tries no second time. */
 export interface PairSetup {
