@@ -3,11 +3,11 @@
  * The program: flags to a command to an exit code (0 clean, 1 failure at run time, 2 bad flags or configuration).
  * @module
  */
-import { type CheckCommand, parseCli, type TryCommand } from "./src/cli.ts";
-import { describeConfig } from "./src/config.ts";
+import { type CheckCommand, parseCli, type TryCommand } from "./src/cli/parse.ts";
+import { describeConfig } from "./src/config/load.ts";
 import { ConfigError, saysAll } from "./src/errors.ts";
-import { load, runService } from "./src/service.ts";
-import { tryDaemon } from "./src/try.ts";
+import { load, runService } from "./src/cli/start.ts";
+import { tryDaemon } from "./src/cli/try.ts";
 
 async function check(command: CheckCommand): Promise<number> {
   console.log(describeConfig(await load(command)));

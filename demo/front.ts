@@ -28,8 +28,8 @@ const MAX_BODY_BYTES = 131_072;
 const REQUEST_TIMEOUT_MS = 10_000;
 
 const ASSETS: Readonly<Record<string, URL>> = {
-  "/": new URL("page.html", import.meta.url),
-  "/lane": new URL("lane.html", import.meta.url),
+  "/": new URL("./page.html", import.meta.url),
+  "/lane": new URL("./lane.html", import.meta.url),
 };
 
 /** A request that is answered with a status and one plain line. */

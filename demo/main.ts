@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import denoJson from "../deno.json" with { type: "json" };
-import { PLAIN_OUTPUT } from "../src/cli.ts";
+import { PLAIN_OUTPUT } from "../src/cli/parse.ts";
 import { Front } from "./front.ts";
 
 const READY_TIMEOUT_MS = 30_000;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { parse as parseToml } from "smol-toml";
 import denoJson from "../deno.json" with { type: "json" };
-import { allKeys, describeConfig, loadConfig } from "../src/config.ts";
+import { allKeys, describeConfig, loadConfig } from "../src/config/load.ts";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/errors.ts";
 import { spawnDaemon, startDaemon, startFlags } from "./support/daemon.ts";
 

@@ -5,7 +5,7 @@
 
 import process from "node:process";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { PLAIN_OUTPUT } from "../src/cli.ts";
+import { PLAIN_OUTPUT } from "../src/cli/parse.ts";
 import { makeCertificate, mockLlm, type MockProtocol } from "../tests/support/mock_llm.ts";
 import { PATTERNS } from "../tests/support/mock_llm_patterns.ts";
 

@@ -5,7 +5,7 @@
  */
 import http2 from "node:http2";
 import type { Readable, Writable } from "node:stream";
-import { openaiBackend } from "../../src/backend/openai.ts";
+import { openaiBackend } from "../../src/backend/openai/openai.ts";
 import { Pool } from "../../src/upstream/pool.ts";
 import { openaiOptions } from "../../tests/support/openai_options.ts";
 

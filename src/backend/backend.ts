@@ -23,9 +23,12 @@
  *
  * @module
  */
-import type { HandoffRequest } from "../handoff_request.ts";
+import type { UpstreamStats } from "../ops/metrics/metrics.ts";
+import type { HandoffRequest } from "../protocol/handoff_request.ts";
 
-export type { ChatMessage } from "../handoff_request.ts";
+export type { UpstreamStats } from "../ops/metrics/metrics.ts";
+
+export type { ChatMessage } from "../protocol/handoff_request.ts";
 
 /** What to ask: the handoff's data, checked, with the defaults filled in. */
 export type BackendRequest = HandoffRequest;
@@ -43,24 +46,6 @@ export type StreamEvent =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "usage"; readonly inputTokens: number; readonly outputTokens: number }
   | { readonly kind: "finish"; readonly reason: string };
-
-/** What a backend tells of its connections to the provider. */
-export interface UpstreamStats {
-  /** Open now. */
-  readonly connections: number;
-  /** Requests over them now. */
-  readonly streams: number;
-  /** Requests without a connection yet. */
-  readonly waiting: number;
-  /** Connections opened so far. */
-  readonly opened: number;
-  /** Attempts to connect that failed so far. */
-  readonly failedDials: number;
-  /** Requests that were tried again so far. */
-  readonly retries: number;
-  /** Requests that were given up from this side so far. */
-  readonly cancelled: number;
-}
 
 /** A provider of answers. One per worker, made at its start and closed at its end. */
 export interface Backend {

@@ -2,11 +2,11 @@
  * The registry of backends: name to backend. A new one is added here.
  * @module
  */
-import type { Config } from "../config.ts";
+import type { Config } from "../config/load.ts";
 import type { Backend } from "./backend.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 import { mockBackend, type Pauses } from "./mock.ts";
-import { type Arrivals, openaiBackend } from "./openai.ts";
+import { type Arrivals, openaiBackend } from "./openai/openai.ts";
 
 /** What backends get from their worker. */
 export interface BackendParts {

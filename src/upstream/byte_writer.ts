@@ -3,7 +3,7 @@
  * @module
  */
 
-import type { ByteStream } from "./transport.ts";
+import type { ByteStream } from "./byte_stream.ts";
 
 /** The sending half of one connection. */
 export class ByteWriter {

@@ -4,7 +4,7 @@
  */
 
 import { BackendError } from "../errors.ts";
-import type { Field } from "./hpack.ts";
+import type { Field } from "./h2/hpack.ts";
 
 /** A request as every protocol can send it. */
 export interface UpstreamRequest {

@@ -8,9 +8,10 @@
 
 import { BackendError } from "../errors.ts";
 import type { Carrier, Connection, ConnectionOwner, Exchange } from "./exchange.ts";
-import { H1Connection } from "./h1_connection.ts";
-import { H2Connection, NotHttp2Error } from "./h2_connection.ts";
-import { type ByteStream, describeTarget, dial, type Target } from "./transport.ts";
+import { H1Connection } from "./h1/connection.ts";
+import { H2Connection, NotHttp2Error } from "./h2/connection.ts";
+import type { ByteStream } from "./byte_stream.ts";
+import { describeTarget, dial, type Target } from "./transport.ts";
 
 /** RFC 9113, section 6.5.2: what a server should allow at least; assumed until it says. */
 const ASSUMED_STREAMS = 100;

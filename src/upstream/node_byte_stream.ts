@@ -4,7 +4,7 @@
  */
 
 import type { Socket } from "node:net";
-import type { ByteStream } from "./transport.ts";
+import type { ByteStream } from "./byte_stream.ts";
 
 /** See the module. */
 export class NodeByteStream implements ByteStream {

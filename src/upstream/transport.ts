@@ -8,17 +8,8 @@
 
 import tls from "node:tls";
 import { BackendError } from "../errors.ts";
+import type { ByteStream } from "./byte_stream.ts";
 import { NodeByteStream } from "./node_byte_stream.ts";
-
-/** Bytes in both directions, as `Deno.Conn` has them. */
-export interface ByteStream {
-  /** @returns how many bytes came, or null at the end */
-  read(into: Uint8Array): Promise<number | null>;
-  /** @returns how many bytes were taken */
-  write(bytes: Uint8Array): Promise<number>;
-  /** Idempotent; a read or write under way rejects. */
-  close(): void;
-}
 
 /** Where to, and how. */
 export interface Target {

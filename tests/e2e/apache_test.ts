@@ -1,7 +1,7 @@
 /** Real Apache before the real daemon, and the examples as Apache and PHP read them. Needs apache2, curl, php-cli. */
 import assert from "node:assert/strict";
 import { mockPieces } from "../../src/backend/mock.ts";
-import { openaiBackend } from "../../src/backend/openai.ts";
+import { openaiBackend } from "../../src/backend/openai/openai.ts";
 import { APACHE_GROUP, checkApacheConfig, freePort, startApache } from "../support/apache.ts";
 import { ask, certificate, heard, HELLO, noAbort } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";

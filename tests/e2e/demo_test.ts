@@ -7,7 +7,7 @@ import { openPage, startBrowser } from "../support/chromium.ts";
 import { TextLineStream } from "../support/lines.ts";
 
 const ROOT = new URL("../../", import.meta.url);
-const OUT = new URL("out/", import.meta.url);
+const OUT = new URL("./out/", import.meta.url);
 const START_TIMEOUT_MS = 60_000;
 
 /** The demo as a process of its own, on any free port. */

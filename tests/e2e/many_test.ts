@@ -1,8 +1,8 @@
 /** Many streams at once. */
 import assert from "node:assert/strict";
 import { mockPieces } from "../../src/backend/mock.ts";
-import { STREAM_HEAD } from "../../src/response.ts";
-import { DONE_EVENT, textEvent } from "../../src/sse.ts";
+import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
+import { DONE_EVENT, textEvent } from "../../src/protocol/sse.ts";
 import type { TestClient } from "../support/clients.ts";
 import { startDaemon } from "../support/daemon.ts";
 

@@ -1,6 +1,6 @@
 /** The OpenAI backend over the real daemon: every way to a provider, and what becomes of those that lead nowhere. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/response.ts";
+import { plainResponse } from "../../src/protocol/http_response.ts";
 import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockLlm, type MockProtocol } from "../support/mock_llm.ts";

@@ -1,6 +1,6 @@
 /** The OpenAI backend in front of the stand-in provider. */
 
-import { type OpenAiBackend, openaiBackend, type OpenAiOptions } from "../../src/backend/openai.ts";
+import { type OpenAiBackend, openaiBackend, type OpenAiOptions } from "../../src/backend/openai/openai.ts";
 import type { BackendRequest, StreamEvent } from "../../src/backend/backend.ts";
 import { BackendError } from "../../src/errors.ts";
 import {

@@ -3,13 +3,13 @@
  * @module
  */
 import type { Backend, BackendRequest, StreamEvent } from "../../src/backend/backend.ts";
-import type { Client } from "../../src/client_sink.ts";
-import { Connection, type ConnectionParts } from "../../src/connection.ts";
-import { Drain } from "../../src/drain.ts";
-import type { Log, LogFields } from "../../src/log.ts";
-import type { Metrics } from "../../src/metrics.ts";
-import { Outbox } from "../../src/outbox.ts";
-import { SseEncoderStream } from "../../src/sse.ts";
+import type { Client } from "../../src/worker/client_sink.ts";
+import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
+import { Drain } from "../../src/worker/connection_set.ts";
+import type { Log, LogFields } from "../../src/ops/log/log.ts";
+import type { Metrics } from "../../src/ops/metrics/metrics.ts";
+import { Outbox } from "../../src/worker/outbox.ts";
+import { SseEncoderStream } from "../../src/protocol/sse.ts";
 import { fakeClients, type FakeSocket } from "./fake_clients.ts";
 
 /** One request to a {@linkcode ScriptedBackend}, which does what the test says. */

@@ -2,9 +2,9 @@
  * Clients without a kernel: sockets that a test fills and drains, and the sender that writes to them.
  * @module
  */
-import { type Client, ClientSink, type Sender, type Socket } from "../../src/client_sink.ts";
+import { type Client, ClientSink, type Sender, type Socket } from "../../src/worker/client_sink.ts";
 import type { StreamFailure } from "../../src/errors.ts";
-import { Deadlines } from "../../src/deadlines.ts";
+import { Deadlines } from "../../src/timing/timer_wheel.ts";
 import { FakeTiming } from "./fake_timing.ts";
 
 /** A socket that takes `room` bytes and remembers them. Behaves towards the sender as `shim/ABI.md` says. */

@@ -1,6 +1,6 @@
 /** A byte stream whose other end is the test. */
 
-import type { ByteStream } from "../../src/upstream/transport.ts";
+import type { ByteStream } from "../../src/upstream/byte_stream.ts";
 
 /** See the file. */
 export class FakeStream implements ByteStream {

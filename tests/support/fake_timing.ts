@@ -2,7 +2,7 @@
  * A clock and a timer that a test moves.
  * @module
  */
-import type { Timing } from "../../src/deadlines.ts";
+import type { Timing } from "../../src/timing/timer_wheel.ts";
 
 /** Time stands still until {@linkcode FakeTiming.advance}. */
 export class FakeTiming implements Timing {

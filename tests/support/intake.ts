@@ -2,7 +2,7 @@
  * The daemon's parts in this process: an intake on a socket of its own, and a configuration.
  * @module
  */
-import { type Config, loadConfig } from "../../src/config.ts";
+import { type Config, loadConfig } from "../../src/config/load.ts";
 import { Intake, type IntakePolicy, type SocketKind } from "../../src/native/intake.ts";
 import { handOff } from "../../src/native/sender.ts";
 import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";

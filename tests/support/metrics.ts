@@ -3,7 +3,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { MetricsPage, type MetricsSnapshot, StreamGauge } from "../../src/metrics.ts";
+import { MetricsPage, type MetricsSnapshot, StreamGauge } from "../../src/ops/metrics/metrics.ts";
 
 /** One metric of a page. */
 export interface Family {

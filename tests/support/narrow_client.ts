@@ -1,6 +1,6 @@
 /** Run by a test under the daemon's permissions: asks the address given once, and prints what it heard. */
 
-import { openaiBackend } from "../../src/backend/openai.ts";
+import { openaiBackend } from "../../src/backend/openai/openai.ts";
 import { ask, heard, noAbort } from "./backend_rig.ts";
 import { openaiOptions } from "./openai_options.ts";
 

@@ -1,5 +1,5 @@
 /** What the heap guard sees of this process's heap, as a line of JSON. Runs with V8's `--expose-gc`. */
-import { V8Heap } from "../../src/heap_guard.ts";
+import { V8Heap } from "../../src/worker/heap_guard.ts";
 
 const { gc } = globalThis as unknown as { gc(options: { type: "minor" | "major" }): void };
 /** In a task of its own: a weak reference holds until the end of the task that made or asked it. */

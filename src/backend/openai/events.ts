@@ -1,0 +1,182 @@
+/**
+ * What an OpenAI-style provider streams, as the daemon's events. Pure: bytes in, events out.
+ * @module
+ */
+
+import { BackendError } from "../../errors.ts";
+import { SseParser } from "../../upstream/sse_parser.ts";
+import type { StreamEvent } from "../backend.ts";
+import { TextTemplate } from "./text_template.ts";
+
+/** One event's bound: a chunk carries a few words, at most a whole answer of a server that does not stream. */
+const MAX_EVENT_BYTES = 524_288;
+/** Of what cannot be understood, so much is quoted. */
+const EXCERPT_CHARACTERS = 120;
+
+/** Who hears of an answer. After `done` or `failed`, nothing comes. */
+export interface AnswerListener {
+  event(event: StreamEvent): void;
+  /** The provider marked the end. */
+  done(): void;
+  /** `malformed`, `stream_error` or `truncated`; messages quote what the provider sent. */
+  failed(error: BackendError): void;
+}
+
+/** The fields that are looked at, any of which may be missing, null or of another type. */
+interface Chunk {
+  readonly error?: unknown;
+  readonly object?: unknown;
+  readonly message?: unknown;
+  readonly usage?: { readonly prompt_tokens?: unknown; readonly completion_tokens?: unknown } | null;
+  readonly choices?: readonly (Choice | null)[] | null;
+}
+interface Choice {
+  readonly index?: unknown;
+  readonly finish_reason?: unknown;
+  readonly delta?: { readonly content?: unknown; readonly refusal?: unknown } | null;
+}
+
+/** Reads one answer. */
+export class AnswerReader {
+  readonly #listener: AnswerListener;
+  readonly #parser: SseParser;
+  readonly #template = new TextTemplate();
+  /** The first half of a surrogate pair whose second half the next text begins with. */
+  #half = "";
+  #inputTokens = -1;
+  #outputTokens = -1;
+  #over = false;
+
+  constructor(listener: AnswerListener) {
+    this.#listener = listener;
+    this.#parser = new SseParser(this, MAX_EVENT_BYTES);
+  }
+
+  /** @param bytes the next ones of the body; not kept after the return */
+  push(bytes: Uint8Array): void {
+    this.#parser.push(bytes);
+  }
+
+  /** The body has ended. Some servers leave out the blank line after their end mark. */
+  end(): void {
+    if (this.#over) return;
+    if (this.#parser.unfinished()?.trim() === "[DONE]") this.#done();
+    else this.#fail("truncated", "the stream ended before [DONE]");
+  }
+
+  /** For the parser. */
+  sse(data: string, event: string): void {
+    const plain = event === "" ? this.#template.match(data) : null;
+    if (plain !== null) return this.#text(plain);
+    const chunk = this.#chunk(data);
+    if (chunk === null) return;
+    if (chunk.error || event === "error" || chunk.object === "error") {
+      return this.#fail("stream_error", `the provider reports: ${errorText(chunk, data)}`);
+    }
+    const choice = Array.isArray(chunk.choices) ? chunk.choices[0] : null;
+    // Only one choice is asked for; another's words would be mixed into it.
+    if (choice && (choice.index === undefined || choice.index === 0)) {
+      const { delta, finish_reason: reason } = choice;
+      if (delta) {
+        this.#text(delta.content);
+        this.#text(delta.refusal);
+      }
+      if (typeof reason === "string" && reason !== "") {
+        this.#flushHalf();
+        this.#listener.event({ kind: "finish", reason });
+      } else if (
+        typeof delta?.content === "string" && delta.content !== "" && !delta.refusal && !chunk.usage
+      ) {
+        this.#template.learn(data, delta.content, contentOf);
+      }
+    }
+    if (chunk.usage) {
+      // Some servers send a running count with every chunk: the last one holds.
+      const { prompt_tokens: input, completion_tokens: output } = chunk.usage;
+      if (isCount(input)) this.#inputTokens = input;
+      if (isCount(output)) this.#outputTokens = output;
+    }
+  }
+
+  /** For the parser. */
+  sseTooLong(maxBytes: number): void {
+    this.#fail("malformed", `an event of more than ${maxBytes} bytes`);
+  }
+
+  #chunk(data: string): Chunk | null {
+    if (data.startsWith("[DONE]")) {
+      this.#done();
+      return null;
+    }
+    if (data === "") return null;
+    try {
+      const chunk: unknown = JSON.parse(data);
+      if (typeof chunk === "object" && chunk !== null) return chunk;
+    } catch (cause) {
+      this.#fail("malformed", `an event that is not JSON: ${excerpt(data)}`, cause);
+      return null;
+    }
+    this.#fail("malformed", `an event that is not an object: ${excerpt(data)}`);
+    return null;
+  }
+
+  #text(content: unknown): void {
+    if (typeof content !== "string" || content === "") return;
+    let text = this.#half === "" ? content : this.#half + content;
+    this.#half = "";
+    const last = text.charCodeAt(text.length - 1);
+    if (last >= 0xd800 && last <= 0xdbff) {
+      this.#half = text.slice(-1);
+      text = text.slice(0, -1);
+      if (text === "") return;
+    }
+    this.#listener.event({ kind: "text", text: text.isWellFormed() ? text : text.toWellFormed() });
+  }
+
+  #flushHalf(): void {
+    if (this.#half === "") return;
+    this.#half = "";
+    this.#listener.event({ kind: "text", text: "\ufffd" });
+  }
+
+  #tell(): void {
+    this.#flushHalf();
+    if (this.#inputTokens < 0 && this.#outputTokens < 0) return;
+    const inputTokens = Math.max(0, this.#inputTokens);
+    const outputTokens = Math.max(0, this.#outputTokens);
+    this.#listener.event({ kind: "usage", inputTokens, outputTokens });
+  }
+
+  #done(): void {
+    this.#over = true;
+    this.#parser.stop();
+    this.#tell();
+    this.#listener.done();
+  }
+
+  #fail(kind: "malformed" | "stream_error" | "truncated", message: string, cause?: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#parser.stop();
+    this.#tell();
+    this.#listener.failed(new BackendError(kind, message, { cause }));
+  }
+}
+
+const contentOf = (chunk: unknown): unknown => (chunk as Chunk).choices?.[0]?.delta?.content;
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
+
+const excerpt = (data: string): string => JSON.stringify(data.slice(0, EXCERPT_CHARACTERS));
+
+/** The words of `{"error": {"message": …}}`, `{"error": "…"}` and `{"object": "error", "message": …}`. */
+function errorText(chunk: Chunk, data: string): string {
+  const error = chunk.error ?? chunk;
+  if (typeof error === "string") return error;
+  if (typeof error === "object" && error !== null) {
+    const { message, code, type } = error as Record<string, unknown>;
+    const label = [code, type].find((value) => typeof value === "string" || typeof value === "number");
+    if (typeof message === "string") return label === undefined ? message : `${message} (${label})`;
+  }
+  return excerpt(data);
+}

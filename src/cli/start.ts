@@ -1,0 +1,137 @@
+/**
+ * The daemon as a service: its configuration, its log, its signals, and what it tells systemd.
+ * @module
+ */
+import { type StartCommand, VERSION } from "./parse.ts";
+import {
+  type Config,
+  configChanges,
+  type ConfigSources,
+  loadConfig,
+  type LoadedConfig,
+} from "../config/load.ts";
+import { Daemon } from "../daemon/daemon.ts";
+import { saysAll } from "../errors.ts";
+import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
+import { monotonicUsec, notify } from "../native/process.ts";
+import { listenFds, Notifier } from "../ops/systemd.ts";
+
+const LOG_CLOSE_MS = 1000;
+// `deno task` passes on what the terminal or systemd sends to the daemon as well: one signal then comes twice.
+const SAME_SIGNAL_MS = 250;
+
+const env = (name: string): string | undefined => Deno.env.get(name);
+
+/**
+ * The configuration that a command line asks for.
+ *
+ * @throws {ConfigError} if there is something wrong with it
+ */
+export function load(
+  { configPath, flags }: Pick<StartCommand, "configPath" | "flags">,
+): Promise<LoadedConfig> {
+  const sources: ConfigSources = {
+    path: configPath,
+    flags,
+    env,
+    readTextFile: (path) => Deno.readTextFile(path),
+  };
+  return loadConfig(sources);
+}
+
+/**
+ * Runs the daemon until a signal ends it: SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads.
+ *
+ * @returns the exit code
+ * @throws {ConfigError | ListenError | ShimError} if it cannot start
+ */
+export async function runService(command: StartCommand): Promise<number> {
+  const { config } = await load(command);
+  const opened = openLog(config.logging, stderrOutput(config.logging.format, env));
+  try {
+    await new Service(command, config, opened).run();
+    return 0;
+  } catch (error) {
+    if (saysAll(error)) throw error;
+    opened.log.error("The daemon failed", { error });
+    return 1;
+  } finally {
+    await opened.close(LOG_CLOSE_MS);
+  }
+}
+
+class Service {
+  readonly #command: StartCommand;
+  readonly #opened: OpenLog;
+  readonly #notifier: Notifier;
+  #config: Config;
+  #daemon: Daemon | undefined;
+  #stoppingSinceMs: number | undefined;
+  #reloads = Promise.resolve();
+
+  constructor(command: StartCommand, config: Config, opened: OpenLog) {
+    this.#command = command;
+    this.#config = config;
+    this.#opened = opened;
+    this.#notifier = new Notifier({
+      env,
+      send: notify,
+      monotonicUsec,
+      onError: (error) => opened.log.warning("Cannot notify systemd", { error }),
+    });
+  }
+
+  async run(): Promise<void> {
+    const { log } = this.#opened;
+    const inheritedFds = listenFds(env, Deno.pid).map(({ fd }) => fd);
+    // Before the start, so that a signal has its meaning at any moment.
+    Deno.addSignalListener("SIGTERM", () => this.#stop());
+    Deno.addSignalListener("SIGINT", () => this.#stop());
+    // One after the other, so that the last one holds.
+    Deno.addSignalListener("SIGHUP", () => void (this.#reloads = this.#reloads.then(() => this.#reload())));
+    const { benchmark } = this.#command;
+    const daemon = await Daemon.start({
+      config: this.#config,
+      log,
+      version: VERSION,
+      benchmark,
+      inheritedFds,
+    });
+    this.#daemon = daemon;
+    const ended = new AbortController();
+    this.#notifier.keepAlive(Deno.pid, () => true, ended.signal);
+    if (this.#stoppingSinceMs === undefined) this.#notifier.ready("Taking handoffs");
+    else daemon.drain();
+    await daemon.ended.finally(() => ended.abort());
+    log.info("Stopped");
+  }
+
+  #stop(): void {
+    if (this.#stoppingSinceMs !== undefined) {
+      if (performance.now() - this.#stoppingSinceMs > SAME_SIGNAL_MS) this.#daemon?.stopNow();
+      return;
+    }
+    this.#stoppingSinceMs = performance.now();
+    this.#notifier.stopping("Draining");
+    this.#opened.log.info("Stopping", { connections: this.#daemon?.connectionsActive() ?? 0 });
+    this.#daemon?.drain();
+  }
+
+  async #reload(): Promise<void> {
+    const daemon = this.#daemon;
+    const { log } = this.#opened;
+    if (daemon === undefined || this.#stoppingSinceMs !== undefined) return;
+    this.#notifier.reloading();
+    log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
+    try {
+      const changes = configChanges(this.#config, (await load(this.#command)).config);
+      daemon.reload(changes.config);
+      this.#config = changes.config;
+      log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });
+      this.#opened.setLevels(this.#config.logging); // only now: it may hide that line
+    } catch (error) {
+      log.error("The new configuration does not hold, the old one stays", { error });
+    }
+    if (this.#stoppingSinceMs === undefined) this.#notifier.ready("Taking handoffs");
+  }
+}

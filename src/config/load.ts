@@ -1,0 +1,308 @@
+/**
+ * The configuration: defaults, then the TOML file, then the environment, then the flags, checked and frozen.
+ * @module
+ */
+import { parse as parseToml, TomlError } from "smol-toml";
+import { type Key, KEYS } from "./keys.ts";
+import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
+import { ConfigError } from "../errors.ts";
+
+export { BACKEND_PROVIDERS, type BackendProvider, LOG_LEVELS, type LogLevel } from "./keys.ts";
+export type { ListenAddr } from "./types.ts";
+
+type ValuesOf<Group> = {
+  readonly [Name in keyof Group]: Group[Name] extends Key<infer Value> ? Value : ValuesOf<Group[Name]>;
+};
+
+/**
+ * All that can be configured: `KEYS` of `config/keys.ts` with a value in the place of each key. Durations are in
+ * milliseconds. Plain data: it can be sent to a worker.
+ */
+export type Config = ValuesOf<typeof KEYS>;
+
+/** A value that a flag gives to a key. */
+export interface FlagValue {
+  /** Such as `server.socket_path`. */
+  readonly key: string;
+  /** How the user wrote it, for messages: `--socket`. */
+  readonly flag: string;
+  readonly text: string;
+}
+
+/** Where a configuration is read from. */
+export interface ConfigSources {
+  /** The file; none: defaults, environment and flags only. */
+  readonly path?: string | undefined;
+  readonly flags?: readonly FlagValue[];
+  env(name: string): string | undefined;
+  readTextFile(path: string): Promise<string>;
+}
+
+/** A configuration and, for each key, where its value comes from. */
+export interface LoadedConfig {
+  readonly config: Config;
+  /** From a path such as `server.workers` to `default`, `file …`, `environment …` or `flag …`. */
+  readonly origins: ReadonlyMap<string, string>;
+}
+
+/** What a new configuration changes in a running daemon. */
+export interface ConfigChanges {
+  /** The running configuration with every change that needs no restart. */
+  readonly config: Config;
+  /** Paths of the keys that `config` changes. */
+  readonly changed: readonly string[];
+  /** Paths of the keys that stay as they were until a restart. */
+  readonly needRestart: readonly string[];
+}
+
+/** A key of the table with its place: in TOML, and in `Config`. */
+export interface KeyPlace {
+  /** Such as `server.handoff_timeout_secs`. */
+  readonly path: string;
+  /** Such as `["server", "handoffTimeoutMs"]`. */
+  readonly names: readonly string[];
+  readonly key: Key<unknown>;
+}
+
+type Tree = { readonly [name: string]: unknown };
+
+function isKey(value: unknown): value is Key<unknown> {
+  return typeof value === "object" && value !== null && "env" in value;
+}
+
+function isTable(value: unknown): value is Tree {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
+
+function* places(group: Tree, path: string, names: readonly string[]): Generator<KeyPlace> {
+  for (const [name, value] of Object.entries(group)) {
+    if (isKey(value)) yield { path: path + value.name, names: [...names, name], key: value };
+    else yield* places(value as Tree, `${path}${name}.`, [...names, name]);
+  }
+}
+
+/** Every key in the order of `config/daemon.toml`. */
+export function allKeys(): readonly KeyPlace[] {
+  return [...places(KEYS, "", [])];
+}
+
+/**
+ * Reads and checks the configuration.
+ *
+ * @throws {ConfigError} with a line for each problem, which names source, key, value and what is expected
+ */
+export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
+  const keys = allKeys();
+  const problems: string[] = [];
+  const given = new Map<string, { value: unknown; shown: string; origin: string }>();
+
+  if (sources.path !== undefined) {
+    const origin = `file ${sources.path}`;
+    const tree = parseFile(sources.path, await readFile(sources.path, sources.readTextFile));
+    for (const [path, value] of tomlValues(tree, "", keys, origin, problems)) {
+      given.set(path, { value, shown: showValue(value), origin });
+    }
+  }
+  for (const { path, key } of keys) {
+    const text = sources.env(key.env);
+    if (text === undefined) continue;
+    const origin = `environment ${key.env}`;
+    given.set(path, { value: key.type.fromText(text), shown: showValue(text), origin });
+  }
+  for (const { key: path, flag, text } of sources.flags ?? []) {
+    const place = keys.find((candidate) => candidate.path === path);
+    if (place === undefined) throw new TypeError(`the flag ${flag} sets "${path}", which is no key`);
+    given.set(path, { value: place.key.type.fromText(text), shown: showValue(text), origin: `flag ${flag}` });
+  }
+
+  const config: Record<string, unknown> = {};
+  const origins = new Map<string, string>();
+  for (const { path, names, key } of keys) {
+    const { value, shown, origin } = given.get(path) ??
+      { value: key.default, shown: "", origin: "default" };
+    origins.set(path, origin);
+    if (value === undefined && origin === "default") continue; // stream_socket_path, below
+    const result = key.type.schema.safeParse(value);
+    if (result.success) setValue(config, names, result.data);
+    else problems.push(problem(origin, path, key.secret ? "(hidden)" : shown, key.type.expected));
+  }
+  if (problems.length === 0) {
+    const server = config.server as { socketPath: string; streamSocketPath?: string };
+    server.streamSocketPath ??= `${server.socketPath}.stream`;
+    problems.push(...crossCheck(config as Config, origins));
+  }
+  if (problems.length > 0) throw new ConfigError(problems.join("\n"));
+  return { config: deepFreeze(config) as Config, origins };
+}
+
+/** The configuration as TOML with the origin of each value as a comment; no secrets. */
+export function describeConfig({ config, origins }: LoadedConfig): string {
+  let table = "";
+  let toml = "";
+  for (const place of allKeys()) {
+    const { path, key } = place;
+    const ownTable = path.slice(0, path.lastIndexOf("."));
+    if (ownTable !== table) toml += `${toml === "" ? "" : "\n"}[${table = ownTable}]\n`;
+    const value = key.secret ? hide(getValue(config, place)) : getValue(config, place);
+    toml += `${key.name} = ${key.type.toToml(value)} # ${origins.get(path)}\n`;
+  }
+  return toml;
+}
+
+/** What of `next` a running daemon can take over, and what not. */
+export function configChanges(running: Config, next: Config): ConfigChanges {
+  const config: Record<string, unknown> = {};
+  const changed: string[] = [];
+  const needRestart: string[] = [];
+  for (const place of allKeys()) {
+    const before = getValue(running, place);
+    const after = getValue(next, place);
+    const same = JSON.stringify(before) === JSON.stringify(after);
+    const taken = !same && !place.key.restart;
+    if (!same) (taken ? changed : needRestart).push(place.path);
+    setValue(config, place.names, taken ? after : before);
+  }
+  return { config: deepFreeze(config) as Config, changed, needRestart };
+}
+
+/** What no single key can tell. */
+function crossCheck(config: Config, origins: ReadonlyMap<string, string>): string[] {
+  const problems: string[] = [];
+  const { socketPath, streamSocketPath } = config.server;
+  const { apiKey, apiBase, apiSocket } = config.backend.openai;
+  if (streamSocketPath === socketPath) {
+    const path = "server.stream_socket_path";
+    problems.push(
+      problem(origins.get(path), path, showValue(streamSocketPath), "another path than server.socket_path"),
+    );
+  } else if (new TextEncoder().encode(streamSocketPath).length > MAX_SOCKET_PATH_BYTES) {
+    problems.push(
+      problem(
+        origins.get("server.socket_path"),
+        "server.socket_path",
+        showValue(socketPath),
+        `a path that with ".stream" has at most ${MAX_SOCKET_PATH_BYTES} bytes, or a server.stream_socket_path`,
+      ),
+    );
+  }
+  if (
+    config.backend.provider === "openai" && apiKey === "" && apiSocket === "" &&
+    new URL(apiBase).hostname === "api.openai.com"
+  ) {
+    const path = "backend.openai.api_key";
+    problems.push(
+      problem(origins.get(path), path, `""`, `a key for ${apiBase}, best in the environment OPENAI_API_KEY`),
+    );
+  }
+  return problems;
+}
+
+async function readFile(path: string, readTextFile: ConfigSources["readTextFile"]): Promise<string> {
+  try {
+    return await readTextFile(path);
+  } catch (cause) {
+    const why = cause instanceof Deno.errors.NotFound
+      ? "there is no such file"
+      : cause instanceof Deno.errors.NotCapable
+      ? `the sandbox denies it; start with --allow-read=${path} besides the other permissions`
+      : cause instanceof Deno.errors.PermissionDenied
+      ? "permission denied; the daemon's user must be able to read it"
+      : cause instanceof Error
+      ? cause.message
+      : String(cause);
+    throw new ConfigError(`file ${path}: cannot read the configuration: ${why}`, { cause });
+  }
+}
+
+function parseFile(path: string, text: string): Tree {
+  try {
+    return parseToml(text);
+  } catch (cause) {
+    if (!(cause instanceof TomlError)) throw cause;
+    // Its message goes on with a picture of the place, whose line could hold a secret.
+    const reason = cause.message.split("\n", 1)[0]?.replace(/^Invalid TOML document: /, "");
+    throw new ConfigError(`file ${path}:${cause.line}:${cause.column}: not valid TOML: ${reason}`);
+  }
+}
+
+/** The known keys of a parsed file; the unknown ones become problems. */
+function* tomlValues(
+  table: Tree,
+  prefix: string,
+  keys: readonly KeyPlace[],
+  origin: string,
+  problems: string[],
+): Generator<[path: string, value: unknown]> {
+  for (const [name, value] of Object.entries(table)) {
+    const path = prefix + name;
+    if (keys.some((place) => place.path === path)) yield [path, value];
+    else if (!keys.some((place) => place.path.startsWith(`${path}.`))) {
+      problems.push(`${origin}: unknown key ${path}; the nearest known one is ${nearestKey(path, keys)}`);
+    } else if (isTable(value)) yield* tomlValues(value, `${path}.`, keys, origin, problems);
+    else problems.push(problem(origin, path, showValue(value), `a table, [${path}]`));
+  }
+}
+
+/** The known key, or table, that is written most like `path`, or ends most like it. */
+function nearestKey(path: string, keys: readonly KeyPlace[]): string {
+  const known = new Set(keys.flatMap((place) => {
+    const parts = place.path.split(".");
+    return parts.map((_, index) => parts.slice(0, parts.length - index).join("."));
+  }));
+  const last = (dotted: string): string => dotted.slice(dotted.lastIndexOf(".") + 1);
+  // The place weighs little, so that a key in the wrong table finds its own.
+  const distance = (candidate: string): number =>
+    editDistance(last(path), last(candidate)) + editDistance(path, candidate) / 100;
+  return [...known].reduce((best, candidate) => distance(candidate) < distance(best) ? candidate : best);
+}
+
+/** Levenshtein's distance: how many characters to insert, delete or replace. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 0; i < a.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j++) {
+      const replaced = (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+function problem(origin: string | undefined, path: string, shown: string, expected: string): string {
+  return `${origin}: ${path} = ${shown}: expected ${expected}`;
+}
+
+/** A value for a message: short, on one line, without the user info of a URL. */
+function showValue(value: unknown): string {
+  const shown = JSON.stringify(
+    value,
+    (_, member) => typeof member === "number" && !Number.isFinite(member) ? String(member) : member,
+  ).replace(/\/\/[^/@\s"]*@/g, "//(hidden)@");
+  return shown.length > 120 ? `${shown.slice(0, 120)}…` : shown;
+}
+
+function hide(value: unknown): unknown {
+  if (value === "") return value;
+  if (!isTable(value)) return "(set)";
+  return Object.fromEntries(Object.keys(value).map((name) => [name, "(set)"]));
+}
+
+function getValue(config: Config, place: KeyPlace): unknown {
+  return place.names.reduce<unknown>((tree, name) => (tree as Tree)[name], config);
+}
+
+function setValue(config: Record<string, unknown>, names: readonly string[], value: unknown): void {
+  const [name = "", ...rest] = names;
+  if (rest.length === 0) config[name] = value;
+  else setValue((config[name] ??= {}) as Record<string, unknown>, rest, value);
+}
+
+function deepFreeze<Value>(value: Value): Value {
+  if (typeof value === "object" && value !== null) {
+    Object.values(value).forEach(deepFreeze);
+    Object.freeze(value);
+  }
+  return value;
+}

@@ -1,0 +1,248 @@
+/**
+ * The daemon: listeners, workers, metrics, and their end.
+ * @module
+ */
+import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
+import { makeBackend } from "../backend/mod.ts";
+import { Coalescing } from "../timing/read_coalescer.ts";
+import type { Config } from "../config/load.ts";
+import { Deadlines } from "../timing/timer_wheel.ts";
+import { ListenError, ShimError } from "../errors.ts";
+import type { Log } from "../ops/log/log.ts";
+import { MetricsPage, StreamGauge, sumSnapshots } from "../ops/metrics/metrics.ts";
+import { Intake, type IntakePolicy, type SocketKind } from "../native/intake.ts";
+import { STATUS, statusText } from "../native/library.ts";
+import { openFds, raiseFdLimit } from "../native/process.ts";
+import { WorkerPool } from "./worker_pool.ts";
+
+/** What a daemon is started with. */
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly version: string;
+  /** Listening sockets that systemd passed; with any, no path is bound. */
+  readonly inheritedFds: readonly number[];
+  /** `--benchmark`: nothing but sums is counted, and logged at the end. */
+  readonly benchmark: boolean;
+}
+
+// Fds for all that is not a client: the runtime, listeners, the admin server, and what comes beyond the limit.
+const RESERVED_FDS = 256;
+// Handoff connections that have not said all yet, for each worker.
+const MAX_PENDING = 256;
+// HTTP/2 carries about a hundred requests over one connection; HTTP/1.1 needs one for each.
+const STREAMS_PER_UPSTREAM_FD = 20;
+const EPERM = -1;
+
+/** A running daemon. */
+export class Daemon {
+  /** Resolves when it has stopped in order; rejects when it cannot go on. */
+  readonly ended: Promise<void>;
+  readonly #log: Log;
+  readonly #intake: Intake;
+  readonly #pool: WorkerPool;
+  readonly #admin: AdminServer | undefined;
+  readonly #fdLimit: number;
+  readonly #stopNow = new AbortController();
+  readonly #benchmark: boolean;
+  #config: Config;
+  #ready = true;
+  #drain: Promise<void> | undefined;
+
+  private constructor({ config, log, benchmark }: DaemonOptions, parts: DaemonParts) {
+    this.#config = config;
+    this.#log = log;
+    this.#benchmark = benchmark;
+    this.#intake = parts.intake;
+    this.#pool = parts.pool;
+    this.#admin = parts.admin;
+    this.#fdLimit = parts.fdLimit;
+    this.ended = this.#untilEnd();
+  }
+
+  /**
+   * Starts a daemon and resolves when it takes handoffs.
+   *
+   * @throws {ConfigError} if the backend cannot be made as configured
+   * @throws {ListenError} if a socket or the address of the metrics cannot be had
+   * @throws {ShimError} if a socket from systemd is none for handoffs
+   */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { config, log, version, benchmark, inheritedFds } = options;
+    checkBackend(config);
+    const fdLimit = raiseFdLimit();
+    const intake = new Intake(intakePolicy(config, fdLimit, log));
+    const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
+    const streams = StreamGauge.allocate(workers);
+    const page = new MetricsPage(new StreamGauge(0, streams), {
+      version,
+      maxFds: fdLimit,
+      openFds,
+      connectionsActive: () => intake.active(),
+    });
+    let daemon: Daemon | undefined;
+    let admin: AdminServer | undefined;
+    let pool: WorkerPool | undefined;
+    const render = async (): Promise<string> => page.render(await pool?.snapshots() ?? []);
+    let scrape: Promise<string> | undefined; // one for all that ask at the same time
+    try {
+      if (config.metrics.enabled) {
+        admin = openAdminServer(config.metrics.listenAddr, {
+          metrics: () => scrape ??= render().finally(() => scrape = undefined),
+          ready: () => daemon !== undefined && daemon.#ready,
+          onError: (error) => log.error("The admin server cannot do its work for now", { error }),
+        });
+      }
+      // Before there are workers: a socket that cannot be had ends nothing. What comes now waits in the backlog.
+      listen(intake, config, inheritedFds, log);
+      pool = await WorkerPool.start({
+        config,
+        workers,
+        intake: intake.handle,
+        streams,
+        benchmark,
+        log,
+        restarted: () => page.workerRestarted(),
+      });
+      daemon = new Daemon(options, { intake, pool, admin, fdLimit });
+    } catch (error) {
+      await pool?.drain(0, AbortSignal.abort());
+      intake.close();
+      await admin?.close();
+      throw error;
+    }
+    log.info("Taking handoffs", {
+      workers,
+      backend: config.backend.provider,
+      ...(admin === undefined ? {} : { metrics: `http://${admin.addr.hostname}:${admin.addr.port}/metrics` }),
+    });
+    return daemon;
+  }
+
+  /**
+   * Takes over a new configuration, for handoffs from now on. What needs a restart must be unchanged in it.
+   *
+   * @throws {ConfigError} if its backend cannot be made; the old configuration stays
+   */
+  reload(config: Config): void {
+    checkBackend(config);
+    this.#config = config;
+    this.#intake.configure(intakePolicy(config, this.#fdLimit, this.#log));
+    this.#pool.reload(config);
+  }
+
+  /** Clients whose socket is open. */
+  connectionsActive(): number {
+    return this.#intake.active();
+  }
+
+  /**
+   * Ends in order: what waits in the backlog is taken, then nobody listens; streams may finish within the shutdown
+   * time-out, the rest is told. Follow it by {@linkcode Daemon.ended}. Later calls do nothing.
+   */
+  drain(): void {
+    if (this.#drain !== undefined) return;
+    this.#ready = false;
+    this.#intake.stop();
+    this.#drain = this.#pool.drain(this.#config.server.shutdownTimeoutMs, this.#stopNow.signal);
+  }
+
+  /** Ends at once: streams that are left are told, and not waited for. */
+  stopNow(): void {
+    this.#stopNow.abort();
+    this.drain();
+  }
+
+  async #untilEnd(): Promise<void> {
+    try {
+      await this.#pool.ended;
+      if (this.#benchmark) this.#log.info("Benchmark", await this.#sums());
+    } finally {
+      this.#ready = false;
+      this.#intake.close();
+      await this.#admin?.close();
+    }
+  }
+
+  async #sums(): Promise<Record<string, number | undefined>> {
+    const sums = await sumSnapshots(await this.#pool.snapshots());
+    return Object.fromEntries(sums.map(({ name, values }) => [name, values[0]?.value]));
+  }
+}
+
+interface DaemonParts {
+  readonly intake: Intake;
+  readonly pool: WorkerPool;
+  readonly admin: AdminServer | undefined;
+  readonly fdLimit: number;
+}
+
+/**
+ * A backend that cannot be made is one line here, and a worker that dies there.
+ *
+ * @throws {ConfigError} which names key, value and what is expected
+ */
+function checkBackend(config: Config): void {
+  // It opens nothing before its first request, so that there is nothing to wait for.
+  makeBackend(config.backend, { pauses: new Deadlines(1), arrivals: new Coalescing({ rest: () => {} }) });
+}
+
+function listen(intake: Intake, config: Config, inheritedFds: readonly number[], log: Log): void {
+  for (const fd of inheritedFds) {
+    log.info("Listening on a socket from systemd", { fd, kind: intake.adopt(fd) });
+  }
+  if (inheritedFds.length > 0) return;
+  const { socketPath, streamSocketPath } = config.server;
+  listenAt(intake, "seqpacket", "server.socket_path", socketPath, config);
+  log.info("Listening", { kind: "seqpacket", path: socketPath });
+  if (streamSocketPath === "") return;
+  listenAt(intake, "stream", "server.stream_socket_path", streamSocketPath, config);
+  log.info("Listening", { kind: "stream", path: streamSocketPath });
+}
+
+/** @throws {ListenError} which names the key, its value and what is expected */
+function listenAt(intake: Intake, kind: SocketKind, key: string, path: string, { server }: Config): void {
+  const { socketMode: mode, socketGroup: group } = server;
+  try {
+    intake.listen(kind, { path, mode, group });
+  } catch (cause) {
+    if (!(cause instanceof ShimError)) throw cause;
+    const { status } = cause;
+    const isGroup = status === STATUS.noSuchGroup || (status === EPERM && group !== "");
+    const expected = isGroup
+      ? "a group of this system that the daemon's user belongs to"
+      : status === STATUS.socketLive || status === STATUS.notASocket
+      ? "a path that is free, or a socket that nobody listens on any more"
+      : "a path in a folder that exists and that the daemon's user may write to";
+    const setting = isGroup ? `server.socket_group = "${group}"` : `${key} = "${path}"`;
+    throw new ListenError(`${setting}: cannot listen: ${statusText(status)}; expected ${expected}`, {
+      cause,
+    });
+  }
+}
+
+function intakePolicy(config: Config, fdLimit: number, log: Log): IntakePolicy {
+  const { server, backend } = config;
+  const room = fdLimit - RESERVED_FDS - MAX_PENDING;
+  const perClient = backend.provider === "mock"
+    ? 1
+    : backend.openai.http2
+    ? 1 + 1 / STREAMS_PER_UPSTREAM_FD
+    : 2;
+  const most = Math.max(1, Math.floor(room / perClient));
+  if (server.maxConnections > most) {
+    log.info("max_connections is capped to what the limit of open files allows", {
+      max_connections: server.maxConnections,
+      capped_to: most,
+      open_files: fdLimit,
+    });
+  }
+  return {
+    maxConnections: Math.min(server.maxConnections, most),
+    handoffTimeoutMs: server.handoffTimeoutMs,
+    handoffBufferBytes: server.handoffBufferBytes,
+    clientTimeoutMs: server.writeTimeoutMs,
+    maxPending: MAX_PENDING,
+    allowedUids: server.allowedUids,
+  };
+}

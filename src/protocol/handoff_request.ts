@@ -1,0 +1,157 @@
+/**
+ * Handoff bytes to request: pure. The fields and their rules: README.md, "The handoff's data".
+ * @module
+ */
+import { HandoffRequestError } from "../errors.ts";
+
+/** One message of a conversation, as providers take it. */
+export interface ChatMessage {
+  readonly role: string;
+  /** Text, or a provider's list of content parts, which is passed on as it is. */
+  readonly content: string | readonly unknown[];
+}
+
+/** The handoff's data, checked, with the defaults filled in. */
+export interface HandoffRequest {
+  /** In every log line, and sent upstream as `X-Request-ID`. Printable ASCII, at most 128 characters. */
+  readonly requestId: string;
+  /** Never empty: from `messages`, or made from `system` and `prompt`. */
+  readonly messages: readonly ChatMessage[];
+  readonly model: string;
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly userId?: string;
+  /** Sent upstream as `X-Test-Pattern`, for test backends. */
+  readonly testPattern?: string;
+}
+
+/** What stands in for what the sender left out. */
+export interface RequestDefaults {
+  readonly model: string;
+  /** Makes an id that is unique in the daemon's logs. */
+  makeRequestId(): string;
+}
+
+/** The prompt of a handoff without data (`nc -U`, mod_proxy_fdpass). */
+export const DEFAULT_PROMPT = "Hello";
+
+const PRINTABLE_ASCII = /^[\x20-\x7e]{1,128}$/;
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/**
+ * Reads the handoff's data.
+ *
+ * @param payload UTF-8 JSON; empty or a NUL byte stands for none
+ * @throws {HandoffRequestError} if it is not a JSON object, or a field is of the wrong type; the message names
+ *   the field and is fit to be shown to the client
+ */
+export function parseHandoffRequest(payload: Uint8Array, defaults: RequestDefaults): HandoffRequest {
+  const fields = payload.length === 0 || payload[0] === 0 ? {} : parseObject(payload);
+  const system = optionalString(fields, "system");
+  const prompt = optionalString(fields, "prompt");
+  const request: { -readonly [K in keyof HandoffRequest]: HandoffRequest[K] } = {
+    requestId: optionalHeaderText(fields, "request_id") ?? defaults.makeRequestId(),
+    messages: optionalMessages(fields) ?? messagesOf(system, prompt),
+    model: optionalString(fields, "model") || defaults.model,
+  };
+  const maxTokens = optionalNumber(fields, "max_tokens");
+  if (maxTokens !== undefined) {
+    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
+      throw wrong("max_tokens", "a positive integer", maxTokens);
+    }
+    request.maxTokens = maxTokens;
+  }
+  const temperature = optionalNumber(fields, "temperature");
+  if (temperature !== undefined) {
+    if (temperature < 0) throw wrong("temperature", "a number from 0 up", temperature);
+    request.temperature = temperature;
+  }
+  const userId = fields["user_id"] ?? undefined;
+  if (userId !== undefined) {
+    if (typeof userId !== "string" && typeof userId !== "number") {
+      throw wrong("user_id", "a number or a string", userId);
+    }
+    request.userId = String(userId);
+  }
+  const testPattern = optionalHeaderText(fields, "test_pattern");
+  if (testPattern !== undefined) request.testPattern = testPattern;
+  return request;
+}
+
+function parseObject(payload: Uint8Array): Record<string, unknown> {
+  let text;
+  try {
+    text = decoder.decode(payload);
+  } catch (cause) {
+    throw new HandoffRequestError("Handoff data is not valid UTF-8", { cause });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    // V8's message quotes the data, which may be private; it stays in the cause.
+    throw new HandoffRequestError(`Handoff data is not valid JSON (${payload.length} bytes)`, { cause });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new HandoffRequestError(`Handoff data is ${typeName(value)}, expected a JSON object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function messagesOf(system: string | undefined, prompt: string | undefined): readonly ChatMessage[] {
+  const user = { role: "user", content: prompt || DEFAULT_PROMPT };
+  return system ? [{ role: "system", content: system }, user] : [user];
+}
+
+function optionalMessages(fields: Record<string, unknown>): readonly ChatMessage[] | undefined {
+  const value = fields["messages"] ?? undefined;
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value)) throw wrong("messages", "an array of {role, content}", value);
+  value.forEach((message: unknown, index) => {
+    const name = `messages[${index}]`;
+    if (typeof message !== "object" || message === null || Array.isArray(message)) {
+      throw wrong(name, "an object with role and content", message);
+    }
+    const { role, content } = message as Record<string, unknown>;
+    if (typeof role !== "string") throw wrong(`${name}.role`, "a string", role);
+    if (typeof content !== "string" && !Array.isArray(content)) {
+      throw wrong(`${name}.content`, "a string or an array of parts", content);
+    }
+  });
+  return value.length > 0 ? value as ChatMessage[] : undefined;
+}
+
+// PHP encodes what is not set as null, so null means absent.
+function optionalString(fields: Record<string, unknown>, name: string): string | undefined {
+  const value = fields[name] ?? undefined;
+  if (value !== undefined && typeof value !== "string") throw wrong(name, "a string", value);
+  return value;
+}
+
+function optionalNumber(fields: Record<string, unknown>, name: string): number | undefined {
+  const value = fields[name] ?? undefined;
+  if (value !== undefined && typeof value !== "number") throw wrong(name, "a number", value);
+  return value;
+}
+
+// These become header lines upstream, where a line break would begin a header of the sender's choice.
+function optionalHeaderText(fields: Record<string, unknown>, name: string): string | undefined {
+  const value = optionalString(fields, name);
+  if (value === undefined || value === "") return undefined;
+  if (!PRINTABLE_ASCII.test(value)) {
+    throw new HandoffRequestError(`Field "${name}" is not 1 to 128 characters of printable ASCII`);
+  }
+  return value;
+}
+
+function wrong(name: string, expected: string, value: unknown): HandoffRequestError {
+  const received = typeof value === "number" ? String(value) : typeName(value);
+  return new HandoffRequestError(`Field "${name}" is ${received}, expected ${expected}`);
+}
+
+function typeName(value: unknown): string {
+  if (value === null) return "null";
+  if (value === undefined) return "missing";
+  if (Array.isArray(value)) return "an array";
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}

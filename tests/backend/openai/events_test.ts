@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { AnswerReader } from "../../../src/backend/openai/events.ts";
+import { chunk, finish, sse, text, usage } from "../../support/mock_llm_patterns.ts";
+import { randomCuts, randomInts } from "../../support/random.ts";
+
+const encoder = new TextEncoder();
+
+/** @returns the events in a short form, with how it ended: `done` or the error's kind and message */
+function read(pieces: readonly (string | Uint8Array)[]): string[] {
+  const heard: string[] = [];
+  const reader = new AnswerReader({
+    event: (event) => {
+      if (event.kind === "text") heard.push(event.text);
+      else if (event.kind === "usage") heard.push(`<usage ${event.inputTokens} ${event.outputTokens}>`);
+      else if (event.kind === "finish") heard.push(`<finish ${event.reason}>`);
+      else heard.push("<open>");
+    },
+    done: () => heard.push("<done>"),
+    failed: (error) => heard.push(`<${error.kind}: ${error.message}>`),
+  });
+  for (const piece of pieces) reader.push(typeof piece === "string" ? encoder.encode(piece) : piece);
+  reader.end();
+  return heard;
+}
+
+const stream = (...data: string[]): string[] => data.map(sse);
+const DONE = "[DONE]";
+const delta = (delta: unknown): string => chunk([{ index: 0, delta, finish_reason: null }]);
+
+const CASES: readonly [name: string, pieces: readonly string[], heard: string[]][] = [
+  ["texts, finish and usage", stream(text("a"), text("b"), finish("stop"), usage(3, 2), DONE), [
+    "a",
+    "b",
+    "<finish stop>",
+    "<usage 3 2>",
+    "<done>",
+  ]],
+  ["choices that are empty, null or missing", stream(chunk([]), '{"choices":null}', "{}", DONE), ["<done>"]],
+  ["null usage", stream(chunk([], { usage: null }), DONE), ["<done>"]],
+  ["usage of another shape", stream(chunk([], { usage: { prompt_tokens: "x", total_tokens: 4 } }), DONE), [
+    "<done>",
+  ]],
+  [
+    "a running count: the last holds",
+    stream(chunk([], { usage: { prompt_tokens: 3, completion_tokens: 1 } }), usage(3, 2), DONE),
+    [
+      "<usage 3 2>",
+      "<done>",
+    ],
+  ],
+  ["a role alone", stream(delta({ role: "assistant" }), DONE), ["<done>"]],
+  [
+    "empty, null and missing content",
+    stream(delta({ content: "" }), delta({ content: null }), delta({}), delta(null), DONE),
+    [
+      "<done>",
+    ],
+  ],
+  ["content that is no text", stream(delta({ content: 5 }), delta({ content: ["a"] }), DONE), ["<done>"]],
+  ["a refusal is what the user sees", stream(delta({ refusal: "No." }), DONE), ["No.", "<done>"]],
+  [
+    "tool calls are passed over",
+    stream(delta({ content: null, tool_calls: [{ index: 0 }] }), finish("tool_calls"), DONE),
+    [
+      "<finish tool_calls>",
+      "<done>",
+    ],
+  ],
+  ["another choice than the first", stream(chunk([{ index: 1, delta: { content: "x" } }]), DONE), ["<done>"]],
+  [
+    "text and finish in one chunk",
+    stream(chunk([{ delta: { content: "a" }, finish_reason: "length" }]), DONE),
+    [
+      "a",
+      "<finish length>",
+      "<done>",
+    ],
+  ],
+  ["halves of a surrogate pair in two chunks", [
+    sse('{"choices":[{"delta":{"content":"\\ud83c"}}]}'),
+    sse('{"choices":[{"delta":{"content":"\\udf0d"}}]}'),
+    sse(DONE),
+  ], [
+    "🌍",
+    "<done>",
+  ]],
+  ["a half that stays alone", [
+    sse('{"choices":[{"delta":{"content":"a\\ud83c"}}]}'),
+    sse('{"choices":[{"delta":{"content":"b\\udf0d"}}]}'),
+    sse('{"choices":[{"delta":{"content":"\\ud83c"}}]}'),
+    sse(DONE),
+  ], [
+    "a",
+    "\ufffdb\ufffd",
+    "\ufffd",
+    "<done>",
+  ]],
+  ["nothing after the end mark", stream(DONE, text("late"), "{"), ["<done>"]],
+  ["an end mark without its blank line", [...stream(text("a")), "data: [DONE]"], ["a", "<done>"]],
+  ["data that is empty", stream("", DONE), ["<done>"]],
+  ["an end without the mark, though the model had finished", stream(text("a"), finish("stop"), usage(1, 1)), [
+    "a",
+    "<finish stop>",
+    "<usage 1 1>",
+    "<truncated: the stream ended before [DONE]>",
+  ]],
+  ["an end in the middle of an event", [sse(text("a")), "data: {"], [
+    "a",
+    "<truncated: the stream ended before [DONE]>",
+  ]],
+  [
+    "an error object",
+    stream(text("a"), '{"error":{"message":"Overloaded","type":"server_error","code":null}}', DONE),
+    [
+      "a",
+      "<stream_error: the provider reports: Overloaded (server_error)>",
+    ],
+  ],
+  ["an error text", stream('{"error":"out of memory"}'), [
+    "<stream_error: the provider reports: out of memory>",
+  ]],
+  ["an error as vLLM has it", stream('{"object":"error","message":"bad","code":400}'), [
+    "<stream_error: the provider reports: bad (400)>",
+  ]],
+  ["an event of the name error", ['event: error\ndata: {"message":"oops"}\n\n'], [
+    "<stream_error: the provider reports: oops>",
+  ]],
+  ["an error that is null", stream(chunk([{ delta: { content: "a" } }], { error: null }), DONE), [
+    "a",
+    "<done>",
+  ]],
+  ["no JSON", stream(text("a"), '{"choices": ['), [
+    "a",
+    '<malformed: an event that is not JSON: "{\\"choices\\": [">',
+  ]],
+  ["JSON that is no object", stream("42"), ['<malformed: an event that is not an object: "42">']],
+  ["a line of 1 MB", stream(text("a"), text("x".repeat(1_048_576)), DONE), [
+    "a",
+    "<malformed: an event of more than 524288 bytes>",
+  ]],
+];
+for (const [name, pieces, heard] of CASES) {
+  Deno.test(`openai events: ${name}`, () => {
+    assert.deepEqual(read([pieces.join("")]), heard);
+  });
+}
+
+for (const reason of ["stop", "length", "content_filter", "tool_calls", "function_call", "something_new"]) {
+  Deno.test(`openai events: finish_reason ${reason}`, () => {
+    assert.deepEqual(read(stream(finish(reason), DONE)), [`<finish ${reason}>`, "<done>"]);
+  });
+}
+
+Deno.test("openai events: any valid stream, cut at any bytes, gives the same events", () => {
+  const random = randomInts(44);
+  const parts = ["a", "é", "你好", "🌍", "👩‍👩‍👧", " ", '"\\\n', "\u2028"];
+  for (let round = 0; round < 500; round++) {
+    const ends = ["\n", "\r\n", "\r"];
+    const end = ends[random(3)] ?? "\n";
+    const expected: string[] = [];
+    let all = random(2) === 0 ? "\ufeff" : "";
+    for (let i = 0; i < 1 + random(8); i++) {
+      const words = Array.from({ length: 1 + random(4) }, () => parts[random(parts.length)]).join("");
+      expected.push(words);
+      if (random(3) === 0) all += `: comment${end}${end}`;
+      all += `data:${random(2) === 0 ? " " : ""}${text(words)}${end}${end}`;
+    }
+    all += `data: ${finish("stop")}${end}${end}data: ${usage(1, 2)}${end}${end}data: [DONE]${end}${end}`;
+    expected.push("<finish stop>", "<usage 1 2>", "<done>");
+    assert.deepEqual(read(randomCuts(encoder.encode(all), random)), expected);
+  }
+});

@@ -1,0 +1,456 @@
+import assert from "node:assert/strict";
+import { BackendError } from "../../src/errors.ts";
+import { type Log, type LogLevels, type OpenLog, openLog, stderrOutput } from "../../src/ops/log/log.ts";
+import type { LogStyle } from "../../src/ops/log/format.ts";
+
+const INFO: LogLevels = { level: "info", parts: {} };
+
+interface Captured extends OpenLog {
+  /** What was written, after everything has been. */
+  text(): Promise<string>;
+  /** The same, each line parsed. */
+  objects(): Promise<Record<string, unknown>[]>;
+}
+
+function capture(levels: LogLevels = INFO, style: LogStyle = "json"): Captured {
+  const decoder = new TextDecoder();
+  let written = "";
+  const write = (bytes: Uint8Array): Promise<number> => {
+    written += decoder.decode(bytes, { stream: true });
+    return Promise.resolve(bytes.length);
+  };
+  const open = openLog(levels, { style, write });
+  const text = async (): Promise<string> => {
+    await open.close(1000);
+    return written;
+  };
+  return {
+    ...open,
+    text,
+    objects: async () => (await text()).split("\n").slice(0, -1).map((line) => JSON.parse(line)),
+  };
+}
+
+/** The fields of the one line that `use` logs. */
+async function fieldsOf(use: (log: Log) => void): Promise<unknown> {
+  const captured = capture();
+  use(captured.log);
+  const lines = await captured.objects();
+  assert.equal(lines.length, 1);
+  return lines[0]?.fields;
+}
+
+Deno.test("log: JSON is one object per line with time, level, part, message and fields", async () => {
+  const captured = capture();
+  captured.log.info("started", { workers: 2 });
+  captured.log.child("backend").warning("a {workers} message");
+  const [first, second] = await captured.objects();
+  assert.match(String(first?.time), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+  assert(Math.abs(Date.parse(String(first?.time)) - Date.now()) < 60_000);
+  assert.deepEqual({ ...first, time: "" }, {
+    time: "",
+    level: "info",
+    part: "daemon",
+    message: "started",
+    fields: { workers: 2 },
+  });
+  assert.deepEqual({ ...second, time: "" }, {
+    time: "",
+    level: "warning",
+    part: "backend",
+    message: "a {workers} message",
+  });
+});
+
+Deno.test("log: pretty lines for a file, a terminal and journald", async () => {
+  const lines: Record<string, string> = {};
+  for (const style of ["plain", "colour", "journal"] as const) {
+    const captured = capture({ level: "debug", parts: {} }, style);
+    captured.log.error("it failed", { request_id: "r-1", text: "a b", n: 3, list: [1], empty: "" });
+    captured.log.debug("detail");
+    lines[style] = (await captured.text()).replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, "TIME");
+  }
+  const fields = `request_id=r-1 text="a b" n=3 list=[1] empty=""`;
+  assert.deepEqual(lines, {
+    plain: `TIME ERROR   daemon: it failed ${fields}\nTIME DEBUG   daemon: detail\n`,
+    colour: `\x1b[2mTIME\x1b[0m \x1b[31mERROR  \x1b[0m daemon: it failed ${fields}\n` +
+      `\x1b[2mTIME\x1b[0m \x1b[2mDEBUG  \x1b[0m daemon: detail\n`,
+    journal: `<3>daemon: it failed ${fields}\n<7>daemon: detail\n`,
+  });
+});
+
+Deno.test("log: the level holds for all parts, and a part can have its own", async () => {
+  const captured = capture({ level: "warning", parts: { backend: "debug", handoff: "error" } });
+  const parts = [captured.log, captured.log.child("backend"), captured.log.child("handoff")];
+  for (const log of parts) {
+    log.debug("debug");
+    log.info("info");
+    log.warning("warning");
+    log.error("error");
+  }
+  assert.deepEqual(parts.map((log) => log.enabled("info")), [false, true, false]);
+  assert.deepEqual((await captured.objects()).map(({ part, message }) => `${part} ${message}`), [
+    "daemon warning",
+    "daemon error",
+    "backend debug",
+    "backend info",
+    "backend warning",
+    "backend error",
+    "handoff error",
+  ]);
+});
+
+Deno.test("log: levels change for logs that exist already", async () => {
+  const captured = capture({ level: "error", parts: { backend: "debug" } });
+  const backend = captured.log.child("backend");
+  captured.setLevels({ level: "debug", parts: { backend: "error" } });
+  captured.log.debug("shown");
+  backend.warning("not shown");
+  assert.deepEqual((await captured.objects()).map(({ message }) => message), ["shown"]);
+});
+
+Deno.test("log: fields of with() are in every line, also in those of another part", async () => {
+  const captured = capture();
+  const log = captured.log.with({ request_id: "r-1", n: 1 });
+  log.info("a");
+  log.child("backend").with({ n: 2 }).info("b", { n: 3 });
+  captured.log.info("c");
+  assert.deepEqual((await captured.objects()).map(({ fields }) => fields), [
+    { request_id: "r-1", n: 1 },
+    { request_id: "r-1", n: 3 },
+    undefined,
+  ]);
+});
+
+Deno.test("log: what is off is not even looked at", async () => {
+  const captured = capture();
+  captured.log.debug("x", {
+    get costly(): never {
+      throw new Error("looked at");
+    },
+  });
+  assert.equal(await captured.text(), "");
+});
+
+Deno.test("log: an error has its name, message, kind and chain of causes", async () => {
+  const error = new BackendError("unavailable", "no answer", {
+    cause: new TypeError("fetch failed", { cause: new Deno.errors.ConnectionRefused("refused") }),
+  });
+  assert.deepEqual(await fieldsOf((log) => log.error("x", { error })), {
+    error: {
+      name: "BackendError",
+      message: "no answer",
+      kind: "unavailable",
+      cause: {
+        name: "TypeError",
+        message: "fetch failed",
+        cause: { name: "ConnectionRefused", message: "refused" },
+      },
+    },
+  });
+  const captured = capture(INFO, "journal");
+  captured.log.error("x", { error });
+  assert.equal(
+    await captured.text(),
+    `<3>daemon: x error="BackendError (unavailable): no answer; caused by TypeError: fetch failed; ` +
+      `caused by ConnectionRefused: refused"\n`,
+  );
+});
+
+Deno.test("log: secrets are hidden by the name of their field, at any depth", async () => {
+  const headers = new Headers({ authorization: "geheim", cookie: "geheim", accept: "text" });
+  const captured = capture();
+  captured.log.with({ api_key: "geheim" }).info("x", {
+    apiKey: "geheim",
+    "X-Api-Key": "geheim",
+    access_token: "geheim",
+    password: { inner: "geheim" },
+    config: { openai: { api_key: "geheim", api_base: "https://me:geheim@host/v1", organization: "org" } },
+    headers,
+    list: [{ client_secret: "geheim" }],
+    error: new Error("x", { cause: { Authorization: "geheim" } }),
+    max_tokens: 5,
+    empty: { api_key: "" },
+  });
+  const text = await captured.text();
+  assert(!text.includes("geheim"), text);
+  assert.deepEqual(JSON.parse(text).fields, {
+    api_key: "(hidden)",
+    apiKey: "(hidden)",
+    "X-Api-Key": "(hidden)",
+    access_token: "(hidden)",
+    password: "(hidden)",
+    config: { openai: { api_key: "(hidden)", api_base: "https://(hidden)@host/v1", organization: "org" } },
+    headers: { accept: "text", authorization: "(hidden)", cookie: "(hidden)" },
+    list: [{ client_secret: "(hidden)" }],
+    error: { name: "Error", message: "x", cause: { Authorization: "(hidden)" } },
+    max_tokens: 5,
+    empty: { api_key: "" },
+  });
+});
+
+Deno.test("log: secrets are hidden by their shape, in messages, texts and errors", async () => {
+  for (const style of ["json", "plain"] as const) {
+    const captured = capture(INFO, style);
+    captured.log.info("sent Bearer geheim.geheim to https://geheim:geheim@host/", {
+      text: "key sk-geheim1234-x",
+      error: new Error("Incorrect API key: sk-proj-geheim12", { cause: "authorization: Bearer geheim" }),
+    });
+    const text = await captured.text();
+    assert(!text.includes("geheim"), text);
+    assert.equal(text.match(/\(hidden\)/g)?.length, 5);
+  }
+});
+
+Deno.test("log: nobody forges a line or talks to the terminal", async () => {
+  const evil = "a\r\nERROR \x1b[31m\x7f\x9b2J\u2028z";
+  for (const style of ["json", "plain", "journal"] as const) {
+    const captured = capture(INFO, style);
+    captured.log.info(evil, { evil, [evil]: 1, error: new Error(evil) });
+    const text = await captured.text();
+    assert.equal(text.split("\n").length, 2);
+    // deno-lint-ignore no-control-regex -- none of them may be there
+    assert.doesNotMatch(text.slice(0, -1), /[\0-\x1f\x7f-\x9f\u2028\u2029]/);
+    if (style === "json") assert.equal(JSON.parse(text).message, evil, "escaped, not lost");
+  }
+});
+
+Deno.test("log: any value makes a bounded line", async () => {
+  const cycle: Record<string, unknown> = {};
+  cycle.self = cycle;
+  const thrower = {
+    get x(): never {
+      throw new Error("no");
+    },
+  };
+  const fields = await fieldsOf((log) =>
+    log.info("x", {
+      big: 1n,
+      nan: NaN,
+      none: null,
+      missing: undefined,
+      code: () => 1,
+      bytes: new Uint8Array(9),
+      when: new Date(0),
+      never: new Date(NaN),
+      url: new URL("http://h/"),
+      map: new Map([["k", new Set([1, undefined])]]),
+      cycle,
+      thrower,
+    })
+  );
+  assert.deepEqual(fields, {
+    big: "1",
+    nan: "NaN",
+    none: null,
+    bytes: "(9 bytes)",
+    when: "1970-01-01T00:00:00.000Z",
+    never: "invalid date",
+    url: "http://h/",
+    map: { k: [1, null] },
+    cycle: { self: { self: { self: { self: { self: { self: "…" } } } } } },
+    thrower: "(unreadable: no)",
+  });
+
+  const captured = capture();
+  captured.log.info("x".repeat(100_000), { text: "y".repeat(100_000), list: Array(10_000).fill("z") });
+  const text = await captured.text();
+  assert(text.length < 6000, `${text.length} characters`);
+  assert.match(text, /x… \(97952 characters more\)"/);
+});
+
+Deno.test("log: what is logged in one turn is written together, in whole lines of at most PIPE_BUF bytes", async () => {
+  const writes: string[] = [];
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: (bytes) => {
+      writes.push(new TextDecoder().decode(bytes));
+      return Promise.resolve(bytes.length);
+    },
+  });
+  for (let i = 0; i < 200; i++) log.info(`line ${i} ${"ä".repeat(40)}`);
+  log.info("long", { list: Array(60).fill("x".repeat(100)) });
+  log.info("last");
+  await close(1000);
+  assert.match(writes.join(""), /^<6>daemon: line 0 /);
+  assert.equal(writes.join("").split("\n").length, 203);
+  assert(writes.length < 15, `${writes.length} writes`);
+  for (const write of writes) {
+    assert(write.endsWith("\n"));
+    const { length } = new TextEncoder().encode(write);
+    assert(length <= 4096 || write.startsWith("<6>daemon: long"), `${length} bytes`);
+  }
+});
+
+Deno.test("log: a reader who is slow gets each byte once, in order", async () => {
+  let written = "";
+  let calls = 0;
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: (bytes) => {
+      if (++calls === 2) return Promise.reject(new Deno.errors.WouldBlock("full"));
+      written += new TextDecoder().decode(bytes.subarray(0, 5));
+      return Promise.resolve(Math.min(5, bytes.length));
+    },
+  });
+  log.info("one");
+  log.info("two");
+  await close(5000);
+  assert.equal(written, "<6>daemon: one\n<6>daemon: two\n");
+});
+
+Deno.test("log: with a reader who stops, memory is bounded and the loss is told once there is room", async () => {
+  const gate = Promise.withResolvers<void>();
+  let written = "";
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: async (bytes) => {
+      await gate.promise;
+      written += new TextDecoder().decode(bytes);
+      return bytes.length;
+    },
+  });
+  const total = 3000;
+  const text = "x".repeat(1000);
+  for (let i = 0; i < total; i++) log.info(text);
+  gate.resolve();
+  await close(5000);
+  const lines = written.split("\n").slice(0, -1);
+  const kept = lines.filter((line) => line.endsWith(text)).length;
+  assert(written.length < 1_100_000, `${written.length} bytes were kept`);
+  assert(kept > 900, `${kept} lines were kept`);
+  assert.equal(
+    lines.at(-1),
+    `<4>log: lines were dropped, since nobody reads the log fast enough count=${total - kept}`,
+  );
+});
+
+Deno.test("log: close does not wait for a reader who never comes back", async () => {
+  const never = Promise.withResolvers<number>();
+  const { log, close } = openLog(INFO, { style: "journal", write: () => never.promise });
+  log.info("x");
+  await close(1);
+});
+
+Deno.test("log: standard error that is gone does not hurt", async () => {
+  let calls = 0;
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: () => {
+      calls++;
+      return Promise.reject(new Deno.errors.BrokenPipe("gone"));
+    },
+  });
+  log.info("a");
+  await close(1000);
+  log.info("b");
+  await close(1000);
+  assert.equal(calls, 1);
+});
+
+/** Starts a program that has `log` and `close`, as strict as the sandbox can be, apart from `permissions`. */
+async function withProgram(
+  program: string,
+  permissions: (dir: string) => string[],
+  use: (child: Deno.ChildProcess) => Promise<void>,
+): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    const module = JSON.stringify(new URL("../../src/ops/log/log.ts", import.meta.url).href);
+    await Deno.writeTextFile(
+      `${dir}/main.ts`,
+      `import { openLog, stderrOutput } from ${module};
+      const output = stderrOutput("pretty", (name) => name === "JOURNAL_STREAM" ? "8:1" : undefined);
+      const { log, close } = openLog({ level: "info", parts: {} }, output);
+      ${program}`,
+    );
+    const config = new URL("../../deno.json", import.meta.url).pathname;
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-prompt", "--no-check", "--config", config, ...permissions(dir), `${dir}/main.ts`],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    await use(child);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const NO_PERMISSIONS = (_dir: string): string[] => [];
+
+/** Code, standard output and standard error of a program that reads nothing. */
+async function run(program: string, permissions = NO_PERMISSIONS): Promise<[number, string, string]> {
+  let result: [number, string, string] | undefined;
+  await withProgram(program, permissions, async (child) => {
+    await child.stdin.close();
+    const { code, stdout, stderr } = await child.output();
+    result = [code, new TextDecoder().decode(stdout), new TextDecoder().decode(stderr)];
+  });
+  assert(result);
+  return result;
+}
+
+Deno.test("log: the last lines before the exit arrive, and logging needs no permission", async () => {
+  const [code, , stderr] = await run(`
+    for (let i = 0; i < 5000; i++) log.info("line " + i);
+    await close(5000);
+    Deno.exit(7);`);
+  assert.equal(stderr, Array.from({ length: 5000 }, (_, i) => `<6>daemon: line ${i}\n`).join(""));
+  assert.equal(code, 7);
+});
+
+Deno.test("log: a process ends by itself after its last line", async () => {
+  assert.deepEqual(await run(`log.info("bye");`), [0, "", "<6>daemon: bye\n"]);
+});
+
+Deno.test("log: each worker has its own, and their lines do not mix", async () => {
+  const program = `
+    const inWorker = typeof WorkerGlobalScope !== "undefined";
+    const part = log.child(inWorker ? "worker" : "main");
+    const worker = inWorker ? undefined : new Worker(import.meta.url, { type: "module" });
+    const ended = worker && new Promise((resolve) => worker.onmessage = resolve);
+    for (let i = 0; i < 500; i++) {
+      part.info("x".repeat(i));
+      if (i % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await close(5000);
+    if (inWorker) self.postMessage("done");
+    await ended;
+    worker?.terminate();`;
+  const source = new URL("../../src/", import.meta.url).pathname;
+  const [code, , stderr] = await run(program, (dir) => [`--allow-read=${dir},${source}`]);
+  assert.equal(code, 0, stderr);
+  const expected = ["main", "worker"].flatMap((part) =>
+    Array.from({ length: 500 }, (_, i) => `<6>${part}: ${"x".repeat(i)}`)
+  );
+  assert.deepEqual(stderr.split("\n").slice(0, -1).sort(), expected.sort());
+});
+
+Deno.test("log: a process whose standard error is closed goes on", async () => {
+  const program = `
+    await Deno.stdin.read(new Uint8Array(1)); // ends when the reader of standard error has gone
+    for (let i = 0; i < 3; i++) {
+      log.info("x");
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await close(5000);
+    console.log("alive");`;
+  await withProgram(program, NO_PERMISSIONS, async (child) => {
+    await child.stderr.cancel();
+    await child.stdin.close();
+    assert.equal(await new Response(child.stdout).text(), "alive\n");
+    assert.equal((await child.status).code, 0);
+  });
+});
+
+Deno.test("log: the style follows the format and what standard error is", () => {
+  const journal = (name: string): string | undefined => name === "JOURNAL_STREAM" ? "8:1" : undefined;
+  assert.equal(stderrOutput("json", journal).style, "json");
+  if (Deno.stderr.isTerminal()) {
+    assert.match(stderrOutput("pretty", journal).style, /^(colour|plain)$/);
+  } else {
+    assert.equal(stderrOutput("pretty", journal).style, "journal");
+    assert.equal(stderrOutput("pretty", () => undefined).style, "plain");
+  }
+});

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { HandoffRequestError } from "../../src/errors.ts";
+import {
+  DEFAULT_PROMPT,
+  type HandoffRequest,
+  parseHandoffRequest,
+} from "../../src/protocol/handoff_request.ts";
+
+const defaults = { model: "default-model", makeRequestId: () => "made-1" };
+
+function parse(payload: string | Uint8Array): HandoffRequest {
+  return parseHandoffRequest(
+    typeof payload === "string" ? new TextEncoder().encode(payload) : payload,
+    defaults,
+  );
+}
+
+function refusal(payload: string | Uint8Array): string {
+  try {
+    parse(payload);
+  } catch (error) {
+    assert(error instanceof HandoffRequestError);
+    return error.message;
+  }
+  throw new assert.AssertionError({ message: "it was accepted" });
+}
+
+const everythingDefault = {
+  requestId: "made-1",
+  messages: [{ role: "user", content: DEFAULT_PROMPT }],
+  model: "default-model",
+};
+
+for (const [name, payload] of [["empty", ""], ["one NUL byte", "\0"], ["an empty object", "{}"]] as const) {
+  Deno.test(`${name} stands for the defaults`, () => assert.deepEqual(parse(payload), everythingDefault));
+}
+
+Deno.test("every field is taken", () => {
+  const fields = {
+    prompt: "ignored, messages win",
+    system: "ignored as well",
+    messages: [{ role: "system", content: "Be brief" }, {
+      role: "user",
+      content: [{ type: "text", text: "Hi" }],
+    }],
+    model: "m",
+    max_tokens: 7,
+    temperature: 0.5,
+    user_id: 42,
+    request_id: "r-1",
+    test_pattern: "unicode",
+    unknown: { x: 1 },
+  };
+  assert.deepEqual(parse(JSON.stringify(fields)), {
+    requestId: "r-1",
+    messages: fields.messages,
+    model: "m",
+    maxTokens: 7,
+    temperature: 0.5,
+    userId: "42",
+    testPattern: "unicode",
+  });
+});
+
+Deno.test("system and prompt become messages", () => {
+  assert.deepEqual(parse('{"system":"S","prompt":"P"}').messages, [
+    { role: "system", content: "S" },
+    { role: "user", content: "P" },
+  ]);
+});
+
+Deno.test("an empty list of messages leaves the word to the prompt", () => {
+  assert.deepEqual(parse('{"messages":[],"prompt":"P"}').messages, [{ role: "user", content: "P" }]);
+});
+
+Deno.test("null, which PHP makes of what is not set, means absent", () => {
+  assert.deepEqual(
+    parse('{"prompt":null,"messages":null,"model":null,"max_tokens":null,"user_id":null}'),
+    everythingDefault,
+  );
+});
+
+Deno.test("a user id may be a string", () => assert.equal(parse('{"user_id":"u"}').userId, "u"));
+
+for (
+  const [payload, message] of [
+    ['{"prompt":"x"', "Handoff data is not valid JSON (13 bytes)"],
+    ["[1]", "Handoff data is an array, expected a JSON object"],
+    ['"x"', "Handoff data is a string, expected a JSON object"],
+    ["null", "Handoff data is null, expected a JSON object"],
+    [new Uint8Array([0x7b, 0xff, 0x7d]), "Handoff data is not valid UTF-8"],
+    ['{"prompt":1}', 'Field "prompt" is 1, expected a string'],
+    ['{"system":{}}', 'Field "system" is an object, expected a string'],
+    ['{"model":true}', 'Field "model" is a boolean, expected a string'],
+    ['{"messages":"x"}', 'Field "messages" is a string, expected an array of {role, content}'],
+    ['{"messages":["x"]}', 'Field "messages[0]" is a string, expected an object with role and content'],
+    ['{"messages":[{"content":"x"}]}', 'Field "messages[0].role" is missing, expected a string'],
+    [
+      '{"messages":[{"role":"user","content":"x"},{"role":"user","content":7}]}',
+      'Field "messages[1].content" is 7, expected a string or an array of parts',
+    ],
+    ['{"max_tokens":"7"}', 'Field "max_tokens" is a string, expected a number'],
+    ['{"max_tokens":0}', 'Field "max_tokens" is 0, expected a positive integer'],
+    ['{"max_tokens":1.5}', 'Field "max_tokens" is 1.5, expected a positive integer'],
+    ['{"temperature":-1}', 'Field "temperature" is -1, expected a number from 0 up'],
+    ['{"user_id":[]}', 'Field "user_id" is an array, expected a number or a string'],
+    ['{"request_id":"a\\r\\nX-Evil: 1"}', 'Field "request_id" is not 1 to 128 characters of printable ASCII'],
+    ['{"test_pattern":"é"}', 'Field "test_pattern" is not 1 to 128 characters of printable ASCII'],
+  ] as const
+) {
+  Deno.test(`refused: ${message}`, () => assert.equal(refusal(payload), message));
+}
+
+Deno.test("a refusal quotes nothing of the data", () => {
+  assert(!refusal('{"prompt":"my secret').includes("secret"));
+});

@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { BackendError } from "../../src/errors.ts";
+import { H1Parser } from "../../src/upstream/h1/parser.ts";
+import { randomCuts, randomInts } from "../support/random.ts";
+
+const encoder = new TextEncoder();
+
+/** @returns what was heard, data joined; `+` says that the connection can be used again */
+function parse(pieces: readonly (string | Uint8Array)[], end?: "closes"): string {
+  let heard = "";
+  const decoder = new TextDecoder();
+  const parser = new H1Parser({
+    h1Head: (status, headers) => heard += `${status} ${headers.map((field) => field.join("=")).join("&")}|`,
+    h1Data: (data) => heard += decoder.decode(data, { stream: true }),
+    h1End: (reusable) => heard += reusable ? "|+" : "|-",
+  });
+  for (const piece of pieces) {
+    const bytes = typeof piece === "string" ? encoder.encode(piece) : piece;
+    const taken = parser.push(bytes);
+    if (taken < bytes.length) heard += ` ${bytes.length - taken} left`;
+  }
+  if (end === "closes" && !parser.close()) heard += "|cut";
+  return heard;
+}
+
+Deno.test("h1 parser: content-length", () => {
+  assert.equal(
+    parse(["HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nhello"]),
+    "200 content-length=5&x=y|hello|+",
+  );
+  assert.equal(parse(["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]), "200 content-length=0||+");
+  assert.equal(
+    parse(["HTTP/1.1 200\r\nContent-Length: 3\r\n\r\nab"], "closes"),
+    "200 content-length=3|ab|cut",
+  );
+});
+
+Deno.test("h1 parser: chunks, extensions and trailers", () => {
+  const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const body = "5;a=b\r\nhello\r\nA \r\n, world!!!\r\n0\r\nX-Trailer: 1\r\n\r\n";
+  assert.equal(parse([head + body]), "200 transfer-encoding=chunked|hello, world!!!|+");
+  assert.equal(parse([head + "5\r\nhel"], "closes"), "200 transfer-encoding=chunked|hel|cut");
+});
+
+Deno.test("h1 parser: the end of the connection as the end of the body", () => {
+  assert.equal(parse(["HTTP/1.1 200 OK\r\n\r\nhello"], "closes"), "200 |hello|-");
+  assert.equal(parse(["HTTP/1.1 200 OK\r\n"], "closes"), "|cut");
+});
+
+Deno.test("h1 parser: whether the connection is kept", () => {
+  const rest = "Content-Length: 0\r\n\r\n";
+  assert.match(parse([`HTTP/1.1 200 OK\r\nConnection: Close\r\n${rest}`]), /\|-$/);
+  assert.match(parse([`HTTP/1.0 200 OK\r\n${rest}`]), /\|-$/);
+  assert.match(parse([`HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n${rest}`]), /\|\+$/);
+});
+
+Deno.test("h1 parser: informational heads are passed over, a 204 has no body", () => {
+  assert.equal(
+    parse(["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 204 No\r\n\r\n"]),
+    "204 ||+",
+  );
+});
+
+Deno.test("h1 parser: what follows the answer is not part of it", () => {
+  assert.equal(parse(["HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"]), "200 content-length=1|a|+ 2 left");
+});
+
+Deno.test("h1 parser: cut at any bytes, it hears the same", () => {
+  const random = randomInts(11);
+  const stream = encoder.encode(
+    "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\nServer: a: b\nTransfer-Encoding: chunked\r\n\r\n" +
+      "3\r\nhel\r\nf\r\nlo, wörld 🌍\r\n0\r\nT: 1\r\n\r\n",
+  );
+  const whole = parse([stream]);
+  assert.equal(whole, "200 server=a: b&transfer-encoding=chunked|hello, wörld 🌍|+");
+  for (let round = 0; round < 2_000; round++) assert.equal(parse(randomCuts(stream, random)), whole);
+});
+
+const OK = "HTTP/1.1 200 OK\r\n";
+const BROKEN: readonly [name: string, text: string][] = [
+  ["another protocol", "SSH-2.0-OpenSSH\r\n\r\n"],
+  ["HTTP/2", "HTTP/2 200\r\n\r\n"],
+  ["101", "HTTP/1.1 101 Switching\r\n\r\n"],
+  ["a header without a colon", `${OK}nonsense\r\n\r\n`],
+  ["a folded header", `${OK}a: b\r\n c\r\n\r\n`],
+  ["another transfer coding", `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n`],
+  ["two lengths", `${OK}Content-Length: 1\r\nContent-Length: 2\r\n\r\n`],
+  ["a negative length", `${OK}Content-Length: -1\r\n\r\n`],
+  ["a chunk size that is none", `${OK}Transfer-Encoding: chunked\r\n\r\nxyz\r\n`],
+  ["a huge chunk size", `${OK}Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n`],
+  ["a chunk longer than it says", `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n`],
+  ["a head without an end", `${OK}a: ${"x".repeat(70_000)}`],
+  ["many headers", OK + "a: b\r\n".repeat(15_000)],
+];
+for (const [name, text] of BROKEN) {
+  Deno.test(`h1 parser: refuses ${name}`, () => {
+    assert.throws(
+      () => parse([text]),
+      (error) => error instanceof BackendError && error.kind === "malformed",
+    );
+  });
+}

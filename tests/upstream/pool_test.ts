@@ -1,0 +1,307 @@
+import assert from "node:assert/strict";
+import type { BackendError } from "../../src/errors.ts";
+import type { Exchange } from "../../src/upstream/exchange.ts";
+import * as h2 from "../../src/upstream/h2/frames.ts";
+import { encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { Pool, type PoolOptions } from "../../src/upstream/pool.ts";
+import { ask, backendRig, heard, noAbort } from "../support/backend_rig.ts";
+import { mockLlm } from "../support/mock_llm.ts";
+import { type TestProxy, testProxy } from "../support/proxy.ts";
+
+const options = (set: Partial<PoolOptions> = {}): PoolOptions => ({
+  http2: true,
+  socketPath: null,
+  insecure: false,
+  caCerts: [],
+  maxIdlePerHost: 100,
+  idleTimeoutMs: 60_000,
+  pingIntervalMs: 20_000,
+  connectTimeoutMs: 10_000,
+  proxy: {},
+  ...set,
+});
+
+interface Asked {
+  readonly exchange: Exchange;
+  /** The head's status, or the failure. */
+  readonly head: Promise<number>;
+  /** How it ended. */
+  readonly end: Promise<"end" | BackendError>;
+}
+
+function post(pool: Pool, base: string, pattern: string): Asked {
+  const head = Promise.withResolvers<number>();
+  const end = Promise.withResolvers<"end" | BackendError>();
+  head.promise.catch(() => {});
+  const exchange = pool.request(
+    {
+      method: "POST",
+      url: new URL(`${base}/x`),
+      headers: [["x-test-pattern", pattern]],
+      body: new Uint8Array(0),
+    },
+    {
+      head: (status) => head.resolve(status),
+      data: () => {},
+      end: () => end.resolve("end"),
+      fail: (error) => {
+        head.reject(error);
+        end.resolve(error);
+      },
+    },
+  );
+  return { exchange, head: head.promise, end: end.promise };
+}
+
+Deno.test("pool: 600 streams at a limit of 20 per connection all run at once", async () => {
+  await using mock = await mockLlm({ protocol: "h2c", maxStreams: 20 });
+  const pool = new Pool(options());
+  const asked = Array.from({ length: 600 }, () => post(pool, mock.base, "stall-1"));
+  assert.deepEqual(new Set(await Promise.all(asked.map(({ head }) => head))), new Set([200]));
+  assert.equal(mock.counts.peakStreams, 600);
+  assert.equal(pool.stats().streams, 600);
+  assert.equal(pool.stats().waiting, 0);
+  for (const { exchange } of asked) exchange.cancel();
+  await mock.resets(600);
+  assert.equal(pool.stats().streams, 0);
+  await pool.close();
+});
+
+Deno.test("pool: the next connection is there before the last one is full", async () => {
+  await using mock = await mockLlm({ protocol: "h2c", maxStreams: 10 });
+  const pool = new Pool(options());
+  const asked = [];
+  for (let i = 0; i < 9; i++) {
+    asked.push(post(pool, mock.base, "stall-1"));
+    await asked[i]?.head;
+    if (pool.stats().connections === 2) break;
+  }
+  assert.equal(asked.length, 9, "with one free stream of ten left, not earlier");
+  while (pool.stats().connections < 2) await new Promise((next) => setTimeout(next, 1));
+  for (const { exchange } of asked) exchange.cancel();
+  await pool.close();
+});
+
+Deno.test("pool: over HTTP/1.1, each has its connection, and connections are used again", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const pool = new Pool(options({ http2: false }));
+  const asked = Array.from({ length: 50 }, () => post(pool, mock.base, "slow-head-20"));
+  await Promise.all(asked.map(({ end }) => end));
+  assert.equal(mock.counts.peakStreams, 50);
+  for (let i = 0; i < 20; i++) assert.equal(await post(pool, mock.base, "plain").end, "end");
+  assert.equal(mock.counts.connections, 50);
+  await pool.close();
+});
+
+Deno.test("pool: more idle connections than wanted, and ones that idle too long, are closed", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const pool = new Pool(options({ http2: false, maxIdlePerHost: 3, idleTimeoutMs: 2_500 }));
+  await Promise.all(Array.from({ length: 10 }, () => post(pool, mock.base, "slow-head-20").end));
+  assert.equal(pool.stats().connections, 10);
+  while (pool.stats().connections > 3) await new Promise((next) => setTimeout(next, 20));
+  assert.equal(pool.stats().connections, 3);
+  while (pool.stats().connections > 0) await new Promise((next) => setTimeout(next, 20));
+  assert.equal(pool.stats().opened, 10);
+  await pool.close();
+});
+
+Deno.test("pool: a server on http:// that speaks HTTP/1.1 only is spoken to in HTTP/1.1", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const pool = new Pool(options());
+  for (const asked of Array.from({ length: 5 }, () => post(pool, mock.base, "plain"))) {
+    assert.equal(await asked.end, "end");
+  }
+  assert.deepEqual(new Set(mock.requests.map(({ httpVersion }) => httpVersion)), new Set(["1.1"]));
+  assert.equal(pool.stats().failedDials, 0);
+  await pool.close();
+});
+
+Deno.test("pool: a host that does not answer blocks nobody else's requests, and is given up", async () => {
+  const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  await using mock = await mockLlm({ protocol: "h2c" });
+  const pool = new Pool(options({ connectTimeoutMs: 1_500 }));
+  const stuck = Array.from(
+    { length: 200 },
+    () => post(pool, `http://127.0.0.1:${silent.addr.port}`, "plain"),
+  );
+  assert.equal(await post(pool, mock.base, "plain").end, "end");
+  assert.equal(pool.stats().waiting, 200);
+  stuck[0]?.exchange.cancel();
+  assert.equal(pool.stats().waiting, 199);
+  const end = await stuck[1]?.end;
+  assert.match(String(end), /no connection within 1500 ms/);
+  await Promise.all(stuck.map(({ end }) => end));
+  silent.close();
+  await pool.close();
+});
+
+Deno.test("pool: closed, it fails what waits and runs, and takes nothing more", async () => {
+  const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  await using mock = await mockLlm({ protocol: "h2c" });
+  const pool = new Pool(options());
+  const running = post(pool, mock.base, "stall-1");
+  await running.head;
+  const waiting = post(pool, `http://127.0.0.1:${silent.addr.port}`, "plain");
+  await pool.close();
+  assert.match(String(await running.end), /the pool is closed/);
+  assert.match(String(await waiting.end), /the pool is closed/);
+  assert.match(String(await post(pool, mock.base, "plain").end), /the pool is closed/);
+  silent.close();
+});
+
+/** An HTTP/2 server that does with each connection what the test says. */
+async function scripted(onConnection: (connection: Deno.Conn, count: number) => Promise<void>): Promise<{
+  base: string;
+  stop(): Promise<void>;
+}> {
+  const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const open = new Set<Deno.Conn>();
+  const serve = (async () => {
+    let count = 0;
+    for await (const connection of listener) {
+      open.add(connection);
+      onConnection(connection, ++count).catch(() => {/* the client closed it */});
+    }
+  })();
+  await Promise.resolve();
+  return {
+    base: `http://127.0.0.1:${listener.addr.port}`,
+    async stop(): Promise<void> {
+      listener.close();
+      for (const connection of open) {
+        try {
+          connection.close();
+        } catch {
+          // Closed by the script.
+        }
+      }
+      await serve;
+    },
+  };
+}
+
+async function waitForHeaders(connection: Deno.Conn): Promise<void> {
+  const buffer = new Uint8Array(65_536);
+  let all = "";
+  while (!all.includes("x-test-pattern")) {
+    const count = await connection.read(buffer);
+    if (count === null) throw new Error("closed");
+    all += new TextDecoder("latin1").decode(buffer.subarray(0, count));
+  }
+}
+
+const OK_HEAD = encodeHead([[":status", "200"]]);
+const answer = (id: number): Uint8Array =>
+  h2.bytesFrame(h2.HEADERS, h2.FLAG_END_HEADERS | h2.FLAG_END_STREAM, id, OK_HEAD);
+
+Deno.test("pool: what a GOAWAY leaves unprocessed goes to another connection at once", async () => {
+  const server = await scripted(async (connection, count) => {
+    await connection.write(h2.settingsFrame([]));
+    await waitForHeaders(connection);
+    await connection.write(count === 1 ? h2.numbersFrame(h2.GOAWAY, 0, 0, 0) : answer(1));
+  });
+  const pool = new Pool(options());
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  assert.equal(pool.stats().opened, 2);
+  await pool.close();
+  await server.stop();
+});
+
+Deno.test("pool: a server that refuses each stream is not asked for ever", async () => {
+  let connections = 0;
+  const server = await scripted(async (connection) => {
+    connections++;
+    await connection.write(h2.settingsFrame([]));
+    await waitForHeaders(connection);
+    await connection.write(h2.numbersFrame(h2.GOAWAY, 0, 0, 0));
+  });
+  const pool = new Pool(options());
+  assert.match(
+    String(await post(pool, server.base, "plain").end),
+    /the server closes the connection \(NO_ERROR\)/,
+  );
+  assert.equal(connections, 4);
+  await pool.close();
+  await server.stop();
+});
+
+Deno.test("pool: a server that lets no stream run is a failure, not a wait", async () => {
+  const server = await scripted(async (connection) => {
+    await connection.write(h2.settingsFrame([[h2.SETTINGS_MAX_CONCURRENT_STREAMS, 0]]));
+  });
+  const pool = new Pool(options());
+  assert.match(String(await post(pool, server.base, "plain").end), /lets no stream run/);
+  await pool.close();
+  await server.stop();
+});
+
+Deno.test("pool: a connection whose server falls silent is found by a ping", async () => {
+  const server = await scripted(async (connection) => {
+    await connection.write(h2.settingsFrame([]));
+    await waitForHeaders(connection);
+    await connection.write(h2.bytesFrame(h2.HEADERS, h2.FLAG_END_HEADERS, 1, OK_HEAD));
+  });
+  const pool = new Pool(options({ pingIntervalMs: 900 }));
+  const asked = post(pool, server.base, "plain");
+  assert.equal(await asked.head, 200);
+  assert.match(String(await asked.end), /no answer to a ping within 900 ms/);
+  assert.equal(pool.stats().connections, 0);
+  await pool.close();
+  await server.stop();
+});
+
+Deno.test("pool: a kept HTTP/1.1 connection that closes under a request costs nothing but another connection", async () => {
+  const server = await scripted(async (connection, count) => {
+    const buffer = new Uint8Array(10_000);
+    await connection.read(buffer);
+    await connection.write(new TextEncoder().encode("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    if (count > 1) return;
+    await connection.read(buffer);
+    connection.close();
+  });
+  const pool = new Pool(options({ http2: false }));
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  assert.equal(pool.stats().opened, 2);
+  await pool.close();
+  await server.stop();
+});
+
+for (const protocol of ["h1", "h2c", "h2"] as const) {
+  Deno.test(`pool: ${protocol} through a proxy's tunnel`, async () => {
+    let tunnel: TestProxy | null = null;
+    {
+      const target = await backendRig({ protocol });
+      await using _ = target;
+      tunnel = testProxy("200 Connected", target.mock.port);
+      const address = `http://us%20er:pass@127.0.0.1:${tunnel.port}`;
+      const through = { http2: protocol !== "h1", proxy: { httpProxy: address, httpsProxy: address } };
+      await using rig = await backendRig({ protocol, port: 0 }, {
+        ...through,
+        maxRetries: 0,
+        insecureSsl: false,
+      });
+      // The rig's own stand-in is not reached: the tunnel ends at the other one.
+      const all = await heard(rig.backend.stream(ask("plain"), noAbort()));
+      assert.equal(all.at(-1), "end");
+      assert.equal(rig.mock.requests.length, 0);
+      assert.equal(target.mock.requests.length, 1);
+      assert.match(
+        tunnel.asked[0] ?? "",
+        new RegExp(
+          `^CONNECT 127.0.0.1:${rig.mock.port} HTTP/1.1\r\nHost: .*\r\nProxy-Authorization: Basic dXMgZXI6cGFzcw==\r\n\r\n$`,
+        ),
+      );
+    }
+    await tunnel.stop();
+  });
+}
+
+Deno.test("pool: a proxy that refuses is named", async () => {
+  const tunnel = testProxy("407 Proxy Authentication Required", 1);
+  const pool = new Pool(options({ proxy: { httpProxy: `127.0.0.1:${tunnel.port}` } }));
+  const end = String(await post(pool, "http://example.invalid", "plain").end);
+  assert.match(end, /example.invalid:80 through the proxy 127.0.0.1:\d+: the proxy answered HTTP\/1.1 407/);
+  await pool.close();
+  await tunnel.stop();
+});
