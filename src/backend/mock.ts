@@ -2,49 +2,24 @@
  * The mock backend: an answer a word at a time, for tries, tests, and for measuring what the daemon itself costs.
  * @module
  */
-import type { Backend, BackendRequest, StreamEvent } from "./backend.ts";
-
-/** A pause between two pieces. */
-export interface Pause {
-  /** Begins it anew, so that pauses follow each other at a steady pace. */
-  repeat(): void;
-  cancel(): void;
-}
-
-/** What makes the pauses: many on one timer. */
-export interface Pauses {
-  /** Calls `owner.deadlineReached()` in so many milliseconds, unless cancelled. */
-  after(delayMs: number, owner: { deadlineReached(): void }): Pause;
-}
+import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
+import type { Answer, Backend, BackendRequest, Recipient, StreamEvent } from "./backend.ts";
+import { EventQueue } from "./event_queue.ts";
 
 /** What the mock backend is made of. */
 export interface MockOptions {
   /** Milliseconds from one piece to the next; the first comes at once. */
   readonly tokenDelayMs: number;
-  readonly pauses: Pauses;
+  /** Makes the pauses. */
+  readonly wheel: TimerWheel;
 }
 
 const QUOTED_CHARACTERS = 50;
 
-/** A backend that answers {@linkcode mockPieces} at a steady pace. */
-export function mockBackend(options: MockOptions): Backend {
-  return {
-    name: "mock",
-    stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent> {
-      return new ReadableStream(new MockSource(request, signal, options), PULL_ONLY);
-    },
-    close: () => Promise.resolve(),
-  };
-}
-
-const PULL_ONLY = { highWaterMark: 0 };
-
-/** What a request is answered with: {@linkcode MOCK_PIECES} pieces of text. */
-export function mockPieces(request: BackendRequest): readonly string[] {
-  return Array.from({ length: MOCK_PIECES }, (_, index) => pieceOf(request, index).text);
-}
+const text = (text: string): StreamEvent => ({ kind: "text", text });
 
 // Most pieces are the same for all, so that ten thousand streams share them.
+const GREETING = text("Hello! ");
 const REST = [
   "This ",
   "answer ",
@@ -62,53 +37,110 @@ const REST = [
   "that ",
   "was ",
   "handed over. [DONE-CONTENT]",
-].map((text) => ({ kind: "text", text } as const));
-const GREETING = { kind: "text", text: "Hello! " } as const;
+].map(text);
+const END: StreamEvent = { kind: "end" };
 
 /** How many pieces an answer has. */
 export const MOCK_PIECES = 2 + REST.length;
 
-function pieceOf(request: BackendRequest, index: number): { readonly kind: "text"; readonly text: string } {
-  if (index === 0) return GREETING;
-  if (index > 1) return REST[index - 2] as typeof GREETING;
-  const last = request.messages[request.messages.length - 1]?.content;
-  // A character has at most two units here, so this many hold enough of them.
-  const beginning = typeof last === "string" ? last.slice(0, QUOTED_CHARACTERS * 2) : "";
-  return { kind: "text", text: `You said: "${[...beginning].slice(0, QUOTED_CHARACTERS).join("")}". ` };
+/** A backend that answers at a steady pace: a greeting, the prompt's beginning, and what served it. */
+export class MockBackend implements Backend {
+  readonly name = "mock";
+  /** For its answers. */
+  readonly queue = new EventQueue();
+  /** For its answers. */
+  readonly options: MockOptions;
+  #live = 0;
+  #idle: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: MockOptions) {
+    this.options = options;
+  }
+
+  get events(): Backend["events"] {
+    return this.queue.events;
+  }
+
+  ask(request: BackendRequest, recipient: Recipient): Answer {
+    this.#live++;
+    const answer = new MockAnswer(this, recipient, request);
+    answer.timedOut();
+    return answer;
+  }
+
+  /** For its answers: one has ended. */
+  answerEnded(): void {
+    if (--this.#live === 0) this.#idle?.resolve();
+  }
+
+  async close(): Promise<void> {
+    if (this.#live > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+    this.queue.close();
+  }
 }
 
-class MockSource implements UnderlyingDefaultSource<StreamEvent> {
-  readonly #request: BackendRequest;
-  readonly #signal: AbortSignal;
-  readonly #options: MockOptions;
-  #controller: ReadableStreamDefaultController<StreamEvent> | undefined;
-  #pause: Pause | undefined;
+class MockAnswer extends Timer implements Answer {
+  readonly #backend: MockBackend;
+  readonly #recipient: Recipient;
+  // Let go as soon as it was quoted.
+  #request: BackendRequest | undefined;
+  /** Number of the next piece; {@linkcode MOCK_PIECES} once it has ended. */
   #next = 0;
+  #paused = false;
 
-  constructor(request: BackendRequest, signal: AbortSignal, options: MockOptions) {
+  constructor(backend: MockBackend, recipient: Recipient, request: BackendRequest) {
+    super();
+    this.#backend = backend;
+    this.#recipient = recipient;
     this.#request = request;
-    this.#signal = signal;
-    this.#options = options;
   }
 
-  pull(controller: ReadableStreamDefaultController<StreamEvent>): void {
-    this.#controller = controller;
-    const { tokenDelayMs, pauses } = this.#options;
-    if (this.#next === 0 || tokenDelayMs === 0) this.deadlineReached();
-    else if (this.#pause === undefined) this.#pause = pauses.after(tokenDelayMs, this);
-    else this.#pause.repeat();
+  /** The next piece's time has come. */
+  timedOut(): void {
+    const { queue, options } = this.#backend;
+    while (!this.#paused && this.#next < MOCK_PIECES) {
+      queue.push(this.#recipient, this.#piece(this.#next++));
+      if (this.#next === MOCK_PIECES) {
+        queue.push(this.#recipient, END);
+        this.#backend.answerEnded();
+      } else if (options.tokenDelayMs > 0) {
+        if (this.#next === 1) options.wheel.set(this, options.tokenDelayMs);
+        else options.wheel.repeat(this, options.tokenDelayMs);
+        return;
+      }
+    }
   }
 
-  deadlineReached(): void {
-    const controller = this.#controller;
-    if (controller === undefined) return;
-    if (this.#signal.aborted) return controller.error(this.#signal.reason);
-    controller.enqueue(pieceOf(this.#request, this.#next++));
-    if (this.#next === MOCK_PIECES) controller.close();
+  #piece(index: number): StreamEvent {
+    if (index === 0) return GREETING;
+    if (index > 1) return REST[index - 2] as StreamEvent;
+    const quoted = quote(this.#request);
+    this.#request = undefined;
+    return text(`You said: "${quoted}". `);
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#backend.options.wheel.cancel(this);
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.timedOut();
   }
 
   cancel(): void {
-    this.#pause?.cancel();
-    this.#controller = undefined;
+    if (this.#next === MOCK_PIECES) return;
+    this.#next = MOCK_PIECES;
+    this.#backend.options.wheel.cancel(this);
+    this.#backend.answerEnded();
   }
+}
+
+function quote(request: BackendRequest | undefined): string {
+  const last = request?.messages[request.messages.length - 1]?.content;
+  if (typeof last !== "string") return "";
+  // A character has at most two units here, so this many hold enough of them.
+  return [...last.slice(0, QUOTED_CHARACTERS * 2)].slice(0, QUOTED_CHARACTERS).join("");
 }

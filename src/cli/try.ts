@@ -4,7 +4,7 @@
  */
 import { createParser } from "eventsource-parser";
 import { handOff, socketPair } from "../native/sender.ts";
-import type { SocketKind } from "../native/intake.ts";
+import type { SocketKind } from "../native/acceptor.ts";
 
 /** What to try. */
 export interface TryOptions {

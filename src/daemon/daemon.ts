@@ -4,13 +4,13 @@
  */
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
 import { makeBackend } from "../backend/mod.ts";
-import { Coalescing } from "../timing/read_coalescer.ts";
+import { ReadCoalescer } from "../timing/read_coalescer.ts";
 import type { Config } from "../config/load.ts";
-import { Deadlines } from "../timing/timer_wheel.ts";
+import { TimerWheel } from "../timing/timer_wheel.ts";
 import { ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { MetricsPage, StreamGauge, sumSnapshots } from "../ops/metrics/metrics.ts";
-import { Intake, type IntakePolicy, type SocketKind } from "../native/intake.ts";
+import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
 import { WorkerPool } from "./worker_pool.ts";
@@ -28,7 +28,7 @@ export interface DaemonOptions {
 
 // Fds for all that is not a client: the runtime, listeners, the admin server, and what comes beyond the limit.
 const RESERVED_FDS = 256;
-// Handoff connections that have not said all yet, for each worker.
+// Handoff connections that have not said all yet.
 const MAX_PENDING = 256;
 // HTTP/2 carries about a hundred requests over one connection; HTTP/1.1 needs one for each.
 const STREAMS_PER_UPSTREAM_FD = 20;
@@ -39,25 +39,40 @@ export class Daemon {
   /** Resolves when it has stopped in order; rejects when it cannot go on. */
   readonly ended: Promise<void>;
   readonly #log: Log;
-  readonly #intake: Intake;
+  readonly #acceptor: Acceptor;
   readonly #pool: WorkerPool;
   readonly #admin: AdminServer | undefined;
   readonly #fdLimit: number;
   readonly #stopNow = new AbortController();
   readonly #benchmark: boolean;
   #config: Config;
+  readonly #drained = Promise.withResolvers<void>();
   #ready = true;
-  #drain: Promise<void> | undefined;
+  #draining = false;
 
   private constructor({ config, log, benchmark }: DaemonOptions, parts: DaemonParts) {
     this.#config = config;
     this.#log = log;
     this.#benchmark = benchmark;
-    this.#intake = parts.intake;
+    this.#acceptor = parts.acceptor;
     this.#pool = parts.pool;
     this.#admin = parts.admin;
     this.#fdLimit = parts.fdLimit;
-    this.ended = this.#untilEnd();
+    const accepting = this.#acceptor.run({
+      refused: ({ reason, count, receivedBytes, durationSecs, detail }) => {
+        parts.page.handoffsRefused(reason, count);
+        log.warning("Handoff refused", {
+          reason,
+          detail,
+          received_bytes: receivedBytes,
+          duration_ms: Math.round(durationSecs * 1000),
+          ...(count === 1 ? {} : { count }),
+        });
+      },
+      drained: () => this.#drained.resolve(),
+      acceptFailed: (errno) => log.error("Cannot accept handoffs for a moment", { errno }),
+    });
+    this.ended = this.#untilEnd(accepting);
   }
 
   /**
@@ -71,14 +86,14 @@ export class Daemon {
     const { config, log, version, benchmark, inheritedFds } = options;
     checkBackend(config);
     const fdLimit = raiseFdLimit();
-    const intake = new Intake(intakePolicy(config, fdLimit, log));
+    const acceptor = new Acceptor(acceptorPolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
     const streams = StreamGauge.allocate(workers);
     const page = new MetricsPage(new StreamGauge(0, streams), {
       version,
       maxFds: fdLimit,
       openFds,
-      connectionsActive: () => intake.active(),
+      connectionsActive: () => acceptor.active(),
     });
     let daemon: Daemon | undefined;
     let admin: AdminServer | undefined;
@@ -94,20 +109,20 @@ export class Daemon {
         });
       }
       // Before there are workers: a socket that cannot be had ends nothing. What comes now waits in the backlog.
-      listen(intake, config, inheritedFds, log);
+      listen(acceptor, config, inheritedFds, log);
       pool = await WorkerPool.start({
         config,
         workers,
-        intake: intake.handle,
+        acceptor: acceptor.handle,
         streams,
         benchmark,
         log,
         restarted: () => page.workerRestarted(),
       });
-      daemon = new Daemon(options, { intake, pool, admin, fdLimit });
+      daemon = new Daemon(options, { acceptor, pool, admin, page, fdLimit });
     } catch (error) {
       await pool?.drain(0, AbortSignal.abort());
-      intake.close();
+      acceptor.close();
       await admin?.close();
       throw error;
     }
@@ -127,13 +142,13 @@ export class Daemon {
   reload(config: Config): void {
     checkBackend(config);
     this.#config = config;
-    this.#intake.configure(intakePolicy(config, this.#fdLimit, this.#log));
+    this.#acceptor.configure(acceptorPolicy(config, this.#fdLimit, this.#log));
     this.#pool.reload(config);
   }
 
   /** Clients whose socket is open. */
   connectionsActive(): number {
-    return this.#intake.active();
+    return this.#acceptor.active();
   }
 
   /**
@@ -141,10 +156,28 @@ export class Daemon {
    * time-out, the rest is told. Follow it by {@linkcode Daemon.ended}. Later calls do nothing.
    */
   drain(): void {
-    if (this.#drain !== undefined) return;
+    if (this.#draining) return;
+    this.#draining = true;
     this.#ready = false;
-    this.#intake.stop();
-    this.#drain = this.#pool.drain(this.#config.server.shutdownTimeoutMs, this.#stopNow.signal);
+    void this.#drainInOrder(this.#config.server.shutdownTimeoutMs);
+  }
+
+  // The acceptor first: from then on whoever comes is with a worker, and who has not said all yet is told so by one.
+  async #drainInOrder(timeoutMs: number): Promise<void> {
+    const untilMs = performance.now() + timeoutMs;
+    const now = AbortSignal.any([this.#stopNow.signal, AbortSignal.timeout(timeoutMs)]);
+    this.#stopAccepting(now.aborted);
+    now.addEventListener("abort", () => this.#stopAccepting(true), { once: true });
+    await this.#drained.promise;
+    await this.#pool.drain(Math.max(0, Math.ceil(untilMs - performance.now())), this.#stopNow.signal);
+  }
+
+  #stopAccepting(now: boolean): void {
+    try {
+      this.#acceptor.stop(now);
+    } catch (error) {
+      this.#log.error("A handoff socket stays behind", { error });
+    }
   }
 
   /** Ends at once: streams that are left are told, and not waited for. */
@@ -153,13 +186,13 @@ export class Daemon {
     this.drain();
   }
 
-  async #untilEnd(): Promise<void> {
+  async #untilEnd(accepting: Promise<void>): Promise<void> {
     try {
-      await this.#pool.ended;
+      await Promise.race([this.#pool.ended, accepting]);
       if (this.#benchmark) this.#log.info("Benchmark", await this.#sums());
     } finally {
       this.#ready = false;
-      this.#intake.close();
+      this.#acceptor.close();
       await this.#admin?.close();
     }
   }
@@ -171,9 +204,10 @@ export class Daemon {
 }
 
 interface DaemonParts {
-  readonly intake: Intake;
+  readonly acceptor: Acceptor;
   readonly pool: WorkerPool;
   readonly admin: AdminServer | undefined;
+  readonly page: MetricsPage;
   readonly fdLimit: number;
 }
 
@@ -184,27 +218,27 @@ interface DaemonParts {
  */
 function checkBackend(config: Config): void {
   // It opens nothing before its first request, so that there is nothing to wait for.
-  makeBackend(config.backend, { pauses: new Deadlines(1), arrivals: new Coalescing({ rest: () => {} }) });
+  makeBackend(config.backend, { wheel: new TimerWheel(1), arrivals: new ReadCoalescer({ rest: () => {} }) });
 }
 
-function listen(intake: Intake, config: Config, inheritedFds: readonly number[], log: Log): void {
+function listen(acceptor: Acceptor, config: Config, inheritedFds: readonly number[], log: Log): void {
   for (const fd of inheritedFds) {
-    log.info("Listening on a socket from systemd", { fd, kind: intake.adopt(fd) });
+    log.info("Listening on a socket from systemd", { fd, kind: acceptor.adopt(fd) });
   }
   if (inheritedFds.length > 0) return;
   const { socketPath, streamSocketPath } = config.server;
-  listenAt(intake, "seqpacket", "server.socket_path", socketPath, config);
+  listenAt(acceptor, "seqpacket", "server.socket_path", socketPath, config);
   log.info("Listening", { kind: "seqpacket", path: socketPath });
   if (streamSocketPath === "") return;
-  listenAt(intake, "stream", "server.stream_socket_path", streamSocketPath, config);
+  listenAt(acceptor, "stream", "server.stream_socket_path", streamSocketPath, config);
   log.info("Listening", { kind: "stream", path: streamSocketPath });
 }
 
 /** @throws {ListenError} which names the key, its value and what is expected */
-function listenAt(intake: Intake, kind: SocketKind, key: string, path: string, { server }: Config): void {
+function listenAt(acceptor: Acceptor, kind: SocketKind, key: string, path: string, { server }: Config): void {
   const { socketMode: mode, socketGroup: group } = server;
   try {
-    intake.listen(kind, { path, mode, group });
+    acceptor.listen(kind, { path, mode, group });
   } catch (cause) {
     if (!(cause instanceof ShimError)) throw cause;
     const { status } = cause;
@@ -221,7 +255,7 @@ function listenAt(intake: Intake, kind: SocketKind, key: string, path: string, {
   }
 }
 
-function intakePolicy(config: Config, fdLimit: number, log: Log): IntakePolicy {
+function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPolicy {
   const { server, backend } = config;
   const room = fdLimit - RESERVED_FDS - MAX_PENDING;
   const perClient = backend.provider === "mock"

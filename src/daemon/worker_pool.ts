@@ -14,7 +14,7 @@ export interface WorkerPoolOptions {
   readonly config: Config;
   /** How many; one has no isolate of its own. */
   readonly workers: number;
-  readonly intake: number;
+  readonly acceptor: number;
   readonly streams: SharedArrayBuffer;
   /** Whether to count totals only. */
   readonly benchmark: boolean;
@@ -71,8 +71,8 @@ export class WorkerPool {
   }
 
   #init(index: number): WorkerInit {
-    const { intake, streams, benchmark } = this.#options;
-    return { index, config: this.#config, intake, streams, benchmark };
+    const { acceptor, streams, benchmark } = this.#options;
+    return { index, config: this.#config, acceptor, streams, benchmark };
   }
 
   async #spawn(index: number): Promise<void> {

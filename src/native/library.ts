@@ -1,16 +1,20 @@
 /**
- * Finds and opens the shim, once per isolate, and turns its statuses into errors.
+ * Finds and opens the shim (and the tools), once per isolate, and turns its statuses into errors.
  * @module
  */
 import { getSystemErrorMap } from "node:util";
 import { ShimError } from "../errors.ts";
-import { SHIM_ABI_VERSION, SYMBOLS } from "./symbols.ts";
+import { SHIM_ABI_VERSION, SYMBOLS, TOOLS_ABI_VERSION, TOOLS_SYMBOLS } from "./symbols.ts";
 
 /** The opened shim. */
 export type Shim = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
-/** The file's name, wherever it lies. */
+/** The opened library of tools. */
+export type Tools = Deno.DynamicLibrary<typeof TOOLS_SYMBOLS>["symbols"];
+
+/** The files' names, wherever they lie. */
 export const SHIM_FILE = "libstreaming_daemon_shim.so";
+export const TOOLS_FILE = "libstreaming_daemon_tools.so";
 
 /** The shim's own statuses (ABI.md). */
 export const STATUS = {
@@ -26,7 +30,7 @@ export const STATUS = {
 
 const OWN_STATUSES: Record<number, string> = {
   [STATUS.panic]: "a panic was caught in the shim",
-  [STATUS.badHandle]: "no such intake, reactor or client",
+  [STATUS.badHandle]: "no such acceptor, reactor or client",
   [STATUS.badArgument]: "an argument is out of range",
   [STATUS.socketLive]: "another process listens there",
   [STATUS.notASocket]: "something that is not a socket is there",
@@ -55,38 +59,59 @@ export function check(status: number, what: string): number {
   return status;
 }
 
-let opened: Shim | undefined;
+let shim: Shim | undefined;
+let tools: Tools | undefined;
 
 /**
- * The shim, opened at the first call. Looked for where `DAEMON_SHIM_PATH` points, else where cargo builds it
- * in a checkout or, in a compiled program, where the embedded copy is.
+ * The shim, opened at the first call. Looked for where `DAEMON_SHIM_PATH` points, else where cargo builds it in a
+ * checkout or, in a compiled program, where the embedded copy is.
  *
  * @throws {ShimError} if there is none, it cannot be opened, or its ABI is another
  */
 export function openShim(): Shim {
-  if (opened !== undefined) return opened;
-  const path = shimPath();
-  let library;
+  return shim ??= open("shim", shimPath(), SHIM_ABI_VERSION, (path) => {
+    const library = Deno.dlopen(path, SYMBOLS);
+    return { symbols: library.symbols, version: library.symbols.shim_abi_version() };
+  });
+}
+
+/**
+ * The library that plays the other side of a handoff, opened at the first call. It lies beside the shim.
+ *
+ * @throws {ShimError} if there is none, it cannot be opened, or its ABI is another
+ */
+export function openTools(): Tools {
+  const path = shimPath().replace(/[^/]*$/, TOOLS_FILE);
+  return tools ??= open("library", path, TOOLS_ABI_VERSION, (path) => {
+    const library = Deno.dlopen(path, TOOLS_SYMBOLS);
+    return { symbols: library.symbols, version: library.symbols.tools_abi_version() };
+  });
+}
+
+function open<Symbols>(
+  name: string,
+  path: string,
+  expectedVersion: number,
+  load: (path: string) => { symbols: Symbols; version: number },
+): Symbols {
+  let loaded;
   try {
-    library = Deno.dlopen(path, SYMBOLS);
+    loaded = load(path);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const hint = cause instanceof Deno.errors.NotCapable
       ? `the sandbox does not allow it (start with --allow-ffi=${path})`
       : `${reason}; \`deno task shim\` builds it, DAEMON_SHIM_PATH names another place`;
-    throw new ShimError(STATUS.badArgument, `Cannot open the shim ${path}: ${hint}`, { cause });
+    throw new ShimError(STATUS.badArgument, `Cannot open the ${name} ${path}: ${hint}`, { cause });
   }
-  const version = library.symbols.shim_abi_version();
-  if (version !== SHIM_ABI_VERSION) {
-    library.close();
+  if (loaded.version !== expectedVersion) {
     throw new ShimError(
       STATUS.badArgument,
-      `The shim ${path} has ABI version ${version}, this daemon expects ${SHIM_ABI_VERSION}; ` +
+      `The ${name} ${path} has ABI version ${loaded.version}, this daemon expects ${expectedVersion}; ` +
         "`deno task shim` builds the right one",
     );
   }
-  opened = library.symbols;
-  return opened;
+  return loaded.symbols;
 }
 
 function shimPath(): string {

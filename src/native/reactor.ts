@@ -1,13 +1,15 @@
 /**
- * A reactor: what happens on the kernel's side of one worker, as events; and the clients' sockets.
- * Apart from this folder nobody sees an fd: a client is a {@linkcode ClientSocket}.
+ * A reactor: what happens to the clients of one worker, as events; and where their sockets are written to and closed.
+ * Apart from this folder nobody sees an fd: a client is a number of the shim.
  * @module
  */
-import { Socket } from "node:net";
-import { type HandoffFailure, ShimError } from "../errors.ts";
+import type { HandoffFailure } from "../errors.ts";
+import type { SendBatch } from "../protocol/sse.ts";
+import { Bell } from "./bell.ts";
 import { check, openShim, type Shim, STATUS } from "./library.ts";
+import { reasonOf } from "./reasons.ts";
 
-/** What the owner of a {@linkcode ClientSocket} wants to hear. Called from the reactor's turn; must not throw. */
+/** What the owner of a client hears. Must not throw. */
 export interface ClientEvents {
   /** The client's end: 0 for a FIN, else the errno. Comes once; the socket is still to be closed. */
   gone(errno: number): void;
@@ -15,200 +17,177 @@ export interface ClientEvents {
   writable(): void;
 }
 
-/** One client's socket. Owned by whoever got it with a handoff; closed exactly once. */
-export class ClientSocket {
-  /** The shim's number for it. Not an fd. */
-  readonly id: number;
-  /** Who hears of it; set by the owner. */
-  events: ClientEvents | undefined;
-  readonly #reactor: Reactor;
-
-  /** For the reactor only. */
-  constructor(reactor: Reactor, id: number) {
-    this.#reactor = reactor;
-    this.id = id;
-  }
-
-  /** Closes it at once (close(2)). Later calls do nothing. */
-  close(): void {
-    this.#reactor.closeClient(this);
-  }
-
-  /** The shim has closed it, after the last bytes went out: an entry with END was taken whole. */
-  closedByEnd(): void {
-    this.#reactor.forget(this);
-  }
-}
-
-/** A complete handoff. */
+/** A handoff, and the client that it brought. */
 export interface Handoff {
-  readonly socket: ClientSocket;
+  /** The shim's number of the client. */
+  readonly client: number;
   /** The handoff's data: a view that is valid only during the call. */
   readonly payload: Uint8Array;
   /** More clients than `max_connections` are live, this one included. */
   readonly overLimit: boolean;
-  /** Whether it came over the STREAM socket. */
-  readonly overStream: boolean;
+  /** Every worker has said that it takes no more. */
+  readonly noRoom: boolean;
+  /** Why it was refused although its client is a good one, who is to be told. */
+  readonly refusal: HandoffFailure | undefined;
   readonly durationSecs: number;
-  readonly senderUid: number;
 }
 
-/** A handoff that the shim refused; all its fds are closed. */
-export interface RefusedHandoff {
-  readonly reason: HandoffFailure;
-  readonly receivedBytes: number;
-  readonly durationSecs: number;
-  /** What the reason is about, by the table of ABI.md (a uid, an errno, a limit, …). */
-  readonly detail: number;
+/** Whom new clients go to. Must not throw. */
+export interface HandoffTaker {
+  /** Returns the client's owner, who closes it. */
+  handoff(handoff: Handoff): ClientEvents;
 }
-
-/** Where a reactor's events go. Called in order; must not throw. */
-export interface ReactorEvents {
-  handoff(handoff: Handoff): void;
-  refused(handoff: RefusedHandoff): void;
-  /** After a stop: the backlog is served, no further handoff will come. */
-  drained(): void;
-  /** accept4(2) failed for a reason of the whole process. */
-  acceptFailed(errno: number): void;
-}
-
-/** What {@linkcode Reactor.send} sends: `count` entries of four words each (client, offset, length, flags). */
-export interface SendBatch {
-  readonly entries: Uint32Array<ArrayBuffer>;
-  readonly count: number;
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly dataBytes: number;
-}
-
-/** Flag of an entry: end the client in order when its bytes are out. */
-export const END = 1;
 
 const HEAD_BYTES = 24;
 const FIRST_BUFFER_BYTES = 64 * 1024;
-const HANDOFF = 1, CLIENT_GONE = 2, CLIENT_WRITABLE = 3, HANDOFF_FAILED = 4, DRAINED = 5, ACCEPT_FAILED = 6;
-const OVER_LIMIT = 1, OVER_STREAM = 4;
-const REASONS: readonly HandoffFailure[] = [
-  "receive_error", // 0 is not used
-  "no_fd",
-  "many_fds",
-  "not_a_socket",
-  "not_stream",
-  "listening",
-  "payload_truncated",
-  "control_truncated",
-  "timeout",
-  "uid_not_allowed",
-  "receive_error",
-];
+const HANDOFF = 1, CLIENT_GONE = 2, CLIENT_WRITABLE = 3;
+const OVER_LIMIT = 1, NO_ROOM = 8, REASON_SHIFT = 8;
+/** So many handoffs are taken from the shim at a time. */
+const HANDOFFS_AT_ONCE = 32;
+/** After so long a turn leaves the rest to the next one, so that streams which run keep their pace. */
+const TURN_MS = 2;
 
 /** One epoll set in the shim, and the clients it watches. */
 export class Reactor {
+  /** The shim's number for it, with which another isolate can close it ({@linkcode closeReactor}). */
+  readonly handle: number;
   readonly #shim: Shim;
-  readonly #handle: number;
-  readonly #sockets: (ClientSocket | undefined)[] = [];
+  /** By the shim's number. */
+  readonly #clients: (ClientEvents | undefined)[] = [];
+  readonly #left = new Uint32Array(1);
   #results: Int32Array<ArrayBuffer> = new Int32Array(1024);
   #buffer = new Uint8Array(FIRST_BUFFER_BYTES);
-  #bell: Socket | undefined;
-  /** Hands on all events that there are. */
-  #handOn = (): boolean => true;
+  #words = new Uint32Array(this.#buffer.buffer);
+  /** What of the buffer was taken from the shim, and how far it was handed on. */
+  #bytes = 0;
+  #at = 0;
+  #bell: Bell | undefined;
+  #taker: HandoffTaker | undefined;
+  #fail: (error: unknown) => void = () => {};
+  #turnComes = false;
+  #caughtUp: (() => void) | undefined;
   #closed = false;
 
   /**
-   * @param intake the handle of {@linkcode Intake.handle}: whose listeners it serves
-   * @throws {ShimError} if there is no such intake, or no epoll set to be had
+   * @param acceptor the handle of {@linkcode Acceptor.handle}: whose handoffs it gets
+   * @throws {ShimError} if there is no such acceptor, or no epoll set to be had
    */
-  constructor(intake: number) {
+  constructor(acceptor: number) {
     this.#shim = openShim();
     const out = new Uint32Array(1);
-    check(this.#shim.shim_reactor_new(intake, out), "make a reactor");
-    this.#handle = out[0] as number;
-  }
-
-  /** The shim's number for it, with which another isolate can close it ({@linkcode closeReactor}). */
-  get handle(): number {
-    return this.#handle;
+    check(this.#shim.shim_reactor_new(acceptor, out), "make a reactor");
+    this.handle = out[0] as number;
   }
 
   /**
    * Hands events on until {@linkcode Reactor.close}.
    *
-   * The shim's thread rings: a byte over a socket when there are events after there were none. Deno watches that socket
-   * as any other, which takes fewer thread switches than a call parked in the blocking pool.
-   *
    * @throws {ShimError} if the reactor ends by itself, which only a bug can bring about
    */
-  run(events: ReactorEvents): Promise<void> {
-    const fd = check(this.#shim.shim_reactor_start(this.#handle), "start a reactor");
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#handOn = (): boolean => {
-      try {
-        this.#takeAll(events);
-      } catch (error) {
-        reject(error);
-      }
-      return true;
-    };
-    const onread = { buffer: new Uint8Array(16), callback: this.#handOn };
-    this.#bell = new Socket({ fd, readable: true, writable: false, onread });
-    this.#bell.on("error", reject);
-    this.#bell.on("close", () => {
-      if (this.#closed) resolve();
-      else reject(new ShimError(STATUS.panic, "The reactor ended by itself"));
+  run(taker: HandoffTaker): Promise<void> {
+    this.#taker = taker;
+    const failed = Promise.withResolvers<never>();
+    this.#fail = failed.reject;
+    const fd = check(this.#shim.shim_reactor_start(this.handle), "start a reactor");
+    this.#bell = new Bell(fd, () => {
+      if (!this.#turnComes) this.#turn();
     });
-    return promise;
+    return Promise.race([this.#bell.ended, failed.promise]);
+  }
+
+  /** Whether new handoffs may come here. While it is closed they go to other workers, if one is open. */
+  admit(open: boolean): void {
+    check(this.#shim.shim_reactor_admit(this.handle, open ? 1 : 0), "open or close a reactor");
   }
 
   /**
-   * Blocks this isolate for so long, or until there are events, which are handed on before it returns. Does nothing
-   * once the reactor is closed or has failed, which {@linkcode Reactor.run} tells.
+   * Blocks this isolate for so long, or until there is a handoff, which is handed on before it returns. Does nothing once
+   * the reactor is closed or has failed, which {@linkcode Reactor.run} tells.
    */
   rest(ms: number): void {
-    if (!this.#closed && this.#shim.shim_reactor_wait(this.#handle, Math.ceil(ms * 1000)) > 0) this.#handOn();
+    if (this.#closed || this.#turnComes) return;
+    if (this.#shim.shim_reactor_wait(this.handle, Math.ceil(ms * 1000)) > 0) this.#turn();
   }
 
-  #takeAll(events: ReactorEvents): void {
-    while (!this.#closed) {
-      const bytes = this.#shim.shim_reactor_take(this.#handle, this.#buffer, this.#buffer.byteLength);
-      if (bytes === 0) return;
+  /** Resolves when all that waits by now was handed on. One wait at a time. */
+  caughtUp(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#caughtUp = resolve;
+    this.#comeAgain();
+    return promise;
+  }
+
+  // A share of what waits. The rest has a turn of its own, after everybody else's.
+  readonly #turn = (): void => {
+    this.#turnComes = false;
+    if (this.#closed) return this.#caughtUp?.();
+    try {
+      if (this.#at === this.#bytes) this.#take();
+      this.#dispatch(performance.now() + TURN_MS);
+    } catch (error) {
+      return this.#fail(error);
+    }
+    if (this.#at < this.#bytes || (this.#left[0] as number) > 0) return this.#comeAgain();
+    this.#caughtUp?.();
+    this.#caughtUp = undefined;
+  };
+
+  #comeAgain(): void {
+    if (this.#turnComes) return;
+    this.#turnComes = true;
+    setImmediate(this.#turn);
+  }
+
+  #take(): void {
+    this.#at = 0;
+    this.#bytes = 0;
+    const { handle } = this;
+    const buffer = this.#buffer;
+    const bytes = this.#shim.shim_reactor_take(
+      handle,
+      buffer,
+      buffer.byteLength,
+      HANDOFFS_AT_ONCE,
+      this.#left,
+    );
+    if (bytes === STATUS.tooSmall) {
       // A reload may have raised handoff_buffer_bytes.
-      if (bytes === STATUS.tooSmall) this.#buffer = new Uint8Array(this.#buffer.byteLength * 2);
-      else this.#dispatch(events, this.#buffer, check(bytes, "take events"));
+      this.#buffer = new Uint8Array(buffer.byteLength * 2);
+      this.#words = new Uint32Array(this.#buffer.buffer);
+      return this.#take();
+    }
+    this.#bytes = check(bytes, "take events");
+  }
+
+  #dispatch(untilMs: number): void {
+    const words = this.#words;
+    while (this.#at < this.#bytes && !this.#closed) {
+      const word = this.#at >> 2;
+      const kind = words[word] as number;
+      const client = words[word + 1] as number;
+      if (kind === HANDOFF) this.#handOn(client, word);
+      else {
+        this.#at += HEAD_BYTES;
+        if (kind === CLIENT_GONE) this.#clients[client]?.gone(words[word + 2] as number);
+        else if (kind === CLIENT_WRITABLE) this.#clients[client]?.writable();
+      }
+      if (performance.now() > untilMs) return;
     }
   }
 
-  #dispatch(events: ReactorEvents, buffer: Uint8Array, bytes: number): void {
-    const words = new Uint32Array(buffer.buffer);
-    for (let at = 0; at < bytes;) {
-      const word = at >> 2;
-      const kind = words[word] as number;
-      const id = words[word + 1] as number;
-      const arg = words[word + 2] as number;
-      const payloadBytes = words[word + 4] as number;
-      const payloadAt = at + HEAD_BYTES;
-      at = payloadAt + ((payloadBytes + 3) & ~3);
-      if (kind === CLIENT_GONE) this.#sockets[id]?.events?.gone(arg);
-      else if (kind === CLIENT_WRITABLE) this.#sockets[id]?.events?.writable();
-      else if (kind === HANDOFF) {
-        const socket = new ClientSocket(this, id);
-        this.#sockets[id] = socket;
-        events.handoff({
-          socket,
-          payload: buffer.subarray(payloadAt, payloadAt + payloadBytes),
-          overLimit: (arg & OVER_LIMIT) !== 0,
-          overStream: (arg & OVER_STREAM) !== 0,
-          durationSecs: (words[word + 3] as number) / 1e6,
-          senderUid: words[word + 5] as number,
-        });
-      } else if (kind === HANDOFF_FAILED) {
-        events.refused({
-          reason: REASONS[arg] ?? "receive_error",
-          receivedBytes: id,
-          durationSecs: (words[word + 3] as number) / 1e6,
-          detail: words[word + 5] as number,
-        });
-      } else if (kind === DRAINED) events.drained();
-      else if (kind === ACCEPT_FAILED) events.acceptFailed(arg);
-    }
+  #handOn(client: number, word: number): void {
+    const flags = this.#words[word + 2] as number;
+    const payloadBytes = this.#words[word + 4] as number;
+    const payloadAt = this.#at + HEAD_BYTES;
+    this.#at = payloadAt + ((payloadBytes + 3) & ~3);
+    this.#clients[client] = this.#taker?.handoff({
+      client,
+      payload: this.#buffer.subarray(payloadAt, payloadAt + payloadBytes),
+      overLimit: (flags & OVER_LIMIT) !== 0,
+      noRoom: (flags & NO_ROOM) !== 0,
+      refusal: reasonOf(flags >> REASON_SHIFT),
+      durationSecs: (this.#words[word + 3] as number) / 1e6,
+    });
   }
 
   /**
@@ -217,43 +196,34 @@ export class Reactor {
    * @returns one result per entry: bytes taken, or a negative status. Valid until the next call.
    * @throws {ShimError} if the batch is malformed, which only a bug can bring about
    */
-  send(batch: SendBatch): Int32Array {
-    if (this.#results.length < batch.count) this.#results = new Int32Array(batch.count * 2);
+  send(batch: Pick<SendBatch, "entries" | "count" | "data" | "dataBytes">): Int32Array {
+    const { entries, count, data, dataBytes } = batch;
+    if (this.#results.length < count) this.#results = new Int32Array(count * 2);
     check(
-      this.#shim.shim_send_batch(
-        this.#handle,
-        batch.entries,
-        batch.count,
-        batch.data,
-        batch.dataBytes,
-        this.#results,
-      ),
+      this.#shim.shim_send_batch(this.handle, entries, count, data, dataBytes, this.#results),
       "send a batch",
     );
     return this.#results;
   }
 
-  /** For {@linkcode ClientSocket.close}. */
-  closeClient(socket: ClientSocket): void {
-    if (!this.forget(socket) || this.#closed) return;
-    check(this.#shim.shim_client_close(this.#handle, socket.id), "close a client");
+  /** Closes a client's socket at once (close(2)). */
+  close(client: number): void {
+    this.#clients[client] = undefined;
+    if (!this.#closed) check(this.#shim.shim_client_close(this.handle, client), "close a client");
   }
 
-  /** For {@linkcode ClientSocket}: no event about it is passed on any more. Says whether it was known. */
-  forget(socket: ClientSocket): boolean {
-    if (this.#sockets[socket.id] !== socket) return false;
-    this.#sockets[socket.id] = undefined;
-    socket.events = undefined;
-    return true;
+  /** The shim has closed it, after the last bytes went out: an entry with END was taken whole. */
+  closedByEnd(client: number): void {
+    this.#clients[client] = undefined;
   }
 
   /** Closes every client left and ends {@linkcode Reactor.run}. Later calls do nothing. */
-  close(): void {
+  shutDown(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#sockets.length = 0;
-    closeReactor(this.#handle);
-    this.#bell?.destroy();
+    this.#clients.length = 0;
+    closeReactor(this.handle);
+    this.#bell?.close();
   }
 }
 

@@ -2,8 +2,8 @@
  * The other side of a handoff: what Apache does, for `try`, the demo and the tests.
  * @module
  */
-import { check, openShim } from "./library.ts";
-import { kindNumber, type SocketKind } from "./intake.ts";
+import { kindNumber, type SocketKind } from "./acceptor.ts";
+import { check, openTools } from "./library.ts";
 
 const EMSGSIZE = -90;
 
@@ -29,8 +29,8 @@ export class OwnedFd {
   async read(timeoutMs: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     this.#buffer ??= new Uint8Array(64 * 1024);
     this.#reading++;
-    const bytes = await openShim().shim_recv(this.fd, this.#buffer, this.#buffer.byteLength, timeoutMs);
-    if (--this.#reading === 0 && this.#closed) openShim().shim_close_fd(this.fd);
+    const bytes = await openTools().tools_recv(this.fd, this.#buffer, this.#buffer.byteLength, timeoutMs);
+    if (--this.#reading === 0 && this.#closed) openTools().tools_close_fd(this.fd);
     check(bytes, "read");
     return bytes === 0 ? undefined : this.#buffer.slice(0, bytes);
   }
@@ -43,7 +43,7 @@ export class OwnedFd {
    */
   send(data: Uint8Array<ArrayBuffer>, fds: readonly OwnedFd[] = []): number {
     const numbers = Int32Array.from(fds, (each) => each.fd);
-    const status = openShim().shim_sendmsg(this.fd, data, data.byteLength, numbers, numbers.length);
+    const status = openTools().tools_sendmsg(this.fd, data, data.byteLength, numbers, numbers.length);
     return check(status, "send");
   }
 
@@ -51,7 +51,7 @@ export class OwnedFd {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#reading === 0) check(openShim().shim_close_fd(this.fd), "close");
+    if (this.#reading === 0) check(openTools().tools_close_fd(this.fd), "close");
   }
 
   /** For `using`. */
@@ -63,7 +63,7 @@ export class OwnedFd {
 /** Two connected Unix sockets (socketpair(2)). */
 export function socketPair(kind: SocketKind = "stream"): [OwnedFd, OwnedFd] {
   const out = new Int32Array(2);
-  check(openShim().shim_socketpair(kindNumber(kind), out), "make a socketpair");
+  check(openTools().tools_socketpair(kindNumber(kind), out), "make a socketpair");
   return [new OwnedFd(out[0] as number), new OwnedFd(out[1] as number)];
 }
 
@@ -75,7 +75,7 @@ export function socketPair(kind: SocketKind = "stream"): [OwnedFd, OwnedFd] {
 export function connect(path: string, kind: SocketKind): OwnedFd {
   const bytes = new TextEncoder().encode(path);
   return new OwnedFd(
-    check(openShim().shim_connect(bytes, bytes.length, kindNumber(kind)), `connect to ${path}`),
+    check(openTools().tools_connect(bytes, bytes.length, kindNumber(kind)), `connect to ${path}`),
   );
 }
 

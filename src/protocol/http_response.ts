@@ -16,10 +16,11 @@ export const STREAM_HEAD = "HTTP/1.1 200 OK\r\n" +
 export const RETRY_AFTER_SECS = 5;
 
 /** The answers other than a stream. */
-export type PlainStatus = 400 | 502 | 503 | 504;
+export type PlainStatus = 400 | 413 | 502 | 503 | 504;
 
 const REASONS: Record<PlainStatus, string> = {
   400: "Bad Request",
+  413: "Content Too Large",
   502: "Bad Gateway",
   503: "Service Unavailable",
   504: "Gateway Timeout",

@@ -1,30 +1,25 @@
 /**
- * Server-Sent Events (WHATWG HTML, section 9.2): what a turn's frames are as bytes, and the stream around it. Pure.
+ * Server-Sent Events (WHATWG HTML, section 9.2): what a turn's events are as bytes, and the stream around it. Pure.
  * @module
  */
+import type { BackendFailure, StreamFailure } from "../errors.ts";
+import { plainResponse, STREAM_HEAD } from "./http_response.ts";
+import type { ClientEvent, EventBatch, Recipient } from "./stream_event.ts";
 
-/** Who a frame is for: the shim's number of the client. */
-export interface FrameTarget {
-  readonly id: number;
-}
-
-/** Bytes for one client, as text that is encoded already: SSE, or a response head. */
-export interface Frame<Target extends FrameTarget> {
-  readonly target: Target;
-  readonly text: string;
-  /** Whether the client's connection ends after it. */
-  readonly end: boolean;
-}
-
-/** A turn's frames, encoded, an entry for each. The arrays belong to the encoder and are valid until the next batch. */
-export interface Batch<Target extends FrameTarget> {
-  readonly targets: Target[];
-  /** Four words each: client, offset into `data`, length, flags (1: end). */
+/** A turn's bytes, an entry for each client. The arrays belong to the encoder and are valid until the next batch. */
+export interface SendBatch {
+  readonly recipients: Recipient[];
+  /** Four words each: client, offset into `data`, length, flags ({@linkcode END}). */
   readonly entries: Uint32Array<ArrayBuffer>;
   readonly count: number;
   readonly data: Uint8Array<ArrayBuffer>;
   readonly dataBytes: number;
 }
+
+/** Words of an entry. */
+export const ENTRY_WORDS = 4;
+/** Flag of an entry: the client's connection ends in order when its bytes are out. */
+export const END = 1;
 
 /** The last event of a stream that ended as it should. */
 export const DONE_EVENT = "data: [DONE]\n\n";
@@ -39,26 +34,73 @@ export function errorEvent(message: string): string {
   return `data: {"error":${JSON.stringify(message)}}\n\n`;
 }
 
-const ENTRY_WORDS = 4;
-const END = 1;
+/** What a client reads when its stream breaks. */
+export const FAILURE_TEXT: Record<StreamFailure, string> = {
+  client_disconnected: "Client disconnected",
+  write_timeout: "Write timeout",
+  backend_timeout: "Backend timeout",
+  backend_error: "Backend error",
+  shutdown: "Server is shutting down",
+  other: "Internal error",
+};
+
+/** How a stream ends by a backend's failure. */
+export function failureOf(kind: BackendFailure): StreamFailure {
+  return kind === "timeout" ? "backend_timeout" : "backend_error";
+}
+
+/** A whole response with the status that a failure before the head has. */
+function failureResponse(failure: StreamFailure): string {
+  if (failure === "shutdown") return plainResponse(503, FAILURE_TEXT.shutdown);
+  if (failure === "backend_timeout") return plainResponse(504, FAILURE_TEXT.backend_timeout);
+  return plainResponse(502, "Backend unavailable");
+}
+
 const FIRST_DATA_BYTES = 64 * 1024;
 const KEPT_DATA_BYTES = 1024 * 1024;
 
-/** Encodes batch after batch into arrays that are used again. */
-export class FrameEncoder<Target extends FrameTarget> {
+/** Encodes batch after batch into arrays that are used again. Never throws. */
+export class SseEncoder {
   readonly #encoder = new TextEncoder();
   #entries = new Uint32Array(256 * ENTRY_WORDS);
   #data = new Uint8Array(FIRST_DATA_BYTES);
 
-  /** The frames' bytes, in order. Valid until the next call. */
-  encode(frames: readonly Frame<Target>[]): Batch<Target> {
-    if (this.#entries.length < frames.length * ENTRY_WORDS) {
-      this.#entries = new Uint32Array(frames.length * 2 * ENTRY_WORDS);
+  /** All that a batch has for one client becomes one entry. Valid until the next call. */
+  encode({ recipients, events }: EventBatch): SendBatch {
+    const addressed: Recipient[] = [];
+    for (let index = 0; index < events.length; index++) {
+      const recipient = recipients[index] as Recipient;
+      const event = events[index] as ClientEvent;
+      if (!recipient.note(event)) continue;
+      const text = render(recipient, event);
+      if (text === "") continue;
+      if (recipient.frame === "") addressed.push(recipient);
+      recipient.frame += text;
     }
-    const texts: string[] = [];
-    for (const frame of frames) texts.push(frame.text);
-    const dataBytes = this.#write(texts.join(""));
-    return this.#index(frames, dataBytes);
+    return this.#pack(addressed);
+  }
+
+  #pack(recipients: Recipient[]): SendBatch {
+    let text = "";
+    for (const { frame } of recipients) text += frame;
+    const dataBytes = this.#write(text);
+    if (this.#entries.length < recipients.length * ENTRY_WORDS) {
+      this.#entries = new Uint32Array(recipients.length * 2 * ENTRY_WORDS);
+    }
+    const entries = this.#entries;
+    const ascii = text.length === dataBytes;
+    let word = 0;
+    let offset = 0;
+    for (const recipient of recipients) {
+      const bytes = ascii ? recipient.frame.length : utf8Length(recipient.frame);
+      entries[word++] = recipient.id;
+      entries[word++] = offset;
+      entries[word++] = bytes;
+      entries[word++] = recipient.frameEnds ? END : 0;
+      recipient.frame = "";
+      offset += bytes;
+    }
+    return { recipients, entries, count: recipients.length, data: this.#data, dataBytes };
   }
 
   // One call for the whole turn: the price of encodeInto is mostly in the call.
@@ -70,26 +112,41 @@ export class FrameEncoder<Target extends FrameTarget> {
     }
     return this.#encoder.encodeInto(text, this.#data).written;
   }
+}
 
-  #index(frames: readonly Frame<Target>[], dataBytes: number): Batch<Target> {
-    const entries = this.#entries;
-    const targets: Target[] = [];
-    let units = 0;
-    for (const frame of frames) units += frame.text.length;
-    const ascii = units === dataBytes;
-    let word = 0;
-    let offset = 0;
-    for (const { target, text, end } of frames) {
-      const bytes = ascii ? text.length : utf8Length(text);
-      entries[word++] = target.id;
-      entries[word++] = offset;
-      entries[word++] = bytes;
-      entries[word++] = end ? END : 0;
-      targets.push(target);
-      offset += bytes;
-    }
-    return { targets, entries, count: targets.length, data: this.#data, dataBytes };
+/** What goes over the wire for an event, "" for nothing. */
+function render(recipient: Recipient, event: ClientEvent): string {
+  switch (event.kind) {
+    case "text":
+      return head(recipient) + textEvent(event.text);
+    case "alive":
+      return "";
+    case "open":
+    case "usage":
+    case "finish":
+      return head(recipient);
+    case "end":
+      recipient.frameEnds = true;
+      return head(recipient) + DONE_EVENT;
+    case "error":
+      return cut(recipient, failureOf(event.error.kind));
+    case "cut":
+      return cut(recipient, event.failure);
+    case "refusal":
+      recipient.frameEnds = true;
+      return plainResponse(event.status, event.line);
   }
+}
+
+function head(recipient: Recipient): string {
+  if (recipient.headSent) return "";
+  recipient.headSent = true;
+  return STREAM_HEAD;
+}
+
+function cut(recipient: Recipient, failure: StreamFailure): string {
+  recipient.frameEnds = true;
+  return recipient.headSent ? errorEvent(FAILURE_TEXT[failure]) : failureResponse(failure);
 }
 
 /** How many bytes `TextEncoder` makes of a text. A lone surrogate becomes U+FFFD, which has three. */
@@ -110,15 +167,14 @@ export function utf8Length(text: string): number {
 }
 
 /**
- * A turn's frames in, their bytes out. The high-water marks keep at most one batch under way, which is what lets
- * the encoder use its arrays again.
+ * A turn's events in, their bytes out. The high-water marks keep at most one batch under way, which is what lets the
+ * encoder use its arrays again.
  */
-export class SseEncoderStream<Target extends FrameTarget>
-  extends TransformStream<readonly Frame<Target>[], Batch<Target>> {
+export class SseEncoderStream extends TransformStream<EventBatch, SendBatch> {
   constructor() {
-    const encoder = new FrameEncoder<Target>();
+    const encoder = new SseEncoder();
     super(
-      { transform: (frames, controller) => controller.enqueue(encoder.encode(frames)) },
+      { transform: (batch, controller) => controller.enqueue(encoder.encode(batch)) },
       { highWaterMark: 1 },
       { highWaterMark: 0 },
     );

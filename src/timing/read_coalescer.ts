@@ -5,7 +5,7 @@
  */
 
 /** What it is made of. */
-export interface CoalescingParts {
+export interface ReadCoalescerParts {
   /** Blocks the isolate for so many milliseconds; a new handoff ends it earlier. */
   rest(ms: number): void;
   /** Milliseconds, monotonic. */
@@ -23,7 +23,7 @@ const HEAD_MS = 2;
  * At most one rest in each turn, and none after a turn that took as long by itself: then what comes has gathered
  * anyway. So a single stream never meets one, and no event is later than by {@linkcode REST_MS}.
  */
-export class Coalescing {
+export class ReadCoalescer {
   readonly #rest: (ms: number) => void;
   readonly #now: () => number;
   readonly #afterTurn: (callback: () => void) => void;
@@ -31,7 +31,7 @@ export class Coalescing {
   #lastEndMs = -Infinity;
   #lastRequestMs = -Infinity;
 
-  constructor({ rest, now = () => performance.now(), afterTurn = setImmediate }: CoalescingParts) {
+  constructor({ rest, now = () => performance.now(), afterTurn = setImmediate }: ReadCoalescerParts) {
     this.#rest = rest;
     this.#now = now;
     this.#afterTurn = afterTurn;

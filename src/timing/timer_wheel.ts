@@ -1,27 +1,8 @@
 /**
- * Many time-outs on one native timer. A native timer for each connection costs close to a kilobyte; these
- * deadlines are mostly moved or cancelled before they are reached.
+ * Many time-outs on one native timer, which for each connection would cost close to a kilobyte. They are mostly moved
+ * or cancelled before they are reached.
  * @module
  */
-
-/** A moment at which something is to happen unless it is moved or cancelled first. */
-export interface Deadline {
-  /** Moves it: the whole delay from now on. One that was reached or cancelled is set anew. */
-  extend(): void;
-  /**
-   * Sets one that was reached anew: the whole delay after the moment that it was meant for, which keeps a pace. From now
-   * on if that is half of the delay past.
-   */
-  repeat(): void;
-  /** It will not be reached. */
-  cancel(): void;
-}
-
-/** Who hears that a deadline was reached. A method call on an object that exists costs no closure. */
-export interface DeadlineOwner {
-  /** Called each time it is reached; must not throw. */
-  deadlineReached(): void;
-}
 
 /** The clock and the timer, for tests. */
 export interface Timing {
@@ -39,17 +20,38 @@ const SYSTEM: Timing = {
   },
 };
 
+/**
+ * Something that a wheel can call at a moment. It is a base class, so that an object which waits and its time-out are
+ * one object. It is on one wheel at a time; only the wheel touches its fields.
+ */
+export abstract class Timer {
+  /** Milliseconds of the wheel's clock. */
+  dueMs = 0;
+  /** When the wheel looks at it next: its slot's tick, which is not after the tick that it is due at. */
+  lookTick = 0;
+  next: Timer = this;
+  previous: Timer = this;
+
+  /** The moment has come. Called by the wheel; must not throw. */
+  abstract timedOut(): void;
+}
+
+/** The head of a slot's ring. */
+class Slot extends Timer {
+  timedOut(): void {}
+}
+
 const SLOTS = 1024;
 
 /**
- * Deadlines on a hashed timing wheel (Varghese and Lauck, 1987): never reached early, and at most two ticks late. To
- * extend one is to change a number: it stays in its slot, and moves on when that slot's time has come. While there are
- * any, one interval turns the wheel: to set a timer anew for each turn costs half as much again.
+ * A hashed timing wheel (Varghese and Lauck, 1987): nothing is reached early, and at most two ticks late. To move a
+ * timer to a later moment is to change a number: it stays in its slot, and moves on when that slot's time has come.
+ * While there are any, one interval turns the wheel: to set a native timer anew for each turn costs half as much again.
  */
-export class Deadlines {
+export class TimerWheel {
   readonly #tickMs: number;
   readonly #timing: Timing;
-  readonly #slots: Node[];
+  readonly #slots: Slot[] = Array.from({ length: SLOTS }, () => new Slot());
   /** The last tick whose slot was handled. */
   #tick = 0;
   #live = 0;
@@ -60,128 +62,101 @@ export class Deadlines {
   constructor(tickMs: number, timing: Timing = SYSTEM) {
     this.#tickMs = tickMs;
     this.#timing = timing;
-    this.#slots = Array.from({ length: SLOTS }, () => new Node(this, 0, undefined));
   }
 
-  /** A deadline `delayMs` milliseconds from now. */
-  after(delayMs: number, owner: DeadlineOwner): Deadline {
-    const node = new Node(this, delayMs, owner);
-    node.extend();
-    return node;
+  /** Sets a timer, or moves one that is set: the whole delay from now on. */
+  set(timer: Timer, delayMs: number): void {
+    this.#place(timer, this.#timing.now() + delayMs);
   }
 
-  /** For {@linkcode Node}. */
-  nowMs(): number {
-    return this.#timing.now();
+  /**
+   * Sets a timer that was reached anew: the whole delay after the moment that it was meant for, which keeps a pace.
+   * From now on if that is half of the delay past.
+   */
+  repeat(timer: Timer, delayMs: number): void {
+    const nowMs = this.#timing.now();
+    this.#place(timer, (nowMs - timer.dueMs > delayMs / 2 ? nowMs : timer.dueMs) + delayMs);
   }
 
-  /** For {@linkcode Node}: says when one is due, and puts it into its slot if it is in none. */
-  set(node: Node): void {
-    node.dueTick = Math.ceil(node.dueMs / this.#tickMs);
-    if (node.isAlone) this.#insert(node);
+  /** It will not be reached. Does nothing to one that is not set. */
+  cancel(timer: Timer): void {
+    if (timer.next === timer) return;
+    this.#unlink(timer);
+    // Not in the middle of a turn, which may well set anew what it has reached.
+    if (!this.#turning) this.#stopIfEmpty();
   }
 
-  #insert(node: Node): void {
-    if (this.#live++ === 0 && this.#stop === undefined) {
-      this.#tick = this.#now();
+  #place(timer: Timer, dueMs: number): void {
+    timer.dueMs = dueMs;
+    const dueTick = Math.ceil(dueMs / this.#tickMs);
+    if (timer.next !== timer) {
+      if (dueTick >= timer.lookTick) return;
+      this.#unlink(timer);
+    }
+    if (this.#live === 0 && this.#stop === undefined) {
+      this.#tick = this.#nowTick();
       this.#stop = this.#timing.every(this.#tickMs, this.#turn);
     }
+    this.#link(timer, dueTick);
+  }
+
+  #link(timer: Timer, dueTick: number): void {
     // Its time may have come in the turn that is under way; that slot is looked at again in the next one.
-    node.insertBefore(this.#slots[Math.max(node.dueTick, this.#tick + 1) % SLOTS] as Node);
+    timer.lookTick = Math.min(Math.max(dueTick, this.#tick + 1), this.#tick + SLOTS);
+    const slot = this.#slots[timer.lookTick % SLOTS] as Slot;
+    timer.next = slot;
+    timer.previous = slot.previous;
+    slot.previous.next = timer;
+    slot.previous = timer;
+    this.#live++;
   }
 
-  /** For {@linkcode Deadline.cancel}: one has left its slot. */
-  removed(): void {
+  #unlink(timer: Timer): void {
+    timer.previous.next = timer.next;
+    timer.next.previous = timer.previous;
+    timer.next = timer;
+    timer.previous = timer;
     this.#live--;
-    this.#stopIfEmpty();
   }
 
-  // Not in the middle of a turn, which may well set anew what it has reached.
   #stopIfEmpty(): void {
-    if (this.#live > 0 || this.#turning) return;
+    if (this.#live > 0) return;
     this.#stop?.();
     this.#stop = undefined;
   }
 
-  #now(): number {
+  #nowTick(): number {
     return Math.floor(this.#timing.now() / this.#tickMs);
   }
 
   readonly #turn = (): void => {
     this.#turning = true;
-    const now = this.#now();
-    const due = new Node(this, 0, undefined);
+    const nowTick = this.#nowTick();
+    const due = new Slot();
     // After a long sleep each slot is looked at once.
-    for (let tick = Math.max(this.#tick + 1, now - SLOTS + 1); tick <= now; tick++) {
-      due.takeAll(this.#slots[tick % SLOTS] as Node);
+    for (let tick = Math.max(this.#tick + 1, nowTick - SLOTS + 1); tick <= nowTick; tick++) {
+      moveAll(this.#slots[tick % SLOTS] as Slot, due);
     }
-    this.#tick = now;
-    for (let node = due.next; node !== due; node = due.next) {
-      node.cancel();
-      if (node.dueTick > now) this.#insert(node);
-      else node.owner?.deadlineReached();
+    this.#tick = nowTick;
+    while (due.next !== due) {
+      const timer = due.next;
+      this.#unlink(timer);
+      const dueTick = Math.ceil(timer.dueMs / this.#tickMs);
+      if (dueTick > nowTick) this.#link(timer, dueTick);
+      else timer.timedOut();
     }
     this.#turning = false;
     this.#stopIfEmpty();
   };
 }
 
-/** A deadline in its ring; without an owner, a ring's head. */
-class Node implements Deadline {
-  dueMs = 0;
-  dueTick = 0;
-  next: Node = this;
-  #previous: Node = this;
-  readonly #deadlines: Deadlines;
-  readonly #delayMs: number;
-  readonly owner: DeadlineOwner | undefined;
-
-  constructor(deadlines: Deadlines, delayMs: number, owner: DeadlineOwner | undefined) {
-    this.#deadlines = deadlines;
-    this.#delayMs = delayMs;
-    this.owner = owner;
-  }
-
-  /** Whether it is in no ring, or its ring holds nothing else. */
-  get isAlone(): boolean {
-    return this.next === this;
-  }
-
-  insertBefore(node: Node): void {
-    this.next = node;
-    this.#previous = node.#previous;
-    node.#previous.next = this;
-    node.#previous = this;
-  }
-
-  /** Moves all that hang on another head to the end of this one's ring. */
-  takeAll(head: Node): void {
-    if (head.isAlone) return;
-    head.next.#previous = this.#previous;
-    this.#previous.next = head.next;
-    head.#previous.next = this;
-    this.#previous = head.#previous;
-    head.next = head;
-    head.#previous = head;
-  }
-
-  extend(): void {
-    this.dueMs = this.#deadlines.nowMs() + this.#delayMs;
-    this.#deadlines.set(this);
-  }
-
-  repeat(): void {
-    const nowMs = this.#deadlines.nowMs();
-    this.dueMs = (nowMs - this.dueMs > this.#delayMs / 2 ? nowMs : this.dueMs) + this.#delayMs;
-    this.#deadlines.set(this);
-  }
-
-  cancel(): void {
-    if (this.isAlone) return;
-    this.#deadlines.removed();
-    this.#previous.next = this.next;
-    this.next.#previous = this.#previous;
-    this.next = this;
-    this.#previous = this;
-  }
+/** Moves all that hang on one head to the end of another one's ring. */
+function moveAll(from: Slot, to: Slot): void {
+  if (from.next === from) return;
+  from.next.previous = to.previous;
+  to.previous.next = from.next;
+  from.previous.next = to;
+  to.previous = from.previous;
+  from.next = from;
+  from.previous = from;
 }

@@ -1,224 +1,315 @@
 /**
- * One handoff from its arrival to the close of its client.
+ * One handoff from its arrival to the close of its client: the client, its answer and its time-out in one object.
  * @module
  */
-import type { Backend, BackendRequest, StreamEvent } from "../backend/backend.ts";
-import type { Client, ClientOwner, ClientSink, Socket } from "./client_sink.ts";
-import type { Deadline, DeadlineOwner, Deadlines } from "../timing/timer_wheel.ts";
-import type { Drain, Drainable } from "./connection_set.ts";
-import { BackendError, HandoffRequestError, type StreamFailure } from "../errors.ts";
-import { parseHandoffRequest, type RequestDefaults } from "../protocol/handoff_request.ts";
+import type { Answer, Backend, BackendRequest } from "../backend/backend.ts";
+import type { EventQueue } from "../backend/event_queue.ts";
+import {
+  type BackendError,
+  type HandoffFailure,
+  HandoffRequestError,
+  type StreamFailure,
+} from "../errors.ts";
+import type { ClientEvents, Handoff } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
-import type { Outbox } from "./outbox.ts";
-import { plainResponse, type PlainStatus, STREAM_HEAD } from "../protocol/http_response.ts";
-import { DONE_EVENT, errorEvent, textEvent } from "../protocol/sse.ts";
+import { parseHandoffRequest, type RequestDefaults } from "../protocol/handoff_request.ts";
+import type { PlainStatus } from "../protocol/http_response.ts";
+import { failureOf } from "../protocol/sse.ts";
+import type { ClientEvent, Recipient } from "../protocol/stream_event.ts";
+import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
+import type { Clients } from "./clients.ts";
+import type { ConnectionSet } from "./connection_set.ts";
 
 /** What the connections of one worker share. */
 export interface ConnectionParts {
-  readonly outbox: Outbox<Client>;
-  readonly sink: ClientSink;
-  readonly deadlines: Deadlines;
-  readonly drain: Drain;
+  readonly clients: Pick<Clients, "sendKept">;
+  readonly sockets: Sockets;
+  readonly wheel: TimerWheel;
+  readonly connections: ConnectionSet;
+  /** For what the daemon itself says to clients. */
+  readonly own: EventQueue;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Replaced by a reload; a connection keeps the one it began with. */
+  /** Replaced by a reload; an answer keeps the one it began with. */
   readonly backend: Backend;
   readonly defaults: RequestDefaults;
   /** To the first event, and from one to the next, in milliseconds. */
   readonly backendTimeoutMs: number;
+  /** How long a client may take nothing, in milliseconds. */
+  readonly writeTimeoutMs: number;
 }
 
-/** A handoff, as far as a connection needs it. */
-export interface AcceptedHandoff {
-  /** Valid only during the call. */
-  readonly payload: Uint8Array;
-  /** Whether the daemon has more clients than it may. */
-  readonly overLimit: boolean;
+/** Where a client's socket is closed: the reactor. */
+export interface Sockets {
+  /** Closes it at once (close(2)). */
+  close(client: number): void;
+  /** The shim has closed it after its last bytes. */
+  closedByEnd(client: number): void;
 }
 
-/** What a client reads when its stream breaks after the head. */
-const FAILURE_TEXT: Record<StreamFailure, string> = {
-  client_disconnected: "Client disconnected",
-  write_timeout: "Write timeout",
-  backend_timeout: "Backend timeout",
-  backend_error: "Backend error",
-  shutdown: "Server is shutting down",
-  other: "Internal error",
+/** What a client that was handed over in vain is told. */
+const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> = {
+  payload_truncated: [413, "Handoff data is too long"],
 };
+const ETIMEDOUT = 110;
+/** What waits for one client at most: more than a backend that was told to pause can still give. */
+const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 
-/** One client and its answer. Ends by itself: every wait of it has a deadline. */
-export class Connection implements ClientOwner, DeadlineOwner, Drainable {
+/** See the module. Ends by itself: every wait of it has a time-out. */
+export class Connection extends Timer implements Recipient, ClientEvents {
+  readonly id: number;
+  ended = false;
+  headSent = false;
+  frame = "";
+  frameEnds = false;
   readonly #parts: ConnectionParts;
-  readonly #client: Client;
-  readonly #startedAt = performance.now();
-  #request: BackendRequest | undefined;
-  #abort: AbortController | undefined;
-  #reader: ReadableStreamDefaultReader<StreamEvent> | undefined;
-  #backendDeadline: Deadline | undefined;
-  #headSent = false;
-  #lastPushed = false;
+  readonly #startedMs = performance.now();
+  #requestId = "";
+  #userId: string | undefined;
+  /** Set as long as a backend has been asked. */
+  #model: string | undefined;
+  #answer: Answer | undefined;
+  #kept: Uint8Array<ArrayBuffer> | undefined;
+  #endKept = false;
+  /** The last event was taken note of: nothing may follow. */
+  #over = false;
   #events = 0;
-  #usage: { inputTokens: number; outputTokens: number } | undefined;
+  #usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
   #finishReason: string | undefined;
   #failure: StreamFailure | undefined;
 
-  /** Takes over the socket. {@linkcode Connection.begin} follows at once. */
-  constructor(parts: ConnectionParts, socket: Socket) {
+  /** Takes over a client and answers it. Reads the handoff's data during the call, all else follows by itself. */
+  constructor(parts: ConnectionParts, handoff: Handoff, stopping: boolean) {
+    super();
+    this.id = handoff.client;
     this.#parts = parts;
-    this.#client = parts.sink.adopt(socket, this);
-    parts.drain.enter(this);
+    parts.connections.add(this);
     parts.metrics.connectionOpened();
+    const request = this.#admit(handoff, stopping);
+    if (request !== undefined) this.#ask(request);
   }
 
-  /** Answers the handoff: reads its data during the call, all else follows by itself. */
-  begin({ payload, overLimit }: AcceptedHandoff): void {
-    const { metrics, log, defaults } = this.#parts;
-    if (overLimit) {
+  // Returns the request, or nothing if the client was told why not.
+  #admit(handoff: Handoff, stopping: boolean): BackendRequest | undefined {
+    const { metrics, defaults } = this.#parts;
+    if (handoff.refusal !== undefined) {
+      // It was counted and logged where it was judged.
+      this.#refuse(...REFUSALS[handoff.refusal] ?? [503, "Handoff refused"]);
+    } else if (stopping) this.#refuse(503, "Server is shutting down");
+    else if (handoff.overLimit || handoff.noRoom) {
       metrics.connectionRejected();
-      log.warning("Connection limit reached, client answered 503");
-      return this.#answer(503, "Too many connections");
+      this.#logRefusal(
+        handoff.overLimit
+          ? "Connection limit reached, client answered 503"
+          : "No worker has memory left for more, client answered 503",
+        {},
+      );
+      this.#refuse(503, handoff.overLimit ? "Too many connections" : "Too many requests at a time");
+    } else {
+      try {
+        return parseHandoffRequest(handoff.payload, defaults);
+      } catch (error) {
+        if (!(error instanceof HandoffRequestError)) throw error;
+        metrics.handoffFailed("bad_request");
+        this.#logRefusal("Handoff data refused, client answered 400", { reason: error.message });
+        this.#refuse(400, error.message);
+      }
     }
-    try {
-      this.#request = parseHandoffRequest(payload, defaults);
-    } catch (error) {
-      if (!(error instanceof HandoffRequestError)) throw error;
-      metrics.handoffFailed("bad_request");
-      log.warning("Handoff data refused, client answered 400", { reason: error.message });
-      return this.#answer(400, error.message);
-    }
-    this.#openBackend(this.#request);
+    return undefined;
   }
 
-  /** Ends the stream early because the daemon stops: an error event, or 503 before the head. */
-  shutDown(): void {
-    this.#fail("shutdown");
+  #logRefusal(message: string, fields: Record<string, unknown>): void {
+    this.#requestId = this.#parts.defaults.makeRequestId();
+    this.#parts.log.warning(message, { ...this.#identity(), ...fields });
   }
 
-  #openBackend(request: BackendRequest): void {
-    const { backend, metrics, deadlines, backendTimeoutMs } = this.#parts;
+  #refuse(status: PlainStatus, line: string): void {
+    this.#parts.own.push(this, { kind: "refusal", status, line });
+  }
+
+  #ask(request: BackendRequest): void {
+    const { backend, metrics, wheel, backendTimeoutMs } = this.#parts;
+    this.#requestId = request.requestId;
+    this.#userId = request.userId;
+    this.#model = request.model;
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
-    this.#abort = new AbortController();
-    try {
-      this.#reader = backend.stream(request, this.#abort.signal).getReader();
-    } catch (error) {
-      return this.#backendFailed(error); // against the rules of a backend, and yet nobody else's trouble
+    wheel.set(this, backendTimeoutMs);
+    this.#answer = backend.ask(request, this);
+  }
+
+  /** Ends the stream early because the daemon stops. */
+  shutDown(): void {
+    this.#cut("shutdown");
+  }
+
+  /** Ends without a word, as the last resort of a drain. */
+  close(): void {
+    this.#abort("shutdown");
+  }
+
+  #cut(failure: StreamFailure): void {
+    this.#cancelAnswer();
+    if (!this.#over) this.#parts.own.push(this, { kind: "cut", failure });
+  }
+
+  note(event: ClientEvent): boolean {
+    if (this.#over || this.ended) return false;
+    const { metrics, wheel, backendTimeoutMs } = this.#parts;
+    switch (event.kind) {
+      case "text":
+        this.#events++;
+        metrics.eventSent();
+        break;
+      case "usage":
+        this.#usage = event;
+        break;
+      case "finish":
+        this.#finishReason = event.reason;
+        break;
+      case "end":
+        this.#lastEvent(undefined);
+        break;
+      case "error":
+        this.#backendFailed(event.error);
+        this.#lastEvent(failureOf(event.error.kind));
+        break;
+      case "cut":
+        this.#lastEvent(event.failure);
+        break;
+      case "refusal":
+        this.#lastEvent(undefined);
+        break;
     }
-    this.#backendDeadline = deadlines.after(backendTimeoutMs, this);
-    this.#pump(this.#reader).catch((error) => this.#backendFailed(error));
-  }
-
-  async #pump(reader: ReadableStreamDefaultReader<StreamEvent>): Promise<void> {
-    while (true) {
-      const { done, value } = await reader.read();
-      if (this.#failure !== undefined) return;
-      // A client that is full stops its own reader: the backend is pulled no further, and its time stands still.
-      if (this.#client.full) {
-        this.#backendDeadline?.cancel();
-        await this.#client.room();
-        if (this.#failure !== undefined) return;
-      }
-      this.#backendDeadline?.extend();
-      if (done) break;
-      if (this.#take(value)) await this.#parts.outbox.nextTurn();
+    if (!this.headSent && this.#failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
+      metrics.backendFirstEvent((performance.now() - this.#startedMs) / 1000);
     }
-    this.#stopBackend(undefined);
-    this.#pushLast(this.#headSent ? DONE_EVENT : STREAM_HEAD + DONE_EVENT);
+    // While a client is full the time is its own.
+    if (this.#answer !== undefined && !this.full) wheel.set(this, backendTimeoutMs);
+    return true;
   }
 
-  // Returns whether this client has had its share of the turn.
-  #take(event: StreamEvent): boolean {
-    let text = "";
-    if (event.kind === "text") {
-      text = textEvent(event.text);
-      this.#events++;
-      this.#parts.metrics.eventSent();
-    } else if (event.kind === "usage") this.#usage = event;
-    else if (event.kind === "finish") this.#finishReason = event.reason;
-    if (!this.#headSent) {
-      this.#headSent = true;
-      text = STREAM_HEAD + text;
-      this.#parts.metrics.backendFirstEvent((performance.now() - this.#startedAt) / 1000);
-    }
-    return text !== "" && this.#parts.outbox.push(this.#client, text);
-  }
-
-  /** The backend was silent for too long. */
-  deadlineReached(): void {
-    this.#parts.metrics.backendError(this.#parts.backend.name, "timeout");
-    this.#logFailure(`Backend gave nothing for ${this.#parts.backendTimeoutMs} ms`, {});
-    this.#fail("backend_timeout");
-  }
-
-  #backendFailed(error: unknown): void {
-    if (this.#failure !== undefined) return; // what cancelling it brought about
-    const { backend, metrics } = this.#parts;
-    const kind = error instanceof BackendError ? error.kind : "other";
-    metrics.backendError(backend.name, kind);
-    this.#logFailure("Backend failed", { kind, error });
-    this.#fail(kind === "timeout" ? "backend_timeout" : "backend_error");
-  }
-
-  // Tells the client, as far as it can still be told, and ends.
-  #fail(failure: StreamFailure): void {
-    if (this.#lastPushed || this.#client.ended) return;
+  #lastEvent(failure: StreamFailure | undefined): void {
+    this.#over = true;
     this.#failure = failure;
-    this.#stopBackend(failure);
-    if (this.#headSent) this.#pushLast(errorEvent(FAILURE_TEXT[failure]));
-    else if (failure === "shutdown") this.#answer(503, FAILURE_TEXT.shutdown);
-    else if (failure === "backend_timeout") this.#answer(504, FAILURE_TEXT.backend_timeout);
-    else this.#answer(502, "Backend unavailable");
+    if (this.#answer !== undefined) this.#answerEnded();
+    if (!this.full) this.#parts.wheel.cancel(this);
   }
 
-  #answer(status: PlainStatus, line: string): void {
-    this.#pushLast(plainResponse(status, line));
+  #answerEnded(): void {
+    this.#answer = undefined;
+    this.#parts.metrics.backendDone((performance.now() - this.#startedMs) / 1000);
   }
 
-  // Nothing may follow, even while the client is too full to take it.
-  #pushLast(text: string): void {
-    this.#lastPushed = true;
-    this.#parts.outbox.pushLast(this.#client, text);
+  #cancelAnswer(): void {
+    const answer = this.#answer;
+    if (answer === undefined) return;
+    this.#answerEnded();
+    answer.cancel();
   }
 
-  #stopBackend(failure: StreamFailure | undefined): void {
-    this.#backendDeadline?.cancel();
-    if (this.#reader === undefined) return;
-    this.#parts.metrics.backendDone((performance.now() - this.#startedAt) / 1000);
-    if (failure !== undefined) {
-      const reason = new DOMException(FAILURE_TEXT[failure], "AbortError");
-      this.#abort?.abort(reason);
-      this.#reader.cancel(reason).catch((error) => {
-        this.#parts.log.debug("Backend failed while it was cancelled", { ...this.#identity(), error });
+  #backendFailed(error: BackendError): void {
+    this.#parts.metrics.backendError(this.#parts.backend.name, error.kind);
+    this.#logFailure("Backend failed", { kind: error.kind, error });
+  }
+
+  get full(): boolean {
+    return this.#kept !== undefined;
+  }
+
+  sent(result: number, data: Uint8Array<ArrayBuffer>, offset: number, length: number, end: boolean): void {
+    if (this.ended) return;
+    if (result < 0) this.gone(-result);
+    else if (result < length) this.#keep(data.slice(offset + result, offset + length), end, result > 0);
+    else if (end) {
+      this.#parts.sockets.closedByEnd(this.id);
+      this.#finish(undefined);
+    } else if (this.#kept !== undefined) this.#drained();
+  }
+
+  #keep(rest: Uint8Array<ArrayBuffer>, end: boolean, progress: boolean): void {
+    const isNew = this.#kept === undefined;
+    this.#kept = rest;
+    this.#endKept = end;
+    if (isNew) this.#answer?.pause();
+    if (isNew || progress) this.#parts.wheel.set(this, this.#parts.writeTimeoutMs);
+  }
+
+  append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
+    const kept = this.#kept ?? new Uint8Array();
+    if (kept.length + bytes.length > MAX_KEPT_BYTES) {
+      this.#logFailure("More came for a client that takes nothing than is kept", {
+        max_kept_bytes: MAX_KEPT_BYTES,
       });
+      return this.#abort("other");
     }
-    this.#reader = undefined;
-    this.#abort = undefined;
+    const joined = new Uint8Array(kept.length + bytes.length);
+    joined.set(kept);
+    joined.set(bytes, kept.length);
+    this.#kept = joined;
+    this.#endKept ||= end;
   }
 
-  /** The client's socket is closed. */
-  clientEnded(failure: StreamFailure | undefined): void {
-    const { metrics, drain } = this.#parts;
+  #drained(): void {
+    this.#kept = undefined;
+    if (this.#answer === undefined) return;
+    // The time-out of writing is over, that of the backend begins anew; it may well be the earlier one.
+    this.#parts.wheel.set(this, this.#parts.backendTimeoutMs);
+    this.#answer.resume();
+  }
+
+  writable(): void {
+    if (this.#kept !== undefined) this.#parts.clients.sendKept(this, this.#kept, this.#endKept);
+  }
+
+  gone(errno: number): void {
+    // The kernel gives up on bytes that stay unacknowledged for the write time-out (TCP_USER_TIMEOUT).
+    this.#abort(errno === ETIMEDOUT ? "write_timeout" : "client_disconnected");
+  }
+
+  /** The client took nothing, or the backend gave nothing, for too long. */
+  timedOut(): void {
+    if (this.full) return this.#abort("write_timeout");
+    const { metrics, backend, backendTimeoutMs } = this.#parts;
+    metrics.backendError(backend.name, "timeout");
+    this.#logFailure(`Backend gave nothing for ${backendTimeoutMs} ms`, {});
+    this.#cut("backend_timeout");
+  }
+
+  // Closes the socket at once; what was kept is dropped.
+  #abort(failure: StreamFailure): void {
+    if (this.ended) return;
+    this.#parts.sockets.close(this.id);
+    this.#finish(failure);
+  }
+
+  #finish(failure: StreamFailure | undefined): void {
+    const { metrics, wheel, connections } = this.#parts;
+    this.ended = true;
     this.#failure ??= failure;
-    this.#stopBackend(failure);
-    if (this.#request !== undefined) {
-      const durationSecs = (performance.now() - this.#startedAt) / 1000;
+    this.#kept = undefined;
+    this.frame = "";
+    wheel.cancel(this);
+    this.#cancelAnswer();
+    if (this.#model !== undefined) {
+      const durationSecs = (performance.now() - this.#startedMs) / 1000;
       metrics.streamEnded(durationSecs, this.#failure);
-      this.#logEnd(this.#request, durationSecs);
+      this.#logEnd(this.#model, durationSecs);
     }
-    drain.leave(this);
+    connections.delete(this);
   }
 
-  #logEnd(request: BackendRequest, durationSecs: number): void {
+  #logEnd(model: string, durationSecs: number): void {
     const { metrics, log, backend } = this.#parts;
     if (this.#usage !== undefined) {
-      metrics.tokensUsed(request.model, this.#usage.inputTokens, this.#usage.outputTokens);
+      metrics.tokensUsed(model, this.#usage.inputTokens, this.#usage.outputTokens);
     }
     if (!log.enabled("info")) return;
     log.info(this.#failure === undefined ? "Stream complete" : "Stream ended early", {
       ...this.#identity(),
       backend: backend.name,
-      model: request.model,
+      model,
       duration_ms: Math.round(durationSecs * 1000),
       events: this.#events,
       ...(this.#failure === undefined ? {} : { reason: this.#failure }),
@@ -234,7 +325,9 @@ export class Connection implements ClientOwner, DeadlineOwner, Drainable {
   }
 
   #identity(): Record<string, unknown> {
-    const { requestId, userId } = this.#request ?? {};
-    return { request_id: requestId, ...(userId === undefined ? {} : { user_id: userId }) };
+    return {
+      request_id: this.#requestId,
+      ...(this.#userId === undefined ? {} : { user_id: this.#userId }),
+    };
   }
 }

@@ -1,64 +1,53 @@
 /**
- * Holds what is live and waits until it has ended.
+ * The live connections of one worker, and the wait for their end.
  * @module
  */
+import type { Connection } from "./connection.ts";
 
-/** Something live that can be told to end. */
-export interface Drainable {
-  shutDown(): void;
-}
-
-/** The live connections of one worker. */
-export class Drain {
-  readonly #live = new Set<Drainable>();
-  #empty: PromiseWithResolvers<void> | undefined;
+/** See the module. */
+export class ConnectionSet {
+  readonly #live = new Set<Connection>();
+  #onEmpty: (() => void) | undefined;
 
   /** How many are live. */
-  get live(): number {
+  get size(): number {
     return this.#live.size;
   }
 
   /** One more is live. */
-  enter(member: Drainable): void {
-    this.#live.add(member);
+  add(connection: Connection): void {
+    this.#live.add(connection);
   }
 
   /** One has ended. Later calls for the same do nothing. */
-  leave(member: Drainable): void {
-    if (this.#live.delete(member) && this.#live.size === 0) {
-      this.#empty?.resolve();
-      this.#empty = undefined;
-    }
+  delete(connection: Connection): void {
+    if (this.#live.delete(connection) && this.#live.size === 0) this.#onEmpty?.();
   }
 
   /** Tells all that are left to end. */
   shutDown(): void {
-    for (const member of this.#live) member.shutDown();
+    for (const connection of this.#live) connection.shutDown();
+  }
+
+  /** Closes all that are left at once. */
+  close(): void {
+    for (const connection of this.#live) connection.close();
   }
 
   /**
-   * Waits until none is live.
+   * Waits until none is live. One wait at a time.
    *
    * @param signal ends the wait
    * @returns whether none is live
    */
-  async wait(signal: AbortSignal): Promise<boolean> {
-    if (this.#live.size === 0) return true;
-    this.#empty ??= Promise.withResolvers();
-    await raceAbort(this.#empty.promise, signal);
+  async untilEmpty(signal: AbortSignal): Promise<boolean> {
+    if (this.#live.size > 0 && !signal.aborted) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#onEmpty = resolve;
+      signal.addEventListener("abort", () => resolve(), { once: true });
+      await promise;
+      this.#onEmpty = undefined;
+    }
     return this.#live.size === 0;
-  }
-}
-
-/** Waits for a promise, but no longer than until the signal aborts. Rejects only as the promise does. */
-export async function raceAbort(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const aborted = Promise.withResolvers<void>();
-  const abort = () => aborted.resolve();
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }

@@ -1,27 +1,28 @@
 /**
- * One worker: a reactor, its connections, and the pipeline that carries their frames to the clients.
+ * One worker: a reactor, its connections, and the pipelines that carry the events of its backends to the clients.
  * @module
  */
 import type { Backend } from "../backend/backend.ts";
+import { EventQueue } from "../backend/event_queue.ts";
 import { type BackendParts, makeBackend } from "../backend/mod.ts";
-import { type Client, ClientSink } from "./client_sink.ts";
-import { Coalescing } from "../timing/read_coalescer.ts";
 import type { Config } from "../config/load.ts";
-import { Connection, type ConnectionParts } from "./connection.ts";
-import { Deadlines } from "../timing/timer_wheel.ts";
-import { Drain, raceAbort } from "./connection_set.ts";
+import { type ClientEvents, type Handoff, type HandoffTaker, Reactor } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
 import { type MetricsSnapshot, StreamGauge, Totals, WorkerMetrics } from "../ops/metrics/metrics.ts";
-import { type Handoff, Reactor, type ReactorEvents, type RefusedHandoff } from "../native/reactor.ts";
-import { Outbox } from "./outbox.ts";
 import { SseEncoderStream } from "../protocol/sse.ts";
+import type { EventBatch } from "../protocol/stream_event.ts";
+import { ReadCoalescer } from "../timing/read_coalescer.ts";
+import { TimerWheel } from "../timing/timer_wheel.ts";
+import { Clients } from "./clients.ts";
+import { Connection, type ConnectionParts } from "./connection.ts";
+import { ConnectionSet } from "./connection_set.ts";
 
 /** What a worker is started with: plain data, so that it can be sent to another isolate. */
 export interface WorkerInit {
   readonly index: number;
   readonly config: Config;
-  /** Handle of the daemon's intake. */
-  readonly intake: number;
+  /** Handle of the daemon's acceptor. */
+  readonly acceptor: number;
   /** Memory of the {@linkcode StreamGauge}. */
   readonly streams: SharedArrayBuffer;
   /** Whether to count totals only. */
@@ -34,40 +35,38 @@ export interface WorkerHandle {
   reload(config: Config): void;
   /** What it has counted; empty if it counts nothing. */
   metrics(): Promise<MetricsSnapshot>;
-  /**
-   * Serves what is left of the intake's backlog, waits for the streams to end, tells those that have not, closes all.
-   *
-   * @param timeoutMs how long the streams may take
-   * @param now ends the wait early
-   */
+  /** See {@linkcode Worker.drain}. */
   drain(timeoutMs: number, now: AbortSignal): Promise<void>;
   /** Resolves after a drain; rejects when the worker fails, which nothing outside the daemon can bring about. */
   readonly ended: Promise<void>;
 }
 
-// A write, handoff or backend time-out of seconds may well be this much late.
-const DEADLINE_RESOLUTION_MS = 50;
+// A write or backend time-out of seconds may well be this much late.
+const TIMEOUT_RESOLUTION_MS = 50;
 // The pace of the mock backend's pieces.
 const PAUSE_RESOLUTION_MS = 3;
 // For last words to the clients that a drain did not wait for.
 const LAST_WORDS_MS = 1000;
 
 /** The worker of this isolate. */
-export class Worker implements WorkerHandle, ReactorEvents {
+export class Worker implements WorkerHandle, HandoffTaker {
+  /** Resolves after a drain; rejects when the worker fails, which nothing outside the daemon can bring about. */
   readonly ended: Promise<void>;
   readonly #reactor: Reactor;
+  readonly #clients: Clients;
+  readonly #connections = new ConnectionSet();
+  readonly #own = new EventQueue();
   readonly #metrics: Totals | WorkerMetrics;
   readonly #log: Log;
-  readonly #outbox = new Outbox<Client>();
-  readonly #drain = new Drain();
-  readonly #intakeDrained = Promise.withResolvers<void>();
   readonly #backendParts: BackendParts = {
-    pauses: new Deadlines(PAUSE_RESOLUTION_MS),
-    arrivals: new Coalescing({ rest: (ms) => this.#reactor.rest(ms) }),
+    wheel: new TimerWheel(PAUSE_RESOLUTION_MS),
+    arrivals: new ReadCoalescer({ rest: (ms) => this.#reactor.rest(ms) }),
   };
+  readonly #failed = Promise.withResolvers<never>();
   readonly #index: number;
   #config: Config;
   #parts: ConnectionParts;
+  #stopping = false;
   #ids = 0;
 
   /**
@@ -75,51 +74,55 @@ export class Worker implements WorkerHandle, ReactorEvents {
    *
    * @throws {ShimError} if the shim cannot be opened
    */
-  constructor({ index, config, intake, streams, benchmark }: WorkerInit, log: Log) {
+  constructor({ index, config, acceptor, streams, benchmark }: WorkerInit, log: Log) {
     this.#metrics = benchmark
       ? new Totals()
       : new WorkerMetrics(new StreamGauge(index, streams), () => this.#parts.backend.stats?.());
     this.#log = log;
     this.#index = index;
     this.#config = config;
-    this.#reactor = new Reactor(intake);
-    const deadlines = new Deadlines(DEADLINE_RESOLUTION_MS);
-    const sink = new ClientSink({
-      sender: this.#reactor,
-      deadlines,
-      traffic: this.#metrics,
-      writeTimeoutMs: () => this.#config.server.writeTimeoutMs,
-    });
+    this.#reactor = new Reactor(acceptor);
+    this.#clients = new Clients(this.#reactor, this.#metrics);
+    const ownPiped = this.#pipe(this.#own.events);
     this.#parts = {
-      outbox: this.#outbox,
-      sink,
-      deadlines,
-      drain: this.#drain,
+      clients: this.#clients,
+      sockets: this.#reactor,
+      wheel: new TimerWheel(TIMEOUT_RESOLUTION_MS),
+      connections: this.#connections,
+      own: this.#own,
       metrics: this.#metrics,
       log: log.child("connection"),
       ...this.#configured(config),
     };
-    const pipeline = this.#outbox.readable
-      .pipeThrough(new SseEncoderStream<Client>())
-      .pipeTo(sink.writable());
     const reactor = this.#reactor.run(this);
-    this.ended = this.#untilEnd(reactor, pipeline);
+    this.ended = this.#untilEnd(Promise.all([reactor, ownPiped]));
   }
 
-  // Either's failure is the worker's.
-  async #untilEnd(reactor: Promise<void>, pipeline: Promise<void>): Promise<void> {
+  /** The pipeline of one source of events, into the clients that all of them share. */
+  #pipe(events: ReadableStream<EventBatch>): Promise<void> {
+    const piped = events.pipeThrough(new SseEncoderStream()).pipeTo(this.#clients.writable);
+    piped.catch((error) => this.#failed.reject(error));
+    return piped;
+  }
+
+  async #untilEnd(inOrder: Promise<unknown>): Promise<void> {
     try {
-      await Promise.all([reactor, pipeline]);
+      await Promise.race([inOrder, this.#failed.promise]);
     } finally {
-      this.#reactor.close();
+      this.#reactor.shutDown();
     }
   }
 
-  #configured(config: Config): Pick<ConnectionParts, "backend" | "defaults" | "backendTimeoutMs"> {
+  #configured(
+    config: Config,
+  ): Pick<ConnectionParts, "backend" | "defaults" | "backendTimeoutMs" | "writeTimeoutMs"> {
+    const backend = makeBackend(config.backend, this.#backendParts);
+    void this.#pipe(backend.events);
     return {
-      backend: makeBackend(config.backend, this.#backendParts),
+      backend,
       defaults: { model: config.backend.defaultModel, makeRequestId: () => this.#makeRequestId() },
       backendTimeoutMs: config.backend.timeoutMs,
+      writeTimeoutMs: config.server.writeTimeoutMs,
     };
   }
 
@@ -134,36 +137,21 @@ export class Worker implements WorkerHandle, ReactorEvents {
     return this.#reactor.handle;
   }
 
-  handoff({ socket, payload, overLimit, durationSecs }: Handoff): void {
-    this.#metrics.handoffReceived(durationSecs);
-    new Connection(this.#parts, socket).begin({ payload, overLimit });
+  handoff(handoff: Handoff): ClientEvents {
+    if (handoff.refusal === undefined) this.#metrics.handoffReceived(handoff.durationSecs);
+    return new Connection(this.#parts, handoff, this.#stopping);
   }
 
-  refused({ reason, receivedBytes, durationSecs, detail }: RefusedHandoff): void {
-    this.#metrics.handoffFailed(reason);
-    this.#log.warning("Handoff refused", {
-      reason,
-      detail,
-      received_bytes: receivedBytes,
-      duration_ms: Math.round(durationSecs * 1000),
-    });
-  }
-
-  drained(): void {
-    this.#intakeDrained.resolve();
-  }
-
-  acceptFailed(errno: number): void {
-    this.#log.error("Cannot accept handoffs for a moment", { errno });
-  }
-
+  /** Takes over what a new configuration changes, for connections from now on. */
   reload(config: Config): void {
     const { backend } = this.#parts;
     const sameBackend = JSON.stringify(config.backend) === JSON.stringify(this.#config.backend);
     this.#config = config;
-    if (sameBackend) return;
-    this.#parts = { ...this.#parts, ...this.#configured(config) };
-    this.#closeBackend(backend);
+    if (sameBackend) this.#parts = { ...this.#parts, writeTimeoutMs: config.server.writeTimeoutMs };
+    else {
+      this.#parts = { ...this.#parts, ...this.#configured(config) };
+      void this.#closeBackend(backend);
+    }
   }
 
   #closeBackend(backend: Backend): Promise<void> {
@@ -172,25 +160,38 @@ export class Worker implements WorkerHandle, ReactorEvents {
     );
   }
 
+  /** What it has counted; empty if it counts nothing. */
   metrics(): Promise<MetricsSnapshot> {
     return this.#metrics.snapshot();
   }
 
+  /**
+   * Waits for the streams to end, tells those that have not, closes all. The acceptor has drained by then, or is told to.
+   * Who comes while the last ones are told is told as well.
+   *
+   * @param timeoutMs how long the streams may take
+   * @param now ends the wait early
+   */
   async drain(timeoutMs: number, now: AbortSignal): Promise<void> {
     const signal = AbortSignal.any([now, AbortSignal.timeout(timeoutMs)]);
-    await raceAbort(this.#intakeDrained.promise, signal);
-    if (!await this.#drain.wait(signal)) {
-      this.#log.warning("Streams left at the end of the drain are told so", { streams: this.#drain.live });
-      this.#drain.shutDown();
-      if (!await this.#drain.wait(AbortSignal.timeout(LAST_WORDS_MS))) {
-        this.#log.warning("Clients that did not take their last words are closed", {
-          streams: this.#drain.live,
-        });
-      }
+    await this.#reactor.caughtUp();
+    if (!await this.#connections.untilEmpty(signal)) {
+      this.#log.warning("Streams left at the end of the drain are told so", {
+        streams: this.#connections.size,
+      });
+    }
+    this.#stopping = true;
+    this.#connections.shutDown();
+    await this.#reactor.caughtUp();
+    if (!await this.#connections.untilEmpty(AbortSignal.timeout(LAST_WORDS_MS))) {
+      this.#log.warning("Clients that did not take their last words are closed", {
+        streams: this.#connections.size,
+      });
+      this.#connections.close();
     }
     await this.#closeBackend(this.#parts.backend);
-    this.#reactor.close();
-    this.#outbox.close();
+    this.#own.close();
+    this.#reactor.shutDown();
     await this.ended;
   }
 }

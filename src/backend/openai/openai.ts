@@ -13,7 +13,8 @@ import { type Exchange, type ExchangeListener, fieldOf } from "../../upstream/ex
 import type { Field } from "../../upstream/h2/hpack.ts";
 import { Pool } from "../../upstream/pool.ts";
 import { proxyFor, type ProxySettings } from "../../upstream/proxy.ts";
-import type { Backend, BackendRequest, StreamEvent, UpstreamStats } from "../backend.ts";
+import type { BackendRequest, StreamEvent, UpstreamStats } from "../backend.ts";
+import type { StreamSource } from "../from_streams.ts";
 import { backendError, isRepeatable, loggable, pauseMs } from "./errors.ts";
 import { type AnswerListener, AnswerReader } from "./events.ts";
 
@@ -55,8 +56,8 @@ export interface OpenAiOptions {
   readonly arrivals: Arrivals;
 }
 
-/** A {@linkcode Backend} that has figures for the metrics. */
-export type OpenAiBackend = Backend & Required<Pick<Backend, "stats">>;
+/** A source of answers that has figures for the metrics. */
+export type OpenAiBackend = StreamSource & { stats(): UpstreamStats };
 
 /** From a connection's first packet to its use. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -97,7 +98,7 @@ function isHeader(name: string, value: string): boolean {
   return /^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(name) && /^[\x20-\x7e\x80-\xff\t]*$/.test(value);
 }
 
-class OpenAiStreams implements Backend, Shared {
+class OpenAiStreams implements StreamSource, Shared {
   readonly name = "openai";
   readonly options: OpenAiOptions;
   readonly pool: Pool;

@@ -369,7 +369,15 @@ export interface ProcessFacts {
 /** The page: the process' own metrics, and those of all workers added up. */
 export class MetricsPage {
   readonly #registry = new client.Registry();
+  readonly #acceptor = new client.Registry();
   readonly #restarts: Counter;
+  /** The workers count those whose data they refuse under the same name. */
+  readonly #refused = new client.Counter({
+    name: "daemon_handoffs_failed",
+    help: "Handoffs refused",
+    labelNames: ["reason"],
+    registers: [this.#acceptor],
+  });
 
   constructor(streams: StreamGauge, facts: ProcessFacts) {
     const registers = [this.#registry];
@@ -408,9 +416,18 @@ export class MetricsPage {
     this.#restarts.inc();
   }
 
+  /** So many handoffs came to nothing before a worker saw them. */
+  handoffsRefused(reason: HandoffFailure, count: number): void {
+    this.#refused.inc({ reason }, count);
+  }
+
   /** The page in the Prometheus text format. */
-  render(workers: readonly MetricsSnapshot[]): Promise<string> {
-    const sum = client.AggregatorRegistry.aggregate<typeof client.prometheusContentType>([...workers]);
+  async render(workers: readonly MetricsSnapshot[]): Promise<string> {
+    const acceptor = await this.#acceptor.getMetricsAsJSON() as MetricsSnapshot;
+    const sum = client.AggregatorRegistry.aggregate<typeof client.prometheusContentType>([
+      ...workers,
+      acceptor,
+    ]);
     return client.Registry.merge([this.#registry, sum]).metrics();
   }
 }

@@ -1,0 +1,125 @@
+/**
+ * Makes a backend of a function that gives a stream for each request.
+ * @module
+ */
+import { BackendError } from "../errors.ts";
+import type { Answer, Backend, BackendRequest, Recipient, StreamEvent, UpstreamStats } from "./backend.ts";
+import { EventQueue } from "./event_queue.ts";
+
+/** What a simple backend is written as. */
+export interface StreamSource {
+  readonly name: string;
+  /**
+   * Gives the answer as it comes: a high-water mark of 0 reaches the provider with the client's pace. Closing the stream
+   * stands for `end`, an error for `error` (of kind `other` unless it is a `BackendError`). It may throw the same.
+   *
+   * @param signal aborts when nobody wants the answer any more; the stream is cancelled as well
+   */
+  stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent>;
+  stats?(): UpstreamStats;
+  /** Releases what its requests share. Called when the last answer has ended. */
+  close(): Promise<void>;
+}
+
+/** UTF-16 units that one answer may give in a turn of the event loop, so that others have theirs. */
+const TURN_UNITS = 16 * 1024;
+
+/** The backend around a {@linkcode StreamSource}. */
+export function fromStreams(source: StreamSource): Backend {
+  return new StreamBackend(source);
+}
+
+class StreamBackend implements Backend {
+  readonly name: string;
+  readonly #source: StreamSource;
+  readonly #queue = new EventQueue();
+  #live = 0;
+  #idle: PromiseWithResolvers<void> | undefined;
+
+  constructor(source: StreamSource) {
+    this.name = source.name;
+    this.#source = source;
+  }
+
+  get events(): Backend["events"] {
+    return this.#queue.events;
+  }
+
+  ask(request: BackendRequest, recipient: Recipient): Answer {
+    this.#live++;
+    const answer = new StreamAnswer(this.#queue, recipient);
+    void answer.run(this.#source, request).finally(() => {
+      if (--this.#live === 0) this.#idle?.resolve();
+    });
+    return answer;
+  }
+
+  stats(): UpstreamStats | undefined {
+    return this.#source.stats?.();
+  }
+
+  async close(): Promise<void> {
+    if (this.#live > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+    await this.#source.close();
+    this.#queue.close();
+  }
+}
+
+class StreamAnswer implements Answer {
+  readonly #queue: EventQueue;
+  readonly #recipient: Recipient;
+  readonly #abort = new AbortController();
+  #reader: ReadableStreamDefaultReader<StreamEvent> | undefined;
+  #room: PromiseWithResolvers<void> | undefined;
+
+  constructor(queue: EventQueue, recipient: Recipient) {
+    this.#queue = queue;
+    this.#recipient = recipient;
+  }
+
+  /** Passes events on until the end. Never rejects. */
+  async run(source: StreamSource, request: BackendRequest): Promise<void> {
+    const { signal } = this.#abort;
+    try {
+      this.#reader = source.stream(request, signal).getReader();
+      let units = 0;
+      while (true) {
+        const { done, value } = await this.#reader.read();
+        await this.#room?.promise;
+        if (signal.aborted) return;
+        if (done) return this.#queue.push(this.#recipient, { kind: "end" });
+        this.#queue.push(this.#recipient, value);
+        if (value.kind === "text" && (units += value.text.length) >= TURN_UNITS) {
+          await new Promise((resolve) => setImmediate(resolve));
+          units = 0;
+        }
+      }
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#queue.push(this.#recipient, { kind: "error", error: asBackendError(error) });
+      }
+    }
+  }
+
+  pause(): void {
+    this.#room ??= Promise.withResolvers();
+  }
+
+  resume(): void {
+    this.#room?.resolve();
+    this.#room = undefined;
+  }
+
+  cancel(): void {
+    const reason = new DOMException("Nobody wants the answer any more", "AbortError");
+    this.#abort.abort(reason);
+    this.resume();
+    // What fails while it is cancelled changes nothing for anybody.
+    this.#reader?.cancel(reason).catch(() => {});
+  }
+}
+
+function asBackendError(error: unknown): BackendError {
+  if (error instanceof BackendError) return error;
+  return new BackendError("other", error instanceof Error ? error.message : String(error), { cause: error });
+}

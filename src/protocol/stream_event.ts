@@ -1,0 +1,74 @@
+/**
+ * What flows from a backend to a client before it is bytes. Pure.
+ * @module
+ */
+import type { BackendError, StreamFailure } from "../errors.ts";
+import type { PlainStatus } from "./http_response.ts";
+
+/**
+ * One step of an answer, as a backend gives it. The set is closed; `text` is the only one whose content the browser
+ * sees.
+ *
+ * - `open`: the provider accepted the request, nothing to show yet.
+ * - `text`: a piece of the answer, whole in Unicode (no half of a surrogate pair).
+ * - `alive`: the provider sent something that says nothing to the browser; the answer's time-out begins anew.
+ * - `usage`: what the answer cost, in tokens.
+ * - `finish`: why the model stopped, in the provider's word (`stop`, `length`, `content_filter`, …).
+ * - `end`: the provider marked the end. Nothing follows.
+ * - `error`: any other end. Nothing follows.
+ */
+export type StreamEvent =
+  | { readonly kind: "open" }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "alive" }
+  | { readonly kind: "usage"; readonly inputTokens: number; readonly outputTokens: number }
+  | { readonly kind: "finish"; readonly reason: string }
+  | { readonly kind: "end" }
+  | { readonly kind: "error"; readonly error: BackendError };
+
+/**
+ * What the daemon itself says. Nothing follows either.
+ *
+ * - `refusal`: an answer that is no stream.
+ * - `cut`: the stream ends early, by the daemon's will.
+ */
+export type OwnEvent =
+  | { readonly kind: "refusal"; readonly status: PlainStatus; readonly line: string }
+  | { readonly kind: "cut"; readonly failure: StreamFailure };
+
+/** Whatever goes to a client. */
+export type ClientEvent = StreamEvent | OwnEvent;
+
+/** Events for several clients in the order they came: arrays of one length, whose and what. */
+export interface EventBatch {
+  readonly recipients: readonly Recipient[];
+  readonly events: readonly ClientEvent[];
+}
+
+/** A client as the pipeline sees it. A backend only carries it. Its methods must not throw. */
+export interface Recipient {
+  /** The shim's number of the client, valid until {@linkcode Recipient.ended}. */
+  readonly id: number;
+  /** Its socket is closed: nothing may be sent. */
+  readonly ended: boolean;
+  /** It has not taken all that it was sent: what comes has to be appended to the rest. */
+  readonly full: boolean;
+
+  /** The encoder's: whether the response's head was made. */
+  headSent: boolean;
+  /** The encoder's: the text for this client in the batch under way, and whether its connection ends after it. */
+  frame: string;
+  frameEnds: boolean;
+
+  /** Takes note of an event before it is encoded. Returns whether it is still wanted. */
+  note(event: ClientEvent): boolean;
+  /**
+   * What became of bytes that were to be sent.
+   *
+   * @param result the bytes taken, or a negative status
+   * @param data where the bytes lie; copied if they must be kept
+   */
+  sent(result: number, data: Uint8Array<ArrayBuffer>, offset: number, length: number, end: boolean): void;
+  /** Keeps bytes that follow those which wait already. */
+  append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void;
+}
