@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { ShimError } from "../src/errors.ts";
-import { openShim } from "../src/native/library.ts";
+import { openTools } from "../src/native/library.ts";
 import { handOff } from "../src/native/sender.ts";
 import { clientFd } from "./client_fd.ts";
 
@@ -72,7 +72,7 @@ export class Front {
    * @throws {Error} if the port is taken or may not be used; `code` says which
    */
   static async start({ port, socketPath, lanes }: FrontOptions): Promise<Front> {
-    openShim();
+    openTools();
     const servers: Server[] = [];
     try {
       servers.push(await listen(port));

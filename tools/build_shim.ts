@@ -1,11 +1,12 @@
 // deno-lint-ignore-file no-console -- what a command prints is its output
 /**
- * Builds the shim where it is missing or older than its sources. Run by `deno task shim`, on which the other tasks
+ * Builds the shim, and the library of tools, where one is missing or older than its sources. Run by `deno task shim`, on which the other tasks
  * depend.
  * @module
  */
-const LIBRARY = "target/release/libstreaming_daemon_shim.so";
-const SOURCES = ["shim/src", "shim/Cargo.toml", "Cargo.toml", "Cargo.lock"];
+const LIBRARIES = ["shim", "tools"].map((name) => `target/release/libstreaming_daemon_${name}.so`);
+const PACKAGES = ["shim", "tools/handoff"].flatMap((folder) => [`${folder}/src`, `${folder}/Cargo.toml`]);
+const SOURCES = [...PACKAGES, "Cargo.toml", "Cargo.lock"];
 
 function modifiedAt(path: string): number {
   const info = Deno.statSync(path);
@@ -20,7 +21,7 @@ function modifiedAt(path: string): number {
 
 function isCurrent(): boolean {
   try {
-    const builtAt = modifiedAt(LIBRARY);
+    const builtAt = Math.min(...LIBRARIES.map(modifiedAt));
     return SOURCES.every((source) => modifiedAt(source) <= builtAt);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
@@ -31,17 +32,24 @@ function isCurrent(): boolean {
 function build(): number {
   try {
     const { code } = new Deno.Command("cargo", {
-      args: ["build", "--release", "--locked", "--package", "streaming-daemon-shim"],
+      args: [
+        "build",
+        "--release",
+        "--locked",
+        ...["shim", "tools"].flatMap((name) => ["--package", `streaming-daemon-${name}`]),
+      ],
       stdout: "inherit",
       stderr: "inherit",
     }).outputSync();
-    // Cargo leaves a library alone that its sources did not change; this one is current from now on.
-    if (code === 0) Deno.utimeSync(LIBRARY, new Date(), new Date());
+    // Cargo leaves a library alone that its sources did not change; it is current from now on.
+    if (code === 0) { for (const library of LIBRARIES) Deno.utimeSync(library, new Date(), new Date()); }
     return code;
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     console.error(
-      `The shim (${LIBRARY}) is missing or out of date, and cargo, which builds it, is not installed.\n` +
+      `The shim (${
+        LIBRARIES[0]
+      }) is missing or out of date, and cargo, which builds it, is not installed.\n` +
         "Install Rust 1.85 or newer with rustup (https://rustup.rs) or from your distribution's packages\n" +
         "(Debian 13: apt install cargo), then run this command again.",
     );
