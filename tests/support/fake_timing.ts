@@ -27,6 +27,12 @@ export class FakeTiming implements Timing {
     return this.#timers.length;
   }
 
+  /** Lets so many milliseconds pass in which nothing is called back; what was due meanwhile comes once, at the end. */
+  oversleep(ms: number): void {
+    this.#now += ms;
+    for (const timer of this.#timers) timer.at = Math.max(timer.at, this.#now);
+  }
+
   /** Lets so many milliseconds pass, with what is due on the way. */
   advance(ms: number): void {
     const until = this.#now + ms;

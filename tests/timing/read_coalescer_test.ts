@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { Coalescing } from "../../src/timing/read_coalescer.ts";
+import { ReadCoalescer } from "../../src/timing/read_coalescer.ts";
 
-/** A coalescing whose clock, turns and rests are the test's. */
+/** A coalescer whose clock, turns and rests are the test's. */
 class Rig {
   nowMs = 1000;
   readonly rests: number[] = [];
-  readonly coalescing = new Coalescing({
+  readonly coalescer = new ReadCoalescer({
     rest: (ms) => {
       this.rests.push(this.nowMs);
       this.nowMs += ms;
@@ -18,7 +18,7 @@ class Rig {
   /** A turn in which something comes so many times, and which takes so long. */
   turn(atMs: number, { times = 1, takesMs = 0.1 } = {}): void {
     this.nowMs = atMs;
-    for (let i = 0; i < times; i++) this.coalescing.received();
+    for (let i = 0; i < times; i++) this.coalescer.received();
     this.nowMs += takesMs;
     const ends = this.#ends;
     this.#ends = [];
@@ -57,7 +57,7 @@ Deno.test("after a long turn there is no rest: what comes has gathered meanwhile
 Deno.test("the head of an answer does not wait for a rest's end", () => {
   const rig = new Rig();
   rig.turn(1000);
-  rig.coalescing.requested();
+  rig.coalescer.requested();
   rig.turn(1000.5);
   assert.deepEqual(rig.rests, []);
   rig.turn(1002.2);
@@ -66,9 +66,9 @@ Deno.test("the head of an answer does not wait for a rest's end", () => {
 
 Deno.test("without parts of a test's it rests in real turns", async () => {
   const rests: number[] = [];
-  const coalescing = new Coalescing({ rest: (ms) => void rests.push(ms) });
+  const coalescer = new ReadCoalescer({ rest: (ms) => void rests.push(ms) });
   for (let i = 0; i < 50 && rests.length === 0; i++) {
-    coalescing.received();
+    coalescer.received();
     await new Promise((resolve) => setImmediate(resolve));
   }
   assert.deepEqual(rests, [4]);
