@@ -4,8 +4,9 @@
  */
 import type { ClientEvent, EventBatch, Recipient } from "../protocol/stream_event.ts";
 
-/** UTF-16 units of text at which a chunk is full, so that its size is bounded. */
+/** UTF-16 units at which a chunk is full, so that its size is bounded: those of the text, and so many for each event. */
 const CHUNK_UNITS = 256 * 1024;
+const EVENT_UNITS = 32;
 
 /** Events go in by {@linkcode EventQueue.push}; {@linkcode EventQueue.events} gives them chunk by chunk, in order. */
 export class EventQueue {
@@ -24,7 +25,8 @@ export class EventQueue {
     if (this.#events.length === 0) queueMicrotask(this.#flush);
     this.#recipients.push(recipient);
     this.#events.push(event);
-    if (event.kind === "text" && (this.#units += event.text.length) >= CHUNK_UNITS) this.#flush();
+    this.#units += EVENT_UNITS + (event.kind === "text" ? event.text.length : 0);
+    if (this.#units >= CHUNK_UNITS) this.#flush();
   }
 
   /** Gives out what is left and ends the stream. Nothing may be pushed after it. */

@@ -87,6 +87,8 @@ class MockAnswer extends Timer implements Answer {
   /** Number of the next piece; {@linkcode MOCK_PIECES} once it has ended. */
   #next = 0;
   #paused = false;
+  /** The next piece's time came while it was paused. */
+  #overdue = false;
 
   constructor(backend: MockBackend, recipient: Recipient, request: BackendRequest) {
     super();
@@ -97,6 +99,7 @@ class MockAnswer extends Timer implements Answer {
 
   /** The next piece's time has come. */
   timedOut(): void {
+    this.#overdue = this.#paused;
     const { queue, options } = this.#backend;
     while (!this.#paused && this.#next < MOCK_PIECES) {
       queue.push(this.#recipient, this.#piece(this.#next++));
@@ -121,13 +124,11 @@ class MockAnswer extends Timer implements Answer {
 
   pause(): void {
     this.#paused = true;
-    this.#backend.options.wheel.cancel(this);
   }
 
   resume(): void {
-    if (!this.#paused) return;
     this.#paused = false;
-    this.timedOut();
+    if (this.#overdue) this.timedOut();
   }
 
   cancel(): void {
