@@ -1,85 +1,141 @@
 import assert from "node:assert/strict";
-import { MOCK_PIECES, mockBackend, mockPieces } from "../../src/backend/mock.ts";
-import type { BackendRequest } from "../../src/backend/backend.ts";
-import { Deadlines } from "../../src/timing/timer_wheel.ts";
+import { MOCK_PIECES, MockBackend } from "../../src/backend/mock.ts";
+import { TimerWheel } from "../../src/timing/timer_wheel.ts";
+import { Heard, requestFor, turn } from "../support/answers.ts";
+import { FakeRecipient } from "../support/fake_clients.ts";
 import { FakeTiming } from "../support/fake_timing.ts";
 
-const request = (content: string): BackendRequest => ({
-  requestId: "r",
-  model: "m",
-  messages: [{ role: "system", content: "unseen" }, { role: "user", content }],
-});
-const never = new AbortController().signal;
-
-function fixture(): { timing: FakeTiming; backend: ReturnType<typeof mockBackend> } {
+function fixture(tokenDelayMs = 50): { timing: FakeTiming; backend: MockBackend; heard: Heard } {
   const timing = new FakeTiming();
-  return { timing, backend: mockBackend({ tokenDelayMs: 50, pauses: new Deadlines(1, timing) }) };
+  const backend = new MockBackend({ tokenDelayMs, wheel: new TimerWheel(1, timing) });
+  return { timing, backend, heard: new Heard(backend) };
 }
 
-Deno.test("an answer greets, repeats the prompt's beginning, and ends with its mark, in 18 pieces", () => {
-  const pieces = mockPieces(request("What is this?"));
+/** The pieces of an answer without delay. */
+async function piecesFor(prompt: string): Promise<string[]> {
+  const { backend, heard } = fixture(0);
+  backend.ask(requestFor(prompt), new FakeRecipient(1));
+  await turn();
+  return heard.texts(1);
+}
+
+Deno.test("an answer greets, repeats the prompt's beginning, and ends with its mark, in 18 pieces", async () => {
+  const pieces = await piecesFor("What is this?");
   assert.equal(pieces.length, MOCK_PIECES);
+  assert.equal(MOCK_PIECES, 18);
   const text = pieces.join("");
   assert.match(text, /^Hello! You said: "What is this\?"\. /);
   assert.match(text, /streaming-daemon-ts.*\[DONE-CONTENT\]$/);
   assert(!text.includes("unseen"));
 });
 
-Deno.test("the prompt's beginning is cut between characters, not through one", () => {
-  assert.match(mockPieces(request("😀".repeat(60)))[1] as string, /^You said: "(😀){50}"\. $/u);
+Deno.test("the prompt's beginning is cut between characters, not through one", async () => {
+  assert.match((await piecesFor("😀".repeat(60)))[1] as string, /^You said: "(😀){50}"\. $/u);
 });
 
-Deno.test("the first piece comes at once, the others one delay apart, then the end", async () => {
-  const { timing, backend } = fixture();
-  const reader = backend.stream(request("x"), never).getReader();
-  const pieces = [(await reader.read()).value];
+Deno.test("the first piece comes at once, the others one delay apart, the end with the last", async () => {
+  const { timing, backend, heard } = fixture();
+  backend.ask(requestFor("x"), new FakeRecipient(1));
+  await turn();
   for (let count = 1; count < MOCK_PIECES; count++) {
-    let arrived = false;
-    const next = reader.read().then((result) => (arrived = true, result));
-    await Promise.resolve();
+    assert.equal(heard.of(1).length, count);
     timing.advance(49);
-    await new Promise((resolve) => setImmediate(resolve));
-    assert(!arrived);
+    await turn();
+    assert.equal(heard.of(1).length, count);
     timing.advance(1);
-    pieces.push((await next).value);
+    await turn();
   }
-  assert.deepEqual(pieces, mockPieces(request("x")).map((text) => ({ kind: "text", text })));
-  assert.equal((await reader.read()).done, true);
-});
-
-Deno.test("it makes nothing ahead of its reader", async () => {
-  const { timing, backend } = fixture();
-  const reader = backend.stream(request("x"), never).getReader();
-  await reader.read();
-  timing.advance(10_000);
+  const pieces = (await piecesFor("x")).map((text) => ({ kind: "text", text }));
+  assert.deepEqual(heard.of(1), [...pieces, { kind: "end" }]);
   assert.equal(timing.pending, 0);
 });
 
-Deno.test("cancelling ends it and its pause", async () => {
-  const { timing, backend } = fixture();
-  const reader = backend.stream(request("x"), never).getReader();
-  await reader.read();
-  const next = reader.read();
-  await new Promise((resolve) => setImmediate(resolve));
-  await reader.cancel();
-  assert.equal((await next).done, true);
-  timing.advance(1000);
+Deno.test("each answer has its own pace, and all are one stream", async () => {
+  const { timing, backend, heard } = fixture();
+  backend.ask(requestFor("x"), new FakeRecipient(1));
+  timing.advance(20);
+  backend.ask(requestFor("x"), new FakeRecipient(2));
+  timing.advance(30);
+  await turn();
+  assert.deepEqual([heard.of(1).length, heard.of(2).length], [2, 1]);
+  timing.advance(20);
+  await turn();
+  assert.deepEqual([heard.of(1).length, heard.of(2).length], [2, 2]);
 });
 
-Deno.test("an abort ends it", async () => {
-  const { timing, backend } = fixture();
-  const abort = new AbortController();
-  const reader = backend.stream(request("x"), abort.signal).getReader();
-  await reader.read();
-  const next = assert.rejects(reader.read(), { name: "AbortError" });
-  await new Promise((resolve) => setImmediate(resolve));
-  abort.abort();
+Deno.test("it makes nothing while it is paused, holds nobody else up, and goes on where it was", async () => {
+  const { timing, backend, heard } = fixture();
+  const answer = backend.ask(requestFor("x"), new FakeRecipient(1));
+  backend.ask(requestFor("x"), new FakeRecipient(2));
+  answer.pause();
+  timing.advance(50 * MOCK_PIECES);
+  await turn();
+  assert.equal(heard.of(1).length, 1);
+  assert.deepEqual(heard.of(2).at(-1), { kind: "end" });
+  assert.equal(timing.pending, 0);
+  answer.resume();
+  timing.advance(50 * MOCK_PIECES);
+  await turn();
+  assert.deepEqual(heard.of(1), heard.of(2));
+});
+
+Deno.test("pausing and resuming does not make it faster", async () => {
+  const { timing, backend, heard } = fixture();
+  const answer = backend.ask(requestFor("x"), new FakeRecipient(1));
+  for (let count = 0; count < 5; count++) {
+    answer.pause();
+    answer.resume();
+    answer.resume();
+  }
+  await turn();
+  assert.equal(heard.of(1).length, 1);
   timing.advance(50);
-  await next;
+  await turn();
+  assert.equal(heard.of(1).length, 2);
 });
 
-Deno.test("without a delay all comes as fast as it is read", async () => {
-  const backend = mockBackend({ tokenDelayMs: 0, pauses: new Deadlines(1, new FakeTiming()) });
-  const pieces = await Array.fromAsync(backend.stream(request("x"), never));
-  assert.equal(pieces.length, MOCK_PIECES);
+Deno.test("cancelling ends it and its pause: nothing of it comes any more", async () => {
+  const { timing, backend, heard } = fixture();
+  const answer = backend.ask(requestFor("x"), new FakeRecipient(1));
+  await turn();
+  answer.cancel();
+  assert.equal(timing.pending, 0);
+  answer.cancel();
+  answer.pause();
+  answer.resume();
+  timing.advance(10_000);
+  await turn();
+  assert.equal(heard.of(1).length, 1);
+});
+
+Deno.test("without a delay all comes at once, without a timer", async () => {
+  const { backend, heard, timing } = fixture(0);
+  backend.ask(requestFor("x"), new FakeRecipient(1));
+  await turn();
+  assert.equal(heard.texts(1).length, MOCK_PIECES);
+  assert.deepEqual(heard.of(1).at(-1), { kind: "end" });
+  assert.equal(timing.started, 0);
+});
+
+Deno.test("closed, it lets answers under way end, however they do, and then its stream", async () => {
+  const { timing, backend, heard } = fixture();
+  backend.ask(requestFor("x"), new FakeRecipient(1));
+  const cancelled = backend.ask(requestFor("x"), new FakeRecipient(2));
+  let closed = false;
+  const closing = backend.close().then(() => closed = true);
+  cancelled.cancel();
+  cancelled.cancel();
+  timing.advance(50 * (MOCK_PIECES - 2));
+  await turn();
+  assert(!closed);
+  timing.advance(50);
+  await closing;
+  await heard.ended;
+  assert.deepEqual(heard.of(1).at(-1), { kind: "end" });
+});
+
+Deno.test("closed without an answer under way, its stream ends at once", async () => {
+  const { backend, heard } = fixture();
+  await backend.close();
+  await heard.ended;
 });

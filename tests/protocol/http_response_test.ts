@@ -21,7 +21,13 @@ Deno.test("503 says when to come back", () => {
   assert.match(plainResponse(503, "x"), /\r\nRetry-After: 5\r\n/);
 });
 
-for (const [status, reason] of [[400, "Bad Request"], [504, "Gateway Timeout"]] as const) {
+for (
+  const [status, reason] of [
+    [400, "Bad Request"],
+    [413, "Content Too Large"],
+    [504, "Gateway Timeout"],
+  ] as const
+) {
   Deno.test(`${status} is "${reason}" and has no Retry-After`, () => {
     const response = plainResponse(status, "x");
     assert(response.startsWith(`HTTP/1.1 ${status} ${reason}\r\n`));

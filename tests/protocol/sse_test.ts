@@ -1,30 +1,37 @@
 import assert from "node:assert/strict";
+import { BackendError, STREAM_FAILURES } from "../../src/errors.ts";
+import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import {
   DONE_EVENT,
   errorEvent,
-  type Frame,
-  FrameEncoder,
-  type FrameTarget,
+  FAILURE_TEXT,
+  failureOf,
+  SseEncoder,
   SseEncoderStream,
   textEvent,
   utf8Length,
 } from "../../src/protocol/sse.ts";
+import type { ClientEvent, EventBatch } from "../../src/protocol/stream_event.ts";
+import { FakeRecipient } from "../support/fake_clients.ts";
 
-const frame = (id: number, text: string, end = false): Frame<FrameTarget> => ({
-  target: targets[id] ?? { id },
-  text,
-  end,
-});
-const noRelease = (): void => {};
-const targets: readonly FrameTarget[] = [{ id: 0 }, { id: 1 }, { id: 2 }];
+type Step = readonly [FakeRecipient, string | ClientEvent];
+
+function batch(...steps: Step[]): EventBatch {
+  return {
+    recipients: steps.map(([recipient]) => recipient),
+    events: steps.map(([, event]) => typeof event === "string" ? { kind: "text", text: event } : event),
+  };
+}
+
+/** Recipients whose heads were made already. */
+function started(...ids: number[]): FakeRecipient[] {
+  return ids.map((id) => Object.assign(new FakeRecipient(id), { headSent: true }));
+}
 
 /** What an encoder makes, as [client, text, flags] per entry. */
-function entriesOf(
-  frames: Frame<FrameTarget>[],
-  encoder = new FrameEncoder<FrameTarget>(),
-): [number, string, number][] {
-  const { entries, count, data, dataBytes, targets } = encoder.encode(frames);
-  assert.equal(targets.length, count);
+function entriesOf(encoder: SseEncoder, ...steps: Step[]): [number, string, number][] {
+  const { entries, count, data, dataBytes, recipients } = encoder.encode(batch(...steps));
+  assert.equal(recipients.length, count);
   return Array.from({ length: count }, (_, index) => {
     const [id, offset, length, flags] = entries.subarray(index * 4, index * 4 + 4) as unknown as [
       number,
@@ -32,7 +39,7 @@ function entriesOf(
       number,
       number,
     ];
-    assert.equal(targets[index]?.id, id);
+    assert.equal(recipients[index]?.id, id);
     assert(offset + length <= dataBytes);
     return [
       id,
@@ -41,6 +48,17 @@ function entriesOf(
     ];
   });
 }
+
+/** All that one client gets for these events, and the flags of its last entry. */
+function said(recipient: FakeRecipient, ...events: (string | ClientEvent)[]): [string, number] {
+  const [entry] = entriesOf(new SseEncoder(), ...events.map((event) => [recipient, event] as const));
+  return entry === undefined ? ["", 0] : [entry[1], entry[2]];
+}
+
+const error = (kind: BackendError["kind"]): ClientEvent => ({
+  kind: "error",
+  error: new BackendError(kind, "for the log"),
+});
 
 Deno.test("the event of a text", () => assert.equal(textEvent("Hi"), 'data: {"content":"Hi"}\n\n'));
 
@@ -58,36 +76,141 @@ Deno.test("the event of a failure", () => assert.equal(errorEvent("no"), 'data: 
 
 Deno.test("the last event", () => assert.equal(DONE_EVENT, "data: [DONE]\n\n"));
 
-Deno.test("each client has an entry, in order", () => {
-  assert.deepEqual(entriesOf([frame(1, "one"), frame(2, "two"), frame(1, "three")]), [
-    [1, "one", 0],
-    [2, "two", 0],
-    [1, "three", 0],
+Deno.test("the head comes with the first event that says the provider has accepted, and once", () => {
+  const silent: ClientEvent[] = [
+    { kind: "open" },
+    { kind: "usage", inputTokens: 1, outputTokens: 2 },
+    { kind: "finish", reason: "stop" },
+  ];
+  for (const event of silent) {
+    const recipient = new FakeRecipient(1);
+    assert.deepEqual(said(recipient, event), [STREAM_HEAD, 0]);
+    assert.deepEqual(said(recipient, event), ["", 0]);
+    assert.deepEqual(said(recipient, "a"), [textEvent("a"), 0]);
+  }
+  assert.deepEqual(said(new FakeRecipient(1), "a", "b"), [STREAM_HEAD + textEvent("a") + textEvent("b"), 0]);
+});
+
+Deno.test("alive says nothing to a client, and makes no head", () => {
+  const recipient = new FakeRecipient(1);
+  assert.deepEqual(said(recipient, { kind: "alive" }), ["", 0]);
+  assert.equal(recipient.headSent, false);
+  assert.deepEqual(recipient.noted, ["alive"]);
+});
+
+Deno.test("end is [DONE], with a head if there was none, and ends the connection", () => {
+  assert.deepEqual(said(new FakeRecipient(1), { kind: "end" }), [STREAM_HEAD + DONE_EVENT, 1]);
+  assert.deepEqual(said(new FakeRecipient(1), "a", { kind: "end" }), [
+    STREAM_HEAD + textEvent("a") + DONE_EVENT,
+    1,
   ]);
 });
 
-Deno.test("the last frame of a client says so", () => {
-  assert.deepEqual(entriesOf([frame(1, "a"), frame(2, "b", true)]), [[1, "a", 0], [2, "b", 1]]);
+Deno.test("an error before the head is a response with a status, after it an event; both end the connection", () => {
+  assert.deepEqual(said(new FakeRecipient(1), error("unavailable")), [
+    plainResponse(502, "Backend unavailable"),
+    1,
+  ]);
+  assert.deepEqual(said(new FakeRecipient(1), error("timeout")), [plainResponse(504, "Backend timeout"), 1]);
+  assert.deepEqual(said(new FakeRecipient(1), "a", error("truncated")), [
+    STREAM_HEAD + textEvent("a") + errorEvent("Backend error"),
+    1,
+  ]);
+  assert.deepEqual(said(...[started(1)[0] as FakeRecipient], error("timeout")), [
+    errorEvent("Backend timeout"),
+    1,
+  ]);
+});
+
+Deno.test("a cut before the head is a response with a status, after it an event; both end the connection", () => {
+  for (const failure of STREAM_FAILURES) {
+    const cut: ClientEvent = { kind: "cut", failure };
+    const [response, flags] = said(new FakeRecipient(1), cut);
+    const status = { shutdown: 503, backend_timeout: 504 }[failure as string] ?? 502;
+    assert(response.startsWith(`HTTP/1.1 ${status} `), response);
+    assert(response.endsWith(`\r\n\r\n${status === 502 ? "Backend unavailable" : FAILURE_TEXT[failure]}\n`));
+    assert.equal(flags, 1);
+    assert.deepEqual(said(started(1)[0] as FakeRecipient, cut), [errorEvent(FAILURE_TEXT[failure]), 1]);
+  }
+});
+
+Deno.test("a refusal is a whole response, and ends the connection", () => {
+  assert.deepEqual(said(new FakeRecipient(1), { kind: "refusal", status: 413, line: "Too long" }), [
+    plainResponse(413, "Too long"),
+    1,
+  ]);
+});
+
+Deno.test("a backend's time-out is one of the stream, all else its error", () => {
+  assert.deepEqual([failureOf("timeout"), failureOf("auth"), failureOf("other")], [
+    "backend_timeout",
+    "backend_error",
+    "backend_error",
+  ]);
+});
+
+Deno.test("what a client does not want any more is not encoded", () => {
+  const [a, b] = started(1, 2) as [FakeRecipient, FakeRecipient];
+  a.wants = false;
+  assert.deepEqual(entriesOf(new SseEncoder(), [a, "secret"], [b, "x"], [a, { kind: "end" }]), [
+    [2, textEvent("x"), 0],
+  ]);
+  assert.deepEqual(a.noted, ["text", "end"]);
+  assert.equal(a.frameEnds, false);
+});
+
+Deno.test("each client has one entry, with all that a batch has for it in order", () => {
+  const [a, b] = started(1, 2) as [FakeRecipient, FakeRecipient];
+  const encoder = new SseEncoder();
+  assert.deepEqual(entriesOf(encoder, [a, "one"], [b, "two"], [a, "three"]), [
+    [1, textEvent("one") + textEvent("three"), 0],
+    [2, textEvent("two"), 0],
+  ]);
+  assert.deepEqual(entriesOf(encoder, [b, "four"], [a, "five"]), [
+    [2, textEvent("four"), 0],
+    [1, textEvent("five"), 0],
+  ]);
+});
+
+Deno.test("the last entry of a client says so", () => {
+  const [a, b] = started(1, 2) as [FakeRecipient, FakeRecipient];
+  assert.deepEqual(entriesOf(new SseEncoder(), [a, "a"], [b, { kind: "end" }]), [
+    [1, textEvent("a"), 0],
+    [2, DONE_EVENT, 1],
+  ]);
 });
 
 Deno.test("offsets are right where text is not ASCII", () => {
+  const recipients = started(0, 1, 2, 3, 4);
+  const texts = ["é", "€", "😀x", "\ud83d", "y"];
   assert.deepEqual(
-    entriesOf([frame(0, "é"), frame(1, "€"), frame(2, "😀x"), frame(0, "\ud83d"), frame(1, "y")]),
-    [
-      [0, "é", 0],
-      [1, "€", 0],
-      [2, "😀x", 0],
-      [0, "\ufffd", 0],
-      [1, "y", 0],
-    ],
+    entriesOf(new SseEncoder(), ...recipients.map((each, index) => [each, texts[index] as string] as const)),
+    texts.map((text, index) => [index, textEvent(text), 0]),
   );
 });
 
+Deno.test("a refusal's line with half of a surrogate pair moves nobody else's bytes", () => {
+  const [a, b] = [new FakeRecipient(1), started(2)[0] as FakeRecipient];
+  const entries = entriesOf(new SseEncoder(), [a, { kind: "refusal", status: 400, line: "\ud83d" }], [
+    b,
+    "x",
+  ]);
+  assert(entries[0]?.[1].endsWith("\r\n\r\n\ufffd\n"));
+  assert.deepEqual(entries[1], [2, textEvent("x"), 0]);
+});
+
 Deno.test("an encoder grows for a large turn and is right for the next small one", () => {
-  const encoder = new FrameEncoder<FrameTarget>();
-  const large = Array.from({ length: 3000 }, (_, index) => frame(index % 3, "x".repeat(2000)));
-  assert.equal(entriesOf(large, encoder).length, 3000);
-  assert.deepEqual(entriesOf([frame(1, "small")], encoder), [[1, "small", 0]]);
+  const encoder = new SseEncoder();
+  const many = started(...Array.from({ length: 3000 }, (_, id) => id));
+  const text = "x".repeat(2000);
+  assert.deepEqual(
+    entriesOf(encoder, ...many.map((each) => [each, text] as const)),
+    many.map(({ id }) => [id, textEvent(text), 0]),
+  );
+  const small = [many[1] as FakeRecipient, "small"] as const;
+  assert.deepEqual(entriesOf(encoder, small), [[1, textEvent("small"), 0]]);
+  const { length } = encoder.encode(batch(small)).data;
+  assert(length <= 1024 * 1024, `${length} bytes are kept`);
 });
 
 Deno.test("utf8Length counts what TextEncoder makes", () => {
@@ -104,8 +227,10 @@ Deno.test("utf8Length counts what TextEncoder makes", () => {
 });
 
 Deno.test("the stream encodes a batch only when the sink is ready for it, since its arrays are used again", async () => {
-  const stream = new SseEncoderStream<FrameTarget>();
+  const stream = new SseEncoderStream();
   const seen: string[] = [];
+  const [recipient] = started(1) as [FakeRecipient];
+  const noRelease = (): void => {};
   let release = noRelease;
   const sink = new WritableStream({
     async write(batch): Promise<void> {
@@ -118,9 +243,10 @@ Deno.test("the stream encodes a batch only when the sink is ready for it, since 
   }, { highWaterMark: 1 });
   const piped = stream.readable.pipeTo(sink);
   const writer = stream.writable.getWriter();
-  const written = [1, 2, 3].map((id) => writer.write([frame(id, `batch ${id}`)]));
+  const written = [1, 2, 3].map((number) => writer.write(batch([recipient, `batch ${number}`])));
   for (let count = 0; count < 3; count++) {
     while (release === noRelease) await new Promise((resolve) => setTimeout(resolve, 0));
+    assert.equal(recipient.noted.length, count + 1, "encoded ahead of the sink");
     const resume = release;
     release = noRelease;
     resume();
@@ -129,5 +255,5 @@ Deno.test("the stream encodes a batch only when the sink is ready for it, since 
   await Promise.all(written);
   await writer.close();
   await piped;
-  assert.deepEqual(seen, ["batch 1", "batch 2", "batch 3"]);
+  assert.deepEqual(seen, [1, 2, 3].map((number) => textEvent(`batch ${number}`)));
 });

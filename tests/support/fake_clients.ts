@@ -1,111 +1,146 @@
 /**
- * Clients without a kernel: sockets that a test fills and drains, and the sender that writes to them.
+ * Clients without a kernel: sockets that a test fills and drains, the reactor that they belong to, and recipients that
+ * only take notes.
  * @module
  */
-import { type Client, ClientSink, type Sender, type Socket } from "../../src/worker/client_sink.ts";
-import type { StreamFailure } from "../../src/errors.ts";
-import { Deadlines } from "../../src/timing/timer_wheel.ts";
-import { FakeTiming } from "./fake_timing.ts";
+import type { ClientEvents } from "../../src/native/reactor.ts";
+import type { ClientEvent, Recipient } from "../../src/protocol/stream_event.ts";
+import type { Sender } from "../../src/worker/clients.ts";
+import type { Sockets } from "../../src/worker/connection.ts";
 
-/** A socket that takes `room` bytes and remembers them. Behaves towards the sender as `shim/ABI.md` says. */
-export class FakeSocket implements Socket {
+/** A socket that takes `room` bytes and remembers them. */
+export class FakeSocket {
   readonly id: number;
-  events: Socket["events"];
+  owner: ClientEvents | undefined;
   received = "";
-  room = Infinity;
+  room: number;
   /** What send(2) fails with, as a negative status. */
   failure: number | undefined;
-  closes = 0;
-  endedInOrder = false;
+  /** How it was closed: by close(2) at once, or in order after its last bytes. */
+  closed: "at once" | "in order" | undefined;
+  /** After a send that came up short, until there is room again. */
   blocked = false;
 
-  constructor(id: number) {
+  constructor(id: number, room: number) {
     this.id = id;
-  }
-
-  close(): void {
-    this.closes++;
-    this.events = undefined;
-  }
-
-  closedByEnd(): void {
-    this.closes++;
-    this.endedInOrder = true;
-    this.events = undefined;
+    this.room = room;
   }
 
   /** Makes room, and says so as the reactor does. */
   drain(room: number): void {
     this.room = room;
     this.blocked = false;
-    this.events?.writable();
+    this.owner?.writable();
   }
 }
 
-/** Sends to {@linkcode FakeSocket}s by number. */
-export class FakeSender implements Sender {
-  readonly sockets = new Map<number, FakeSocket>();
+/**
+ * Behaves as `shim/ABI.md` says: a number is given again once its client is closed. Throws where the shim's status would
+ * tell of a bug: bytes for a client that is closed, a client closed twice.
+ */
+export class FakeReactor implements Sender, Sockets {
+  readonly #open = new Map<number, FakeSocket>();
+  /** Closed by their last entry; their owners are still to be told so. */
+  readonly #ended = new Map<number, FakeSocket>();
+  /** Calls of {@linkcode FakeReactor.send} so far. */
   batches = 0;
 
-  send({ entries, count, data }: Parameters<Sender["send"]>[0]): Int32Array {
+  accept(room = Infinity): FakeSocket {
+    let id = 0;
+    while (this.#open.has(id)) id++;
+    const socket = new FakeSocket(id, room);
+    this.#open.set(id, socket);
+    return socket;
+  }
+
+  /** Clients whose sockets are open. */
+  get open(): number {
+    return this.#open.size;
+  }
+
+  send({ entries, count, data, dataBytes }: Parameters<Sender["send"]>[0]): Int32Array {
     this.batches++;
     const results = new Int32Array(count);
     for (let index = 0; index < count; index++) {
-      const [id, offset, length, end] = entries.subarray(index * 4, index * 4 + 4) as unknown as number[];
-      const socket = this.sockets.get(id as number);
-      if (socket === undefined) throw new RangeError(`no socket ${id}`);
-      if (socket.closes > 0) throw new Error(`socket ${id} is closed`);
-      if (socket.blocked) continue;
-      if (socket.failure !== undefined) {
-        results[index] = socket.failure;
-        continue;
-      }
-      const taken = Math.min(length as number, socket.room);
-      const bytes = data.subarray(offset as number, (offset as number) + taken);
-      socket.received += new TextDecoder("latin1").decode(bytes);
-      socket.room -= taken;
-      socket.blocked = taken < (length as number);
-      results[index] = taken;
-      if (end === 1 && !socket.blocked) this.sockets.delete(id as number);
+      const [id, offset, length, flags] = entries.subarray(index * 4, index * 4 + 4) as unknown as [
+        number,
+        number,
+        number,
+        number,
+      ];
+      if (offset + length > dataBytes) throw new RangeError(`entry ${index} is beyond the data`);
+      results[index] = this.#sendOne(id, data.subarray(offset, offset + length), flags === 1);
     }
     return results;
   }
+
+  #sendOne(id: number, bytes: Uint8Array, end: boolean): number {
+    const socket = this.#open.get(id);
+    if (socket === undefined) throw new RangeError(`client ${id} is not open`);
+    if (socket.blocked) return 0;
+    if (socket.failure !== undefined) return socket.failure;
+    const taken = Math.min(bytes.length, socket.room);
+    socket.received += new TextDecoder("latin1").decode(bytes.subarray(0, taken));
+    socket.room -= taken;
+    socket.blocked = taken < bytes.length;
+    if (end && !socket.blocked) {
+      this.#end(id, "in order");
+      this.#ended.set(id, socket);
+    }
+    return taken;
+  }
+
+  close(id: number): void {
+    this.#end(id, "at once").owner = undefined;
+  }
+
+  closedByEnd(id: number): void {
+    const socket = this.#ended.get(id);
+    if (socket === undefined) throw new RangeError(`client ${id} was not closed by its last bytes`);
+    this.#ended.delete(id);
+    socket.owner = undefined;
+  }
+
+  #end(id: number, how: "at once" | "in order"): FakeSocket {
+    const socket = this.#open.get(id);
+    if (socket === undefined) throw new RangeError(`client ${id} is not open`);
+    this.#open.delete(id);
+    socket.closed = how;
+    return socket;
+  }
 }
 
-/** A sink over fake sockets, with its own time. */
-export function fakeClients(writeTimeoutMs = 1000): {
-  timing: FakeTiming;
-  sender: FakeSender;
-  sink: ClientSink;
-  deadlines: Deadlines;
-  traffic: { bytes: number };
-  socket(id: number): FakeSocket;
-  client(socket: FakeSocket): { client: Client; ends: (StreamFailure | undefined)[] };
-} {
-  const timing = new FakeTiming();
-  const deadlines = new Deadlines(1, timing);
-  const sender = new FakeSender();
-  const traffic = { bytes: 0 };
-  const sink = new ClientSink({
-    sender,
-    deadlines,
-    traffic: { bytesSent: (bytes) => void (traffic.bytes += bytes) },
-    writeTimeoutMs: () => writeTimeoutMs,
-  });
-  return {
-    timing,
-    sender,
-    sink,
-    deadlines,
-    traffic,
-    socket(id): FakeSocket {
-      const socket = new FakeSocket(id);
-      sender.sockets.set(id, socket);
-      return socket;
-    },
-    client(socket) {
-      const ends: (StreamFailure | undefined)[] = [];
-      return { client: sink.adopt(socket, { clientEnded: (failure) => void ends.push(failure) }), ends };
-    },
-  };
+/** Says what became of its events and bytes. */
+export class FakeRecipient implements Recipient {
+  readonly id: number;
+  ended = false;
+  full = false;
+  headSent = false;
+  frame = "";
+  frameEnds = false;
+  /** Kinds of the events that it was shown before they were encoded. */
+  readonly noted: string[] = [];
+  /** Whether it still wants what comes. */
+  wants = true;
+  /** `[result, the entry's text, end]`. */
+  readonly results: [number, string, boolean][] = [];
+  /** `[text, end]`. */
+  readonly appended: [string, boolean][] = [];
+
+  constructor(id: number) {
+    this.id = id;
+  }
+
+  note(event: ClientEvent): boolean {
+    this.noted.push(event.kind);
+    return this.wants;
+  }
+
+  sent(result: number, data: Uint8Array<ArrayBuffer>, offset: number, length: number, end: boolean): void {
+    this.results.push([result, new TextDecoder().decode(data.subarray(offset, offset + length)), end]);
+  }
+
+  append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
+    this.appended.push([new TextDecoder().decode(bytes), end]);
+  }
 }
