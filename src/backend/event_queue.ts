@@ -4,9 +4,13 @@
  */
 import type { ClientEvent, EventBatch, Recipient } from "../protocol/stream_event.ts";
 
-/** UTF-16 units at which a chunk is full, so that its size is bounded: those of the text, and so many for each event. */
+/** Size at which a chunk is full. */
 const CHUNK_UNITS = 256 * 1024;
-const EVENT_UNITS = 32;
+
+/** An event's size as it counts for bounds: the UTF-16 units of its text, and about what it takes on the wire beside it. */
+export function sizeUnits(event: ClientEvent): number {
+  return 32 + (event.kind === "text" ? event.text.length : 0);
+}
 
 /** Events go in by {@linkcode EventQueue.push}; {@linkcode EventQueue.events} gives them chunk by chunk, in order. */
 export class EventQueue {
@@ -25,7 +29,7 @@ export class EventQueue {
     if (this.#events.length === 0) queueMicrotask(this.#flush);
     this.#recipients.push(recipient);
     this.#events.push(event);
-    this.#units += EVENT_UNITS + (event.kind === "text" ? event.text.length : 0);
+    this.#units += sizeUnits(event);
     if (this.#units >= CHUNK_UNITS) this.#flush();
   }
 

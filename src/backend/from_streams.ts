@@ -4,7 +4,7 @@
  */
 import { BackendError } from "../errors.ts";
 import type { Answer, Backend, BackendRequest, Recipient, StreamEvent, UpstreamStats } from "./backend.ts";
-import { EventQueue } from "./event_queue.ts";
+import { EventQueue, sizeUnits } from "./event_queue.ts";
 
 /** What a simple backend is written as. */
 export interface StreamSource {
@@ -21,7 +21,7 @@ export interface StreamSource {
   close(): Promise<void>;
 }
 
-/** UTF-16 units that one answer may give in a turn of the event loop, so that others have theirs. */
+/** Size of what one answer may give in a turn of the event loop, so that others have theirs. */
 const TURN_UNITS = 16 * 1024;
 
 /** The backend around a {@linkcode StreamSource}. */
@@ -89,7 +89,9 @@ class StreamAnswer implements Answer {
         if (signal.aborted) return;
         if (done) return this.#queue.push(this.#recipient, { kind: "end" });
         this.#queue.push(this.#recipient, value);
-        if (value.kind === "text" && (units += value.text.length) >= TURN_UNITS) {
+        if (value.kind === "end" || value.kind === "error") return this.cancel();
+        units += sizeUnits(value);
+        if (units >= TURN_UNITS) {
           await new Promise((resolve) => setImmediate(resolve));
           units = 0;
         }
