@@ -1,18 +1,27 @@
 //! One connection over which a handoff comes in, until the handoff is whole or refused.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, MsgFlags, sockopt};
+use nix::sys::socket::{self, MsgFlags, Shutdown, sockopt};
 
 use crate::framing::Framing;
-use crate::intake::{Kind, Policy};
+use crate::listener::Kind;
+use crate::passed::Passed;
+use crate::policy::Policy;
+use crate::records::Refusals;
 use crate::sys;
 
+/// Messages read from one sender before the others have their turn, and bytes of each where they come as a stream.
+const MESSAGES_AT_ONCE: usize = 4;
+const STREAM_BYTES_AT_ONCE: usize = 64 * 1024;
+/// A sender that may not hand off is waited for no longer.
+const PATIENCE_WITH_STRANGERS: Duration = Duration::from_millis(100);
+/// Bytes that are written and not sent yet, past which a client counts as full (TCP_NOTSENT_LOWAT).
+const NOT_SENT_BYTES: i32 = 16 * 1024;
 /// For the person at the other end of a STREAM connection.
 const NO_FD_LINE: &[u8] =
     b"No file descriptor came with this message: this socket takes handoffs (SCM_RIGHTS), not text.\n";
@@ -32,53 +41,51 @@ pub enum Reason {
     ReceiveError = 10,
 }
 
-/// A handoff that came to nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub reason: Reason,
-    pub detail: u32,
-    pub received_bytes: u32,
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = Reason::ReceiveError as usize;
 }
 
-/// A handoff that is whole.
-pub struct Complete<'a> {
-    pub socket: OwnedFd,
+/// A socket that can be a client.
+pub struct Client {
+    pub socket: Passed,
     pub is_tcp: bool,
-    pub payload: Cow<'a, [u8]>,
 }
 
-pub type Ending<'a> = Result<Complete<'a>, Refusal>;
+/// What a handoff came to.
+pub enum Ending {
+    Complete { client: Client, payload: Vec<u8> },
+    Refused { reason: Reason, detail: u32, client: Option<Client> },
+}
 
 /// The connection, and what it has said so far.
 pub struct Handoff {
-    connection: OwnedFd,
+    connection: Passed,
     pub kind: Kind,
     pub policy: Arc<Policy>,
     pub uid: u32,
-    pub accepted: Instant,
+    pub is_allowed: bool,
+    accepted: Instant,
     received_bytes: usize,
     payload: Vec<u8>,
     framing: Framing,
-    passed: Option<OwnedFd>,
+    passed: Option<Passed>,
     fds: u32,
 }
 
 impl Handoff {
-    /// Looks at who has connected. A sender that is not allowed is not read from; what it passed is closed
-    /// with the connection.
-    pub fn begin(connection: OwnedFd, kind: Kind, policy: &Arc<Policy>) -> Result<Handoff, Refusal> {
-        let refusal = |reason, detail| Refusal { reason, detail, received_bytes: 0 };
-        let uid = socket::getsockopt(&connection, sockopt::PeerCredentials)
-            .map_err(|errno| refusal(Reason::ReceiveError, errno as u32))?
-            .uid();
-        if !policy.allows(uid) {
-            return Err(refusal(Reason::UidNotAllowed, uid));
-        }
+    /// Looks at who has connected.
+    ///
+    /// # Errors
+    /// getsockopt(2).
+    pub fn begin(connection: Passed, kind: Kind, policy: &Arc<Policy>) -> Result<Handoff, Errno> {
+        let uid = socket::getsockopt(&connection, sockopt::PeerCredentials)?.uid();
         Ok(Handoff {
             connection,
             kind,
             policy: Arc::clone(policy),
             uid,
+            is_allowed: policy.allows(uid),
             accepted: Instant::now(),
             received_bytes: 0,
             payload: Vec::new(),
@@ -93,152 +100,163 @@ impl Handoff {
         self.connection.as_fd()
     }
 
-    /// When a handoff that is not whole by then is refused.
+    /// When [`Handoff::expire`] is due.
     pub fn deadline(&self) -> Instant {
-        self.accepted + Duration::from_millis(u64::from(self.policy.handoff_timeout_ms))
+        let timeout = Duration::from_millis(self.policy.handoff_timeout_ms.into());
+        self.accepted + if self.is_allowed { timeout } else { timeout.min(PATIENCE_WITH_STRANGERS) }
     }
 
-    /// How long ago it was accepted.
-    pub fn micros_since_accept(&self) -> u32 {
+    /// What a record of its refusal says.
+    pub fn refusal(&self, detail: u32) -> Refusals {
+        let bytes = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
+        Refusals { count: 1, bytes, micros: self.micros(), detail }
+    }
+
+    /// The time since it was accepted.
+    pub fn micros(&self) -> u32 {
         u32::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u32::MAX)
     }
 
-    /// Reads what is there. `None`: not whole yet.
-    ///
-    /// # Arguments
-    /// * `scratch` - at least `handoff_buffer_bytes` + 1 bytes
-    pub fn advance<'a>(&mut self, scratch: &'a mut [u8]) -> Option<Ending<'a>> {
-        match self.kind {
-            Kind::Seqpacket => self.read_message(scratch),
-            Kind::Stream => self.read_stream(scratch),
-        }
+    /// How long `scratch` has to be.
+    pub fn scratch_bytes(policy: &Policy) -> usize {
+        (policy.handoff_buffer_bytes + 1).max(STREAM_BYTES_AT_ONCE)
     }
 
-    /// The time is up.
-    pub fn expire(&mut self) -> Ending<'static> {
+    /// Reads what has come, or as much as is one sender's share. None: there is more to come.
+    pub fn advance(&mut self, scratch: &mut [u8]) -> Option<Ending> {
+        for _ in 0..MESSAGES_AT_ONCE {
+            let ending = match self.read(scratch) {
+                Ok(Some(ending)) => ending,
+                Ok(None) => continue,
+                Err(Errno::EAGAIN) => return None,
+                Err(errno) => self.refuse(Reason::ReceiveError, errno as u32),
+            };
+            return Some(ending);
+        }
+        None
+    }
+
+    /// The time is up: what has come counts, if a payload has begun.
+    pub fn expire(&mut self, scratch: &mut [u8]) -> Ending {
+        if let Some(ending) = self.advance(scratch) {
+            return ending;
+        }
+        if !self.is_allowed {
+            return self.refuse(Reason::UidNotAllowed, self.uid);
+        }
         if self.payload.is_empty() {
-            return Err(self.timed_out());
+            return self.time_out();
         }
         let payload = std::mem::take(&mut self.payload);
-        self.conclude(Cow::Owned(payload))
-    }
-
-    /// The refusal of a handoff for which a call has failed.
-    pub fn not_received(&self, errno: Errno) -> Refusal {
-        self.refusal(Reason::ReceiveError, errno as u32)
+        self.conclude(payload)
     }
 
     /// The refusal of a handoff that has taken too long.
-    pub fn timed_out(&self) -> Refusal {
-        self.refusal(Reason::Timeout, self.policy.handoff_timeout_ms)
+    pub fn time_out(&mut self) -> Ending {
+        self.refuse(Reason::Timeout, self.policy.handoff_timeout_ms)
     }
 
-    fn read_message<'a>(&mut self, scratch: &'a mut [u8]) -> Option<Ending<'a>> {
+    /// A refusal, with the client if one came that can be told.
+    pub fn refuse(&mut self, reason: Reason, detail: u32) -> Ending {
+        let passed = if self.fds == 1 { self.passed.take() } else { None };
+        let client = passed.and_then(|socket| prepare(socket, &self.policy).ok());
+        Ending::Refused { reason, detail, client }
+    }
+
+    /// Reads one message and judges it.
+    ///
+    /// # Errors
+    /// recvmsg(2).
+    fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Ending>, Errno> {
         let limit = self.policy.handoff_buffer_bytes;
-        let received = match sys::receive(self.connection.as_fd(), &mut scratch[..limit], true) {
-            Err(Errno::EAGAIN) => return None,
-            Err(errno) => return Some(Err(self.not_received(errno))),
-            Ok(received) => received,
-        };
-        self.received_bytes = received.bytes;
-        self.fds = received.fds;
-        self.passed = received.first;
+        let is_message = self.kind == Kind::Seqpacket;
+        let room =
+            if is_message { limit } else { (limit + 1 - self.payload.len()).min(STREAM_BYTES_AT_ONCE) };
+        let mut received = sys::receive(self.connection(), &mut scratch[..room], is_message)?;
+        if is_message && received.bytes == 0 && received.fds.is_empty() {
+            // The end; or the sender sent and closed while the kernel looked, and the message is there now.
+            received = sys::receive(self.connection(), &mut scratch[..room], is_message)?;
+        }
+        self.received_bytes += received.bytes;
+        self.fds += received.fds.len() as u32;
+        let first = received.fds.into_iter().next();
+        self.passed = self.passed.take().or(first);
+        if !self.is_allowed {
+            return Ok(Some(self.refuse(Reason::UidNotAllowed, self.uid)));
+        }
+        if self.fds > 1 {
+            return Ok(Some(self.refuse(Reason::ManyFds, self.fds)));
+        }
         if received.control_truncated {
-            return Some(Err(self.refusal(Reason::ControlTruncated, 0)));
+            return Ok(Some(self.refuse(Reason::ControlTruncated, 0)));
         }
-        if received.bytes > limit {
-            return Some(Err(self.refusal(Reason::PayloadTruncated, limit as u32)));
+        if received.bytes > room {
+            return Ok(Some(self.refuse(Reason::PayloadTruncated, limit as u32)));
         }
-        Some(self.conclude(Cow::Borrowed(&scratch[..received.bytes])))
-    }
-
-    fn read_stream<'a>(&mut self, scratch: &'a mut [u8]) -> Option<Ending<'a>> {
-        let limit = self.policy.handoff_buffer_bytes;
-        // The payload's last piece is `scratch[..last_bytes]`; one that comes whole is not copied.
-        let last_bytes = loop {
-            let room = limit + 1 - self.payload.len();
-            let received = match sys::receive(self.connection.as_fd(), &mut scratch[..room], false) {
-                Err(Errno::EAGAIN) => return None,
-                Err(errno) => return Some(Err(self.not_received(errno))),
-                Ok(received) => received,
-            };
-            self.received_bytes += received.bytes;
-            self.fds += received.fds;
-            self.passed = self.passed.take().or(received.first);
-            if received.control_truncated {
-                return Some(Err(self.refusal(Reason::ControlTruncated, 0)));
-            }
-            if received.bytes == 0 {
-                break 0;
-            }
-            let piece = &scratch[..received.bytes];
-            if let Some(end) = self.framing.feed(piece) {
-                break end;
-            }
-            self.payload.extend_from_slice(piece);
-            if self.payload.len() > limit {
-                return Some(Err(self.refusal(Reason::PayloadTruncated, limit as u32)));
-            }
-        };
-        let last = &scratch[..last_bytes];
-        if self.payload.len() + last.len() > limit {
-            return Some(Err(self.refusal(Reason::PayloadTruncated, limit as u32)));
+        let piece = &scratch[..received.bytes];
+        let end = if is_message { Some(piece.len()) } else { self.framing.feed(piece) };
+        self.payload.extend_from_slice(&piece[..end.unwrap_or(piece.len())]);
+        if self.payload.len() > limit {
+            return Ok(Some(self.refuse(Reason::PayloadTruncated, limit as u32)));
         }
-        if self.payload.is_empty() {
-            return Some(self.conclude(Cow::Borrowed(last)));
+        if end.is_none() && !piece.is_empty() {
+            return Ok(None);
         }
-        self.payload.extend_from_slice(last);
         let payload = std::mem::take(&mut self.payload);
-        Some(self.conclude(Cow::Owned(payload)))
+        Ok(Some(self.conclude(payload)))
     }
 
     /// All bytes are there: is what was passed a client?
-    fn conclude<'a>(&mut self, payload: Cow<'a, [u8]>) -> Ending<'a> {
-        let socket = match (self.fds, self.passed.take()) {
-            (1, Some(socket)) => socket,
-            (0, _) => {
-                if self.kind == Kind::Stream {
-                    self.say_that_no_fd_came();
-                }
-                return Err(self.refusal(Reason::NoFd, 0));
+    fn conclude(&mut self, payload: Vec<u8>) -> Ending {
+        let Some(socket) = self.passed.take() else {
+            if self.kind == Kind::Stream {
+                // One try: whoever is gone by now needs no answer.
+                let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+                let _unsent = socket::send(self.connection.as_raw_fd(), NO_FD_LINE, flags);
             }
-            (many, _) => return Err(self.refusal(Reason::ManyFds, many)),
+            return self.refuse(Reason::NoFd, 0);
         };
-        match prepare_client(&socket, self.policy.client_timeout_ms) {
-            Ok(is_tcp) => Ok(Complete { socket, is_tcp, payload }),
-            Err((reason, detail)) => Err(self.refusal(reason, detail)),
+        match prepare(socket, &self.policy) {
+            Ok(client) => Ending::Complete { client, payload },
+            Err((reason, detail)) => Ending::Refused { reason, detail, client: None },
         }
-    }
-
-    /// One try: whoever is gone by now needs no answer.
-    fn say_that_no_fd_came(&self) {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let _unsent = socket::send(self.connection.as_raw_fd(), NO_FD_LINE, flags);
-    }
-
-    fn refusal(&self, reason: Reason, detail: u32) -> Refusal {
-        let received_bytes = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
-        Refusal { reason, detail, received_bytes }
     }
 }
 
-/// Checks that `fd` can be a client, and sets what the shim sets on one. Returns whether it is TCP.
-fn prepare_client(fd: &OwnedFd, client_timeout_ms: u32) -> Result<bool, (Reason, u32)> {
+impl Drop for Handoff {
+    fn drop(&mut self) {
+        // Nothing comes any more, so that what `Passed` finds unread is all there is. ENOTCONN: the sender is gone.
+        let _gone = socket::shutdown(self.connection.as_raw_fd(), Shutdown::Read);
+    }
+}
+
+/// Checks that a descriptor can be a client, and sets what the shim sets on one.
+///
+/// # Errors
+/// Why it cannot, and the detail.
+fn prepare(socket: Passed, policy: &Policy) -> Result<Client, (Reason, u32)> {
     let failure = |errno: Errno| (Reason::ReceiveError, errno as u32);
-    match sys::socket_option(fd.as_fd(), libc::SO_TYPE) {
+    let fd = socket.as_fd();
+    match sys::socket_option(fd, libc::SO_TYPE) {
         Ok(libc::SOCK_STREAM) => {}
         Ok(other) => return Err((Reason::NotStream, other.unsigned_abs())),
         // EBADF: it was opened with O_PATH.
         Err(Errno::ENOTSOCK | Errno::EBADF) => return Err((Reason::NotASocket, 0)),
         Err(errno) => return Err(failure(errno)),
     }
-    if sys::socket_option(fd.as_fd(), libc::SO_ACCEPTCONN).map_err(failure)? != 0 {
+    if sys::socket_option(fd, libc::SO_ACCEPTCONN).map_err(failure)? != 0 {
         return Err((Reason::Listening, 0));
     }
+    socket::setsockopt(&socket, sockopt::Linger, &sys::NO_LINGER).map_err(failure)?;
     // Only TCP knows the option, so that setting it is the check as well.
-    let is_tcp = socket::setsockopt(fd, sockopt::TcpNoDelay, &true).is_ok();
-    if is_tcp && client_timeout_ms > 0 {
-        socket::setsockopt(fd, sockopt::TcpUserTimeout, &client_timeout_ms).map_err(failure)?;
+    let set = |name, value| sys::set_option(fd, libc::IPPROTO_TCP, name, value);
+    let is_tcp = set(libc::TCP_NODELAY, 1).is_ok();
+    if is_tcp {
+        let timeout = (libc::TCP_USER_TIMEOUT, policy.client_timeout_ms);
+        for (name, value) in [(libc::TCP_CORK, 0), (libc::TCP_NOTSENT_LOWAT, NOT_SENT_BYTES), timeout] {
+            // Older kernels do not know each of them for MPTCP, which is a client all the same.
+            let _unknown = set(name, value);
+        }
     }
-    Ok(is_tcp)
+    Ok(Client { socket, is_tcp })
 }

@@ -7,8 +7,7 @@ use std::os::fd::AsRawFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
 use nix::time::{ClockId, clock_gettime};
-
-use crate::border::{Outcome, Status, count};
+use streaming_daemon_border::{Outcome, Status, count};
 
 /// Raises the soft limit of open files to the hard one; `out` becomes soft, hard.
 ///

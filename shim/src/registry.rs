@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::border::Status;
+use streaming_daemon_border::Status;
 
 /// Locks, also after a panic: the object is then given up by the caller (`PANIC`), but can still be closed.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,12 +60,6 @@ impl<T> Registry<T> {
             live.iter().filter(|(_, object)| which(object)).map(|(&handle, _)| handle).collect();
         handles.iter().filter_map(|handle| live.remove(handle)).collect()
     }
-
-    /// Whether `handle` stood for an object once and does no longer.
-    pub fn is_closed(&self, handle: u32) -> bool {
-        let entries = lock(&self.0);
-        handle != 0 && handle <= entries.last && !entries.live.contains_key(&handle)
-    }
 }
 
 #[cfg(test)]
@@ -75,22 +69,13 @@ mod tests {
     #[test]
     fn a_handle_is_good_until_removed_and_never_comes_again() {
         let registry = Registry::new();
+        assert_eq!(registry.get(0).err(), Some(Status::BAD_HANDLE));
         let first = registry.insert(Arc::new("first")).unwrap();
         assert_eq!(*registry.get(first).unwrap(), "first");
-        assert!(!registry.is_closed(first));
         registry.remove(first).unwrap();
         assert_eq!(registry.get(first).err(), Some(Status::BAD_HANDLE));
         assert_eq!(registry.remove(first).err(), Some(Status::BAD_HANDLE));
-        assert!(registry.is_closed(first));
         assert_ne!(registry.insert(Arc::new("second")).unwrap(), first);
-    }
-
-    #[test]
-    fn invented_handles_are_not_closed_ones() {
-        let registry: Registry<()> = Registry::new();
-        assert!(!registry.is_closed(0));
-        assert!(!registry.is_closed(1));
-        assert_eq!(registry.get(0).err(), Some(Status::BAD_HANDLE));
     }
 
     #[test]

@@ -6,11 +6,18 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{self, SockFlag};
 
+use crate::passed::Passed;
+
 /// The most descriptors the kernel passes in one message (SCM_MAX_FD).
-pub const MAX_PASSED_FDS: usize = 253;
+const MAX_PASSED_FDS: usize = 253;
 const FD_BYTES: usize = size_of::<RawFd>();
 // SAFETY: CMSG_SPACE only computes.
 const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE((MAX_PASSED_FDS * FD_BYTES) as u32) } as usize;
+/// A pidfd of the sender (SO_PASSPIDFD), which libc has no name for yet.
+const SCM_PIDFD: i32 = 4;
+const SO_PASSPIDFD: i32 = 76;
+/// close(2) neither waits nor becomes a RST.
+pub const NO_LINGER: libc::linger = libc::linger { l_onoff: 0, l_linger: 0 };
 
 /// Room for the largest SCM_RIGHTS message, aligned as a `cmsghdr` has to be.
 #[repr(C, align(8))]
@@ -20,9 +27,7 @@ struct Control([u8; CONTROL_BYTES]);
 pub struct Received {
     /// The length of the message, also of what did not fit, where that was asked for.
     pub bytes: usize,
-    /// How many descriptors came. All but the first are closed already.
-    pub fds: u32,
-    pub first: Option<OwnedFd>,
+    pub fds: Vec<Passed>,
     /// MSG_CTRUNC: descriptors were lost, because the process is at its limit.
     pub control_truncated: bool,
 }
@@ -39,54 +44,70 @@ pub fn receive(from: BorrowedFd, buffer: &mut [u8], whole_length: bool) -> Resul
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: a msghdr of zeros is a valid one: no name, no buffers, no control data.
     let mut head: libc::msghdr = unsafe { zeroed() };
-    head.msg_iov = &mut iov;
+    head.msg_iov = &raw mut iov;
     head.msg_iovlen = 1;
-    head.msg_control = control.0.as_mut_ptr().cast();
+    head.msg_control = (&raw mut control).cast();
     head.msg_controllen = CONTROL_BYTES as _;
     let truncation = if whole_length { libc::MSG_TRUNC } else { 0 };
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | truncation;
     // SAFETY: `head` describes `buffer` and `control`, which both live until after the call.
-    let bytes = Errno::result(unsafe { libc::recvmsg(from.as_raw_fd(), &mut head, flags) })? as usize;
-    let (fds, first) = passed(&head);
-    Ok(Received { bytes, fds, first, control_truncated: head.msg_flags & libc::MSG_CTRUNC != 0 })
+    let bytes = Errno::result(unsafe { libc::recvmsg(from.as_raw_fd(), &raw mut head, flags) })? as usize;
+    // SAFETY: recvmsg(2) has just filled in `head`, whose control buffer is alive.
+    let fds = unsafe { passed(&raw const head) };
+    Ok(Received { bytes, fds, control_truncated: head.msg_flags & libc::MSG_CTRUNC != 0 })
 }
 
-/// Takes ownership of every descriptor that came with `head`; keeps the first, closes the others.
-fn passed(head: &libc::msghdr) -> (u32, Option<OwnedFd>) {
-    let mut count = 0;
-    let mut first = None;
-    // SAFETY: `head` was filled in by recvmsg(2), its control buffer is alive.
+/// Takes ownership of every descriptor that came with `head`, and returns those that were passed by SCM_RIGHTS.
+///
+/// # Safety
+/// `head` was filled in by a recvmsg(2) whose control buffer is alive, and nobody has taken its descriptors yet.
+unsafe fn passed(head: *const libc::msghdr) -> Vec<Passed> {
+    let mut fds = Vec::new();
+    // SAFETY: the caller's promise.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(head) };
-    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give NULL or a whole, aligned cmsghdr within the control buffer.
-    while let Some(message) = unsafe { next.as_ref() } {
-        if message.cmsg_level == libc::SOL_SOCKET && message.cmsg_type == libc::SCM_RIGHTS {
+    while !next.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give NULL or a whole, aligned cmsghdr within the control buffer.
+        let message = unsafe { next.read() };
+        let is_rights = message.cmsg_type == libc::SCM_RIGHTS;
+        if message.cmsg_level == libc::SOL_SOCKET && (is_rights || message.cmsg_type == SCM_PIDFD) {
             // SAFETY: CMSG_LEN only computes.
             let head_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
-            // SAFETY: `message` lies in the control buffer; its data follows it.
-            let data = unsafe { libc::CMSG_DATA(message) };
-            for at in 0..(message.cmsg_len - head_bytes) / FD_BYTES {
+            // SAFETY: `next` points into the control buffer, and the message's data follows its head there.
+            let data = unsafe { libc::CMSG_DATA(next) };
+            for at in 0..(message.cmsg_len as usize - head_bytes) / FD_BYTES {
                 // SAFETY: the kernel wrote that many descriptors; `read_unaligned` asks for no alignment.
                 let fd = unsafe { data.cast::<RawFd>().wrapping_add(at).read_unaligned() };
-                // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                first.get_or_insert(fd);
-                count += 1;
+                // A pidfd that could not be made is a negative number.
+                if let Ok(fd) = take_over(fd) {
+                    if is_rights {
+                        fds.push(Passed::new(fd));
+                    }
+                }
             }
         }
-        // SAFETY: `message` came from this `head`.
-        next = unsafe { libc::CMSG_NXTHDR(head, message) };
+        // SAFETY: `next` came from this `head`.
+        next = unsafe { libc::CMSG_NXTHDR(head, next) };
     }
-    (count, first)
+    fds
 }
 
 /// Accepts one connection; non-blocking, close-on-exec.
 ///
 /// # Errors
 /// accept4(2).
-pub fn accept(listener: BorrowedFd) -> Result<OwnedFd, Errno> {
+pub fn accept(listener: BorrowedFd) -> Result<Passed, Errno> {
     let fd = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
-    // SAFETY: accept4(2) has just made this descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // accept4(2) has just made this descriptor; nobody else owns it.
+    Ok(Passed::new(take_over(fd)?))
+}
+
+/// Switches off what a connection inherits from a listener that somebody else made: control messages that nobody
+/// asked for, of which SCM_PIDFD is a descriptor.
+pub fn pass_rights_only(connection: BorrowedFd) {
+    for name in [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD] {
+        // ENOPROTOOPT: the kernel does not know it, so it is not on.
+        let _unknown = set_option(connection, libc::SOL_SOCKET, name, 0);
+    }
 }
 
 /// An integer option of the level SOL_SOCKET, also for values that nix has no name for.
@@ -98,9 +119,28 @@ pub fn socket_option(fd: BorrowedFd, name: libc::c_int) -> Result<i32, Errno> {
     let mut value_bytes = size_of::<i32>() as libc::socklen_t;
     // SAFETY: both pointers are to locals, and the length is that of the value.
     Errno::result(unsafe {
-        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut value_bytes)
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            (&raw mut value).cast(),
+            &raw mut value_bytes,
+        )
     })?;
     Ok(value)
+}
+
+/// Sets an integer option.
+///
+/// # Errors
+/// setsockopt(2).
+pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<(), Errno> {
+    let value_bytes = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the pointer is to a local, and the length is that of the value.
+    Errno::result(unsafe {
+        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), value_bytes)
+    })?;
+    Ok(())
 }
 
 /// Runs `use_it` with a descriptor that the caller of the shim named.
@@ -116,7 +156,7 @@ pub fn with_borrowed<T>(fd: RawFd, use_it: impl FnOnce(BorrowedFd) -> Result<T, 
     use_it(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Takes over a descriptor that the caller of the shim gives away.
+/// Takes over a descriptor that the kernel or the caller of the shim gives away.
 ///
 /// # Errors
 /// `EBADF` for a negative number, which no descriptor has.
@@ -124,6 +164,6 @@ pub fn take_over(fd: RawFd) -> Result<OwnedFd, Errno> {
     if fd < 0 {
         return Err(Errno::EBADF);
     }
-    // SAFETY: not -1, and by ABI.md the caller gives up its ownership with this call.
+    // SAFETY: not -1, and whoever names it gives up its ownership with this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,9 +1,11 @@
-//! The C functions with Rust's types, and what plays Apache and its clients. Each test binary uses a part.
-#![allow(dead_code, missing_docs)]
+//! The C functions with Rust's types. Each test binary uses a part.
+#![allow(dead_code, unused_imports, missing_docs)]
+
+mod apache;
+mod records;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,21 +20,10 @@ use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::time::TimeValLike;
 use streaming_daemon_shim::*;
 
-pub const SEQPACKET: u32 = 0;
-pub const STREAM: u32 = 1;
-pub const BOTH: [u32; 2] = [SEQPACKET, STREAM];
+pub use apache::*;
+pub use records::*;
+
 pub const END: u32 = 1;
-
-pub const NO_FD: u32 = 1;
-pub const MANY_FDS: u32 = 2;
-pub const NOT_A_SOCKET_PASSED: u32 = 3;
-pub const NOT_STREAM: u32 = 4;
-pub const LISTENING: u32 = 5;
-pub const PAYLOAD_TRUNCATED: u32 = 6;
-pub const CONTROL_TRUNCATED: u32 = 7;
-pub const TIMEOUT: u32 = 8;
-pub const UID_NOT_ALLOWED: u32 = 9;
-
 pub const BAD_HANDLE: i32 = -5002;
 pub const BAD_ARGUMENT: i32 = -5003;
 pub const SOCKET_LIVE: i32 = -5004;
@@ -42,7 +33,7 @@ pub const NOT_A_LISTENER: i32 = -5007;
 pub const TOO_SMALL: i32 = -5008;
 
 /// Long enough for a slow machine; a test that meets it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -61,17 +52,10 @@ pub fn no_leak() -> NoLeak {
 impl Drop for NoLeak {
     fn drop(&mut self) {
         if !thread::panicking() {
-            assert_eq!(shim_open_fds(), self.before, "fds leaked or closed twice");
+            // What could block is closed by a thread of its own.
+            eventually("as many fds are open as before", || shim_open_fds() == self.before);
         }
     }
-}
-
-/// How many io_uring instances this process has open: with that feature each reactor has one, where the system
-/// allows any.
-pub fn open_rings() -> i32 {
-    let is_ring = |fd: &PathBuf| fd.to_str() == Some("anon_inode:[io_uring]");
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
-    fds.filter_map(|fd| fd.unwrap().path().read_link().ok()).filter(is_ring).count() as i32
 }
 
 /// A directory of its own, removed at the end.
@@ -129,114 +113,192 @@ impl Policy {
     }
 }
 
-/// An intake that is closed at the end.
-pub struct Intake(pub u32);
+/// An acceptor that is closed at the end. It is started when its records are first waited for.
+pub struct Acceptor {
+    pub handle: u32,
+    ear: OnceCell<Ear>,
+    ready: RefCell<VecDeque<Told>>,
+}
 
-impl Intake {
-    pub fn new(policy: Policy) -> Intake {
-        Intake::with_uids(policy, &[])
+impl Acceptor {
+    pub fn new(policy: Policy) -> Acceptor {
+        Acceptor::with_uids(policy, &[])
     }
 
-    pub fn with_uids(policy: Policy, uids: &[u32]) -> Intake {
+    pub fn with_uids(policy: Policy, uids: &[u32]) -> Acceptor {
         let mut handle = 0;
         // SAFETY: pointers and lengths belong to live values.
         let status = unsafe {
-            shim_intake_new(policy.words().as_ptr(), uids.as_ptr(), uids.len() as u32, &mut handle)
+            shim_acceptor_new(policy.words().as_ptr(), uids.as_ptr(), uids.len() as u32, &mut handle)
         };
         assert_eq!(status, 0);
-        Intake(handle)
+        Acceptor { handle, ear: OnceCell::new(), ready: RefCell::default() }
     }
 
     pub fn configure(&self, policy: Policy, uids: &[u32]) -> i32 {
+        let words = policy.words();
         // SAFETY: pointers and lengths belong to live values.
-        unsafe { shim_intake_configure(self.0, policy.words().as_ptr(), uids.as_ptr(), uids.len() as u32) }
+        unsafe { shim_acceptor_configure(self.handle, words.as_ptr(), uids.as_ptr(), uids.len() as u32) }
     }
 
     pub fn try_listen(&self, kind: u32, path: &Path, mode: u32, group: &str) -> i32 {
         let path = path.to_str().unwrap();
+        let (bytes, length) = (path.as_ptr(), path.len() as u32);
+        let (group, group_length) = (group.as_ptr(), group.len() as u32);
         // SAFETY: pointers and lengths belong to live values.
-        unsafe {
-            shim_intake_listen(
-                self.0,
-                kind,
-                path.as_ptr(),
-                path.len() as u32,
-                mode,
-                group.as_ptr(),
-                group.len() as u32,
-            )
-        }
+        unsafe { shim_acceptor_listen(self.handle, kind, bytes, length, mode, group, group_length) }
     }
 
     pub fn listen(&self, kind: u32, path: &Path) {
         assert_eq!(self.try_listen(kind, path, 0o600, ""), 0);
     }
 
+    pub fn adopt(&self, fd: i32) -> i32 {
+        shim_acceptor_adopt(self.handle, fd)
+    }
+
+    /// Starts it, if it is not yet.
+    pub fn ear(&self) -> &Ear {
+        self.ear.get_or_init(|| Ear::of(shim_acceptor_start(self.handle)))
+    }
+
+    /// A reactor of it, which is started.
     pub fn reactor(&self) -> Reactor {
+        let reactor = self.unstarted();
+        reactor.ear();
+        reactor
+    }
+
+    pub fn unstarted(&self) -> Reactor {
         let mut handle = 0;
         // SAFETY: the pointer is that of a live value.
-        assert_eq!(unsafe { shim_reactor_new(self.0, &mut handle) }, 0);
+        assert_eq!(unsafe { shim_reactor_new(self.handle, &mut handle) }, 0);
         Reactor { handle, ear: OnceCell::new(), ready: RefCell::default() }
     }
 
     pub fn active(&self) -> i32 {
-        shim_intake_active(self.0)
+        shim_acceptor_active(self.handle)
     }
 
     pub fn stop(&self) -> i32 {
-        shim_intake_stop(self.0)
+        shim_acceptor_stop(self.handle, 0)
+    }
+
+    /// What there is to take.
+    pub fn take(&self) -> Vec<Told> {
+        let mut buffer = [0; 288];
+        // SAFETY: pointer and length belong to a live value.
+        let bytes = unsafe { shim_acceptor_take(self.handle, buffer.as_mut_ptr(), 288) };
+        assert!(bytes >= 0, "{bytes}");
+        Told::parse(&buffer[..bytes as usize])
+    }
+
+    /// The next record.
+    pub fn told(&self) -> Told {
+        loop {
+            if let Some(told) = self.ready.borrow_mut().pop_front() {
+                return told;
+            }
+            assert!(self.ear().rings(), "the acceptor has ended");
+            self.ready.borrow_mut().extend(self.take());
+        }
+    }
+
+    /// The next record, which has to be one refusal: bytes, reason, detail.
+    pub fn refusal(&self) -> (u32, u32, u32) {
+        match self.told() {
+            Told::Refused { bytes, reason, count: 1, detail, .. } => (bytes, reason, detail),
+            other => panic!("not a refusal: {other:?}"),
+        }
+    }
+
+    /// Takes records until that many handoffs were refused, all for `reason`.
+    pub fn refusals(&self, reason: u32, count: u32) {
+        let mut so_far = 0;
+        while so_far < count {
+            let told = self.told();
+            let Told::Refused { reason: why, count, .. } = told else { panic!("{told:?}") };
+            assert_eq!(why, reason);
+            so_far += count;
+        }
+        assert_eq!(so_far, count);
+    }
+
+    /// Nothing is there to take, and nothing comes for a moment.
+    pub fn stays_silent(&self) {
+        assert_eq!(*self.ready.borrow(), []);
+        assert_eq!(self.ear().hear(Duration::from_millis(150), 1), Heard::Nothing);
+        assert_eq!(self.take(), []);
     }
 }
 
-impl Drop for Intake {
+impl Drop for Acceptor {
     fn drop(&mut self) {
-        let status = shim_intake_close(self.0);
+        let status = shim_acceptor_close(self.handle);
         assert!(status == 0 || status == BAD_HANDLE, "close gave {status}");
     }
 }
 
-/// An intake that listens at the path, in a directory of its own. What is bound to the names goes away in the right order.
-pub fn intake_on(kind: u32, policy: Policy) -> (NoLeak, Directory, PathBuf, Intake) {
-    let no_leak = no_leak();
-    let directory = Directory::new();
-    let path = directory.path("socket");
-    let intake = Intake::new(policy);
-    intake.listen(kind, &path);
-    (no_leak, directory, path, intake)
-}
-
-/// One intake with one listener and one reactor.
+/// One acceptor with one listener and one reactor, all started.
 pub struct Setup {
-    _directory: Directory,
+    pub reactor: Reactor,
+    pub acceptor: Acceptor,
     pub path: PathBuf,
     pub kind: u32,
-    pub intake: Intake,
-    pub reactor: Reactor,
+    pub directory: Directory,
     _no_leak: NoLeak,
 }
 
 impl Setup {
     pub fn new(kind: u32, policy: Policy) -> Setup {
-        let (_no_leak, _directory, path, intake) = intake_on(kind, policy);
-        let reactor = intake.reactor();
-        Setup { _directory, path, kind, intake, reactor, _no_leak }
+        Setup::with_uids(kind, policy, &[])
+    }
+
+    pub fn with_uids(kind: u32, policy: Policy, uids: &[u32]) -> Setup {
+        let _no_leak = no_leak();
+        let directory = Directory::new();
+        let path = directory.path("socket");
+        let acceptor = Acceptor::with_uids(policy, uids);
+        acceptor.listen(kind, &path);
+        acceptor.ear();
+        let reactor = acceptor.reactor();
+        Setup { reactor, acceptor, path, kind, directory, _no_leak }
+    }
+
+    pub fn connect(&self) -> OwnedFd {
+        connect(&self.path, self.kind)
+    }
+
+    pub fn hand_off(&self, data: &[u8], client: &dyn AsFd) {
+        hand_off(&self.path, self.kind, data, client);
     }
 
     /// Hands off; the client it becomes.
     pub fn admit(&self, passed: impl AsFd) -> u32 {
-        hand_off(&self.path, self.kind, b"{}", &passed);
+        self.hand_off(b"{}", &passed);
         self.reactor.client()
     }
-}
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    Handoff { client: u32, flags: u32, micros: u32, uid: u32, payload: Vec<u8> },
-    Gone { client: u32, errno: i32 },
-    Writable { client: u32 },
-    Failed { bytes: u32, reason: u32, micros: u32, detail: u32 },
-    Drained,
-    AcceptFailed { errno: i32 },
+    /// A client over a Unix socket, and its browser.
+    pub fn local(&self) -> (OwnedFd, u32) {
+        let (browser, passed) = pair(STREAM);
+        (browser, self.admit(passed))
+    }
+
+    /// The acceptor has surely read what was sent before: it goes in order.
+    pub fn another(&self) {
+        let (_browser, passed) = pair(STREAM);
+        let client = self.admit(passed);
+        assert_eq!(self.reactor.close_client(client), 0);
+    }
+
+    /// After a refusal the next handoff is served, and nothing is counted.
+    pub fn goes_on(&self) {
+        assert_eq!(self.acceptor.active(), 0);
+        let (browser, client) = self.local();
+        assert_eq!(self.reactor.send(client, b"on", END), 2);
+        assert_eq!(recv_to_end(&browser), b"on");
+    }
 }
 
 /// What an ear hears.
@@ -252,6 +314,13 @@ pub enum Heard {
 pub struct Ear(OwnedFd);
 
 impl Ear {
+    /// Of what a start gave.
+    pub fn of(fd: i32) -> Ear {
+        assert!(fd >= 0, "the start gave {fd}");
+        // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
+        Ear(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     /// Waits up to `longest` for up to `most` bytes.
     pub fn hear(&self, longest: Duration, most: usize) -> Heard {
         let deadline = Instant::now() + longest;
@@ -284,9 +353,9 @@ impl Ear {
         }
     }
 
-    /// The end has come, and no byte before it.
-    pub fn is_at_its_end(&self) -> bool {
-        self.hear(PATIENCE, 1) == Heard::End
+    /// The end has come, after any number of bytes.
+    pub fn ends(&self) {
+        while self.rings() {}
     }
 
     /// Whether there is neither a byte nor the end, now.
@@ -295,29 +364,7 @@ impl Ear {
     }
 }
 
-/// Starts the reactor of that handle.
-pub fn start(handle: u32) -> Result<Ear, i32> {
-    let fd = shim_reactor_start(handle);
-    if fd < 0 {
-        return Err(fd);
-    }
-    // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
-    Ok(Ear(unsafe { OwnedFd::from_raw_fd(fd) }))
-}
-
-/// Up to `most` bytes of records; or the status.
-pub fn take_bytes(handle: u32, most: usize) -> Result<Vec<u8>, i32> {
-    let mut buffer = vec![0; most];
-    // SAFETY: pointer and length belong to a live value.
-    let bytes = unsafe { shim_reactor_take(handle, buffer.as_mut_ptr(), most as u32) };
-    if bytes < 0 {
-        return Err(bytes);
-    }
-    buffer.truncate(bytes as usize);
-    Ok(buffer)
-}
-
-/// A reactor; its intake closes it. It is started when its events are first waited for.
+/// A reactor; its acceptor closes it. It is started when its events are first waited for.
 pub struct Reactor {
     pub handle: u32,
     ear: OnceCell<Ear>,
@@ -328,26 +375,37 @@ pub struct Reactor {
 impl Reactor {
     /// Starts it, if it is not yet.
     pub fn ear(&self) -> &Ear {
-        self.ear.get_or_init(|| start(self.handle).expect("starts"))
+        self.ear.get_or_init(|| Ear::of(shim_reactor_start(self.handle)))
     }
 
-    /// Starts it, for somebody else to wait.
-    pub fn into_ear(self) -> Ear {
-        self.ear();
-        self.ear.into_inner().unwrap()
+    pub fn admit(&self, open: u32) {
+        assert_eq!(shim_reactor_admit(self.handle, open), 0);
     }
 
-    /// Waits for the bell, which has to ring, and takes every record, of which there has to be one.
-    pub fn wait(&self) -> Vec<u8> {
-        assert!(self.ear().rings(), "the reactor has ended");
-        let bytes = take_bytes(self.handle, 1 << 20).unwrap();
-        assert!(!bytes.is_empty(), "it rang for nothing");
-        bytes
+    /// Up to `cap` bytes of records, and how many wait then; or the status.
+    pub fn take_bytes(&self, cap: usize, most_handoffs: u32) -> Result<(Vec<u8>, u32), i32> {
+        let mut buffer = vec![0; cap];
+        let mut left = u32::MAX;
+        // SAFETY: pointers and lengths belong to live values.
+        let bytes = unsafe {
+            shim_reactor_take(self.handle, buffer.as_mut_ptr(), cap as u32, most_handoffs, &mut left)
+        };
+        if bytes < 0 {
+            assert_eq!(left, u32::MAX);
+            return Err(bytes);
+        }
+        buffer.truncate(bytes as usize);
+        Ok((buffer, left))
     }
 
     /// What there is to take.
     pub fn take(&self) -> Vec<Event> {
-        parse(&take_bytes(self.handle, 1 << 20).unwrap())
+        let (bytes, left) = self.take_bytes(1 << 20, u32::MAX).unwrap();
+        let mut events = Event::parse(&bytes);
+        if left > 0 {
+            events.extend(self.take());
+        }
+        events
     }
 
     /// The next event.
@@ -356,7 +414,8 @@ impl Reactor {
             if let Some(event) = self.ready.borrow_mut().pop_front() {
                 return event;
             }
-            self.ready.borrow_mut().extend(parse(&self.wait()));
+            assert!(self.ear().rings(), "the reactor has ended");
+            self.ready.borrow_mut().extend(self.take());
         }
     }
 
@@ -365,29 +424,34 @@ impl Reactor {
         (0..count).map(|_| self.event()).collect()
     }
 
-    /// The next event, which has to be a handoff: the client's number.
+    /// The next event that is not about a client which is gone, as those are that a test has done with.
+    pub fn handoff(&self) -> Handoff {
+        loop {
+            match self.event() {
+                Event::Handoff(handoff) => return handoff,
+                Event::Gone { .. } => {}
+                other => panic!("not a handoff: {other:?}"),
+            }
+        }
+    }
+
+    /// The next event, which has to be a handoff that was not refused: the client's number.
     pub fn client(&self) -> u32 {
         match self.event() {
-            Event::Handoff { client, .. } => client,
+            Event::Handoff(Handoff { client, reason: 0, .. }) => client,
             other => panic!("not a handoff: {other:?}"),
         }
     }
 
-    /// The next event, which has to be a refusal: bytes, reason, detail.
-    pub fn failure(&self) -> (u32, u32, u32) {
-        match self.event() {
-            Event::Failed { bytes, reason, detail, .. } => (bytes, reason, detail),
-            other => panic!("not a refusal: {other:?}"),
-        }
+    pub fn wait(&self, timeout: Duration) -> i32 {
+        shim_reactor_wait(self.handle, timeout.as_micros() as u32)
     }
 
-    /// Nothing is there, and nothing comes for a moment. Closes the reactor.
+    /// Nothing is there, and nothing comes for a moment.
     pub fn stays_silent(&self) {
         assert_eq!(*self.ready.borrow(), []);
-        let heard = self.ear().hear(Duration::from_millis(150), 1);
-        assert_eq!((heard, self.take()), (Heard::Nothing, vec![]));
-        assert_eq!(self.close(), 0);
-        assert!(self.ear().is_at_its_end());
+        assert_eq!(self.ear().hear(Duration::from_millis(150), 1), Heard::Nothing);
+        assert_eq!(self.take(), []);
     }
 
     pub fn send_batch(&self, entries: &[(u32, &[u8], u32)]) -> Vec<i32> {
@@ -404,16 +468,10 @@ impl Reactor {
 
     pub fn send_raw(&self, words: &[u32], data: &[u8], results: &mut [i32]) -> i32 {
         assert_eq!(words.len(), 4 * results.len());
+        let (entries, length, results_length) = (words.as_ptr(), data.len() as u32, results.len() as u32);
         // SAFETY: pointers and lengths belong to live values.
         unsafe {
-            shim_send_batch(
-                self.handle,
-                words.as_ptr(),
-                results.len() as u32,
-                data.as_ptr(),
-                data.len() as u32,
-                results.as_mut_ptr(),
-            )
+            shim_send_batch(self.handle, entries, results_length, data.as_ptr(), length, results.as_mut_ptr())
         }
     }
 
@@ -427,103 +485,6 @@ impl Reactor {
 
     pub fn close(&self) -> i32 {
         shim_reactor_close(self.handle)
-    }
-}
-
-pub fn parse(bytes: &[u8]) -> Vec<Event> {
-    let mut events = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (head, tail) = rest.split_at(24);
-        let word = |n: usize| u32::from_ne_bytes(head[4 * n..][..4].try_into().unwrap());
-        let (kind, one, two, three, length, five) = (word(0), word(1), word(2), word(3), word(4), word(5));
-        let padded = (length as usize).next_multiple_of(4);
-        let (payload, next) = tail.split_at(padded);
-        assert!(payload[length as usize..].iter().all(|byte| *byte == 0), "padding is not zero");
-        let payload = payload[..length as usize].to_vec();
-        events.push(match kind {
-            1 => Event::Handoff { client: one, flags: two, micros: three, uid: five, payload },
-            2 => Event::Gone { client: one, errno: two as i32 },
-            3 => Event::Writable { client: one },
-            4 => Event::Failed { bytes: one, reason: two, micros: three, detail: five },
-            5 => Event::Drained,
-            6 => Event::AcceptFailed { errno: two as i32 },
-            other => panic!("unknown record {other}"),
-        });
-        rest = next;
-    }
-    events
-}
-
-pub fn try_connect(path: &Path, kind: u32) -> Result<OwnedFd, i32> {
-    let path = path.to_str().unwrap();
-    // SAFETY: pointer and length belong to a live value.
-    let fd = unsafe { shim_connect(path.as_ptr(), path.len() as u32, kind) };
-    if fd < 0 {
-        return Err(fd);
-    }
-    // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-pub fn connect(path: &Path, kind: u32) -> OwnedFd {
-    try_connect(path, kind).expect("connects")
-}
-
-pub fn pair(kind: u32) -> (OwnedFd, OwnedFd) {
-    let mut fds = [0; 2];
-    // SAFETY: the pointer is that of two live values.
-    assert_eq!(unsafe { shim_socketpair(kind, fds.as_mut_ptr()) }, 0);
-    // SAFETY: the shim has just made it, and by ABI.md it is the caller's.
-    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
-}
-
-/// A browser's end of a connection over TCP, and the one to pass.
-pub fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let browser = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    browser.set_read_timeout(Some(PATIENCE)).unwrap();
-    (browser, listener.accept().unwrap().0)
-}
-
-pub fn try_sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) -> i32 {
-    let fds: Vec<i32> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
-    // SAFETY: pointers and lengths belong to live values.
-    unsafe { shim_sendmsg(to.as_raw_fd(), data.as_ptr(), data.len() as u32, fds.as_ptr(), fds.len() as u32) }
-}
-
-pub fn sendmsg(to: &OwnedFd, data: &[u8], fds: &[&dyn AsFd]) {
-    assert_eq!(try_sendmsg(to, data, fds), data.len() as i32);
-}
-
-/// What Apache does: connect, one message, close.
-pub fn hand_off(path: &Path, kind: u32, data: &[u8], client: &dyn AsFd) {
-    sendmsg(&connect(path, kind), data, &[client]);
-}
-
-/// The next bytes, or why there are none: 0 for the end.
-pub fn try_recv(from: &impl AsRawFd, timeout: Duration) -> Result<Vec<u8>, i32> {
-    let mut buffer = vec![0; 1 << 16];
-    // SAFETY: pointer and length belong to a live value.
-    let bytes = unsafe {
-        shim_recv(from.as_raw_fd(), buffer.as_mut_ptr(), buffer.len() as u32, timeout.as_millis() as u32)
-    };
-    if bytes <= 0 {
-        return Err(bytes);
-    }
-    buffer.truncate(bytes as usize);
-    Ok(buffer)
-}
-
-/// All bytes up to the end, which has to be an orderly one.
-pub fn recv_to_end(from: &impl AsRawFd) -> Vec<u8> {
-    let mut all = Vec::new();
-    loop {
-        match try_recv(from, PATIENCE) {
-            Ok(bytes) => all.extend(bytes),
-            Err(0) => return all,
-            Err(status) => panic!("after {} bytes: {status}", all.len()),
-        }
     }
 }
 

@@ -1,23 +1,22 @@
-//! The listeners as one reactor sees them: watched, resting, or done with.
-#![forbid(unsafe_code)]
+//! The listeners as the acceptor's thread sees them: watched, resting, or done with.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollFlags};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
-use crate::intake::{Kind, Listener};
+use crate::listener::{Kind, Listener};
+use crate::passed::Passed;
 use crate::sys;
-use crate::token::Token;
 
 /// How long a listener rests that cannot be accepted from, or not be watched, or is left to others.
-const REST: Duration = Duration::from_millis(100);
+pub const REST: Duration = Duration::from_millis(100);
 
 /// What an accept came to.
 pub enum Accepted {
-    Connection(OwnedFd, Kind),
+    Connection(Passed, Kind),
     /// Nobody waits.
     Nothing,
     /// The listener rests.
@@ -38,11 +37,18 @@ enum State {
     Shut,
 }
 
-/// In the order of the intake's listeners.
+/// In the order of the acceptor's listeners. The tokens are their numbers, on top of a bit of their own.
 #[derive(Default)]
 pub struct Doors(Vec<Door>);
 
 impl Doors {
+    const TOKEN: u64 = 1 << 63;
+
+    /// The door that a token stands for.
+    pub fn of_token(token: u64) -> Option<usize> {
+        (token & Doors::TOKEN != 0).then_some((token & !Doors::TOKEN) as usize)
+    }
+
     /// How many there are, those that are shut included.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -68,12 +74,17 @@ impl Doors {
         };
         let (state, accepted) = loop {
             match sys::accept(door.listener.socket.as_fd()) {
-                Ok(connection) => return Accepted::Connection(connection, door.listener.kind),
+                Ok(connection) => {
+                    if !door.listener.is_ours {
+                        sys::pass_rights_only(connection.as_fd());
+                    }
+                    return Accepted::Connection(connection, door.listener.kind);
+                }
                 // About a connection that is gone, or about a signal.
                 Err(Errno::ECONNABORTED | Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if !is_final => return Accepted::Nothing,
-                // EINVAL: it was shut down.
-                Err(Errno::EAGAIN | Errno::EINVAL) if is_final => break (State::Shut, Accepted::Nothing),
+                // EINVAL: it was shut down, and nobody waits.
+                Err(Errno::EAGAIN | Errno::EINVAL) => break (State::Shut, Accepted::Nothing),
                 Err(errno) => break (State::RestsUntil(Instant::now() + REST), Accepted::Failed(errno)),
             }
         };
@@ -87,13 +98,8 @@ impl Doors {
         self.0.get(index).is_some_and(|door| !door.listener.is_ours)
     }
 
-    /// Whether one is shared.
-    pub fn is_any_shared(&self) -> bool {
-        self.0.iter().any(|door| !door.listener.is_ours)
-    }
-
     /// Lets the other processes have their turn at that listener: the kernel wakes the first in the queue that
-    /// sleeps, and this reactor goes to its end.
+    /// sleeps, and this process goes to its end.
     pub fn give_turn(&mut self, index: usize, epoll: &Epoll) {
         if let Some(door) = self.open_door(index) {
             unwatch(&door.listener, epoll);
@@ -116,16 +122,16 @@ impl Doors {
         self.0.get_mut(index).filter(|door| door.state == State::Open)
     }
 
-    /// Watches those that are new or have rested. Returns whether any is watched now that was not, and why one
-    /// could not be: the errno of epoll_ctl(2). It rests then.
-    pub fn open(&mut self, epoll: &Epoll) -> (bool, Option<Errno>) {
-        let mut any = false;
+    /// Watches those that are new or have rested. Returns which, and why one could not be: the errno of epoll_ctl(2).
+    /// It rests then.
+    pub fn open(&mut self, epoll: &Epoll) -> (Vec<usize>, Option<Errno>) {
+        let mut opened = Vec::new();
         let mut failure = None;
         for (index, door) in self.0.iter_mut().enumerate() {
             if matches!(door.state, State::RestsUntil(end) if end <= Instant::now()) {
                 door.state = match watch(&door.listener, index, epoll) {
                     Ok(()) => {
-                        any = true;
+                        opened.push(index);
                         State::Open
                     }
                     Err(errno) => {
@@ -135,7 +141,7 @@ impl Doors {
                 };
             }
         }
-        (any, failure)
+        (opened, failure)
     }
 
     /// When the next one has rested.
@@ -146,21 +152,12 @@ impl Doors {
         });
         ends.min()
     }
-
-    /// Watches none any more.
-    pub fn clear(&mut self, epoll: &Epoll) {
-        for door in self.0.drain(..) {
-            if door.state == State::Open {
-                unwatch(&door.listener, epoll);
-            }
-        }
-    }
 }
 
-/// Of the reactors that watch a listener the kernel wakes only one (EPOLLEXCLUSIVE).
+/// Of the processes that watch a listener the kernel wakes only one (EPOLLEXCLUSIVE).
 fn watch(listener: &Listener, index: usize, epoll: &Epoll) -> Result<(), Errno> {
-    epoll
-        .add(&listener.socket, Token::Listener(index).event(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE))
+    let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+    epoll.add(&listener.socket, EpollEvent::new(flags, Doors::TOKEN | index as u64))
 }
 
 fn unwatch(listener: &Listener, epoll: &Epoll) {

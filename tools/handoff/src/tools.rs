@@ -1,22 +1,34 @@
-//! The other side of a handoff, for tools and tests: plain descriptors that belong to the caller.
-#![forbid(unsafe_code)]
+//! The functions, safe.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{
+    self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
+};
 
-use crate::border::{Outcome, Status, count};
-use crate::sys;
+use streaming_daemon_border::{Outcome, Status, count};
+
+/// The most descriptors the kernel passes in one message (SCM_MAX_FD).
+const MAX_PASSED_FDS: usize = 253;
+
+fn socket_type(kind: u32) -> Result<SockType, Status> {
+    match kind {
+        0 => Ok(SockType::SeqPacket),
+        1 => Ok(SockType::Stream),
+        _ => Err(Status::BAD_ARGUMENT),
+    }
+}
 
 /// Two connected AF_UNIX sockets of the type `kind`, into `out`.
 ///
 /// # Errors
 /// socketpair(2).
-pub fn socketpair(kind: SockType, out: &mut [i32]) -> Outcome {
+pub fn socketpair(kind: u32, out: &mut [i32]) -> Outcome {
+    let kind = socket_type(kind)?;
     let (one, other) = socket::socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
     out.copy_from_slice(&[one.into_raw_fd(), other.into_raw_fd()]);
     Ok(0)
@@ -26,10 +38,10 @@ pub fn socketpair(kind: SockType, out: &mut [i32]) -> Outcome {
 ///
 /// # Errors
 /// connect(2): `EAGAIN` if the backlog is full, `EPROTOTYPE` if the socket there is of another type.
-pub fn connect(path: &str, kind: SockType) -> Outcome {
+pub fn connect(path: &str, kind: u32) -> Outcome {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let address = UnixAddr::new(path)?;
-    let socket = socket::socket(AddressFamily::Unix, kind, flags, None)?;
+    let socket = socket::socket(AddressFamily::Unix, socket_type(kind)?, flags, None)?;
     socket::connect(socket.as_raw_fd(), &address)?;
     Ok(socket.into_raw_fd())
 }
@@ -39,7 +51,7 @@ pub fn connect(path: &str, kind: SockType) -> Outcome {
 /// # Errors
 /// `BAD_ARGUMENT` for more fds than the kernel passes at once; sendmsg(2).
 pub fn sendmsg(fd: RawFd, data: &[u8], fds: &[RawFd]) -> Outcome {
-    if fds.len() > sys::MAX_PASSED_FDS {
+    if fds.len() > MAX_PASSED_FDS {
         return Err(Status::BAD_ARGUMENT);
     }
     let rights = [ControlMessage::ScmRights(fds)];
@@ -69,8 +81,12 @@ pub fn recv(fd: RawFd, buffer: &mut [u8], timeout_ms: u32) -> Outcome {
             return Err(Errno::ETIMEDOUT.into());
         }
         // Rounded up, so that the last round does not spin.
-        let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let polled = sys::with_borrowed(fd, |fd| poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left));
+        let left =
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        // SAFETY: `recv` has just found the number to be an open socket; where the caller closes it meanwhile, poll(2)
+        // answers POLLNVAL.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let polled = poll(&mut [PollFd::new(borrowed, PollFlags::POLLIN)], left);
         match polled {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

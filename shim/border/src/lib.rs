@@ -1,4 +1,4 @@
-//! The border itself: statuses, the panic boundary, and the caller's memory as slices.
+//! The border between C and Rust: statuses, the panic boundary, and the caller's memory as slices.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,13 +9,21 @@ use nix::errno::Errno;
 pub struct Status(pub i32);
 
 impl Status {
+    /// A panic was caught.
     pub const PANIC: Status = Status(-5001);
+    /// No such object.
     pub const BAD_HANDLE: Status = Status(-5002);
+    /// A pointer, a length, an enum or a text is not as it must be.
     pub const BAD_ARGUMENT: Status = Status(-5003);
+    /// Somebody listens on that path.
     pub const SOCKET_LIVE: Status = Status(-5004);
+    /// Something that is not a socket is at that path.
     pub const NOT_A_SOCKET: Status = Status(-5005);
+    /// The system has no group of that name.
     pub const NO_SUCH_GROUP: Status = Status(-5006);
+    /// Not a listening Unix socket of a known type.
     pub const NOT_A_LISTENER: Status = Status(-5007);
+    /// The buffer does not hold the next record.
     pub const TOO_SMALL: Status = Status(-5008);
 }
 
