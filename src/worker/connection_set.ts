@@ -41,11 +41,14 @@ export class ConnectionSet {
    * @returns whether none is live
    */
   async untilEmpty(signal: AbortSignal): Promise<boolean> {
-    if (this.#live.size > 0 && !signal.aborted) {
+    // Another one may have come before the wait for the last one goes on.
+    while (this.#live.size > 0 && !signal.aborted) {
       const { promise, resolve } = Promise.withResolvers<void>();
-      this.#onEmpty = resolve;
-      signal.addEventListener("abort", () => resolve(), { once: true });
+      const stop = () => resolve();
+      this.#onEmpty = stop;
+      signal.addEventListener("abort", stop);
       await promise;
+      signal.removeEventListener("abort", stop);
       this.#onEmpty = undefined;
     }
     return this.#live.size === 0;
