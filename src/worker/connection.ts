@@ -229,6 +229,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   }
 
   #keep(rest: Uint8Array<ArrayBuffer>, end: boolean, progress: boolean): void {
+    if (rest.length > MAX_KEPT_BYTES) return this.#tooMuch();
     const isNew = this.#kept === undefined;
     this.#kept = rest;
     this.#endKept = end;
@@ -238,17 +239,19 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
     const kept = this.#kept ?? new Uint8Array();
-    if (kept.length + bytes.length > MAX_KEPT_BYTES) {
-      this.#logFailure("More came for a client that takes nothing than is kept", {
-        max_kept_bytes: MAX_KEPT_BYTES,
-      });
-      return this.#abort("other");
-    }
+    if (kept.length + bytes.length > MAX_KEPT_BYTES) return this.#tooMuch();
     const joined = new Uint8Array(kept.length + bytes.length);
     joined.set(kept);
     joined.set(bytes, kept.length);
     this.#kept = joined;
     this.#endKept ||= end;
+  }
+
+  #tooMuch(): void {
+    this.#logFailure("More came for a client than is kept while it takes nothing", {
+      max_kept_bytes: MAX_KEPT_BYTES,
+    });
+    this.#abort("other");
   }
 
   #drained(): void {
