@@ -2,58 +2,80 @@
  * Connections over fake sockets, with a backend that a test speaks for, and their metrics and log as lists.
  * @module
  */
-import type { Backend, BackendRequest, StreamEvent } from "../../src/backend/backend.ts";
-import type { Client } from "../../src/worker/client_sink.ts";
-import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
-import { Drain } from "../../src/worker/connection_set.ts";
+import type { Answer, Backend, BackendRequest, Recipient, StreamEvent } from "../../src/backend/backend.ts";
+import { EventQueue } from "../../src/backend/event_queue.ts";
+import { BackendError } from "../../src/errors.ts";
+import type { Handoff } from "../../src/native/reactor.ts";
 import type { Log, LogFields } from "../../src/ops/log/log.ts";
 import type { Metrics } from "../../src/ops/metrics/metrics.ts";
-import { Outbox } from "../../src/worker/outbox.ts";
 import { SseEncoderStream } from "../../src/protocol/sse.ts";
-import { fakeClients, type FakeSocket } from "./fake_clients.ts";
+import { TimerWheel } from "../../src/timing/timer_wheel.ts";
+import { Clients } from "../../src/worker/clients.ts";
+import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
+import { ConnectionSet } from "../../src/worker/connection_set.ts";
+import { turn } from "./answers.ts";
+import { FakeReactor, type FakeSocket } from "./fake_clients.ts";
+import { FakeTiming } from "./fake_timing.ts";
 
-/** One request to a {@linkcode ScriptedBackend}, which does what the test says. */
-export class ScriptedStream {
-  pulls = 0;
-  cancelled: unknown;
-  readonly readable: ReadableStream<StreamEvent>;
-  #controller!: ReadableStreamDefaultController<StreamEvent>;
+/** One answer of a {@linkcode ScriptedBackend}, which does what the test says, cancelled or not. */
+export class ScriptedAnswer implements Answer {
+  readonly request: BackendRequest;
+  /** What the daemon told it, in order. */
+  readonly told: ("pause" | "resume" | "cancel")[] = [];
+  readonly #queue: EventQueue;
+  readonly #recipient: Recipient;
 
-  constructor(readonly request: BackendRequest, readonly signal: AbortSignal) {
-    this.readable = new ReadableStream({
-      start: (controller) => void (this.#controller = controller),
-      pull: () => void this.pulls++,
-      cancel: (reason) => void (this.cancelled = reason),
-    }, { highWaterMark: 0 });
+  constructor(queue: EventQueue, request: BackendRequest, recipient: Recipient) {
+    this.request = request;
+    this.#queue = queue;
+    this.#recipient = recipient;
   }
 
   emit(...events: (string | StreamEvent)[]): void {
     for (const event of events) {
-      this.#controller.enqueue(typeof event === "string" ? { kind: "text", text: event } : event);
+      this.#queue.push(this.#recipient, typeof event === "string" ? { kind: "text", text: event } : event);
     }
   }
 
-  close(): void {
-    this.#controller.close();
+  end(): void {
+    this.emit({ kind: "end" });
   }
 
-  fail(error: Error): void {
-    this.#controller.error(error);
+  fail(kind: BackendError["kind"], message = "for the log alone"): void {
+    this.emit({ kind: "error", error: new BackendError(kind, message) });
+  }
+
+  pause(): void {
+    this.told.push("pause");
+  }
+
+  resume(): void {
+    this.told.push("resume");
+  }
+
+  cancel(): void {
+    this.told.push("cancel");
   }
 }
 
 /** A backend without a will of its own. */
 export class ScriptedBackend implements Backend {
   readonly name = "scripted";
-  readonly streams: ScriptedStream[] = [];
+  readonly answers: ScriptedAnswer[] = [];
+  readonly #queue = new EventQueue();
 
-  stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent> {
-    const stream = new ScriptedStream(request, signal);
-    this.streams.push(stream);
-    return stream.readable;
+  get events(): Backend["events"] {
+    return this.#queue.events;
+  }
+
+  ask(request: BackendRequest, recipient: Recipient): ScriptedAnswer {
+    const answer = new ScriptedAnswer(this.#queue, request, recipient);
+    this.answers.push(answer);
+    return answer;
   }
 
   close(): Promise<void> {
+    this.#queue.close();
     return Promise.resolve();
   }
 }
@@ -92,59 +114,86 @@ export function listMetrics(calls: unknown[][]): Metrics {
   });
 }
 
-/** Lets everything happen that is ready to happen. */
-export async function settled(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+/** How a handoff comes, besides its data. */
+export interface HandoffOptions extends Partial<Omit<Handoff, "client" | "payload">> {
+  /** What the client's socket takes. */
+  readonly room?: number;
+  readonly stopping?: boolean;
 }
 
 /** A worker's parts, without a kernel. Write time-out 1000 ms, backend time-out 5000 ms. */
-export function fakeConnections(): {
-  timing: ReturnType<typeof fakeClients>["timing"];
-  batches(): number;
-  backend: ScriptedBackend;
-  drain: Drain;
-  lines: LoggedLine[];
-  calls: unknown[][];
+export interface FakeWorker {
+  readonly timing: FakeTiming;
+  readonly reactor: FakeReactor;
+  readonly backend: ScriptedBackend;
+  readonly connections: ConnectionSet;
+  readonly lines: LoggedLine[];
+  readonly calls: unknown[][];
+  /** Bytes that were counted as sent. */
+  readonly traffic: { bytes: number };
   /** Hands over; the data is JSON unless it is bytes. */
   open(
     data?: Readonly<Record<string, unknown>> | Uint8Array,
-    options?: { overLimit?: boolean; room?: number },
+    options?: HandoffOptions,
   ): Promise<FakeSocket>;
-} {
-  const { timing, sender, sink, deadlines, socket } = fakeClients(1000);
+  /** The same, and the answer that was asked for. */
+  ask(options?: HandoffOptions): Promise<[FakeSocket, ScriptedAnswer]>;
+}
+
+/** See {@linkcode FakeWorker}. */
+export function fakeWorker(): FakeWorker {
+  const timing = new FakeTiming();
+  const reactor = new FakeReactor();
   const backend = new ScriptedBackend();
-  const drain = new Drain();
+  const connections = new ConnectionSet();
   const lines: LoggedLine[] = [];
   const calls: unknown[][] = [];
-  const outbox = new Outbox<Client>();
-  // Nothing ends or fails it in these tests.
-  void outbox.readable.pipeThrough(new SseEncoderStream<Client>()).pipeTo(sink.writable());
+  const traffic = { bytes: 0 };
+  const own = new EventQueue();
+  const clients = new Clients(reactor, { bytesSent: (bytes) => void (traffic.bytes += bytes) });
+  // Nothing ends these, and what fails them fails the test.
+  void own.events.pipeThrough(new SseEncoderStream()).pipeTo(clients.writable);
+  void backend.events.pipeThrough(new SseEncoderStream()).pipeTo(clients.writable);
   const parts: ConnectionParts = {
-    outbox,
-    sink,
-    deadlines,
-    drain,
-    backend,
+    clients,
+    sockets: reactor,
+    wheel: new TimerWheel(1, timing),
+    connections,
+    own,
     metrics: listMetrics(calls),
     log: listLog(lines),
+    backend,
     defaults: { model: "default-model", makeRequestId: () => "made-id" },
     backendTimeoutMs: 5000,
+    writeTimeoutMs: 1000,
   };
-  let id = 0;
+  const open: FakeWorker["open"] = async (data = {}, { room, stopping = false, ...handoff } = {}) => {
+    const payload = data instanceof Uint8Array ? data : new TextEncoder().encode(JSON.stringify(data));
+    const socket = reactor.accept(room);
+    socket.owner = new Connection(parts, {
+      overLimit: false,
+      noRoom: false,
+      refusal: undefined,
+      durationSecs: 0,
+      ...handoff,
+      client: socket.id,
+      payload,
+    }, stopping);
+    await turn();
+    return socket;
+  };
   return {
     timing,
-    batches: () => sender.batches,
+    reactor,
     backend,
-    drain,
+    connections,
     lines,
     calls,
-    async open(data = {}, { overLimit = false, room = Infinity } = {}) {
-      const payload = data instanceof Uint8Array ? data : new TextEncoder().encode(JSON.stringify(data));
-      const client = socket(++id);
-      client.room = room;
-      new Connection(parts, client).begin({ payload, overLimit });
-      await settled();
-      return client;
+    traffic,
+    open,
+    async ask(options) {
+      const socket = await open({}, options);
+      return [socket, backend.answers.at(-1) as ScriptedAnswer];
     },
   };
 }

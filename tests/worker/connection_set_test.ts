@@ -1,52 +1,88 @@
 import assert from "node:assert/strict";
-import { Drain, raceAbort } from "../../src/worker/connection_set.ts";
+import type { Connection } from "../../src/worker/connection.ts";
+import { ConnectionSet } from "../../src/worker/connection_set.ts";
+import { turn } from "../support/answers.ts";
 
 const never = new AbortController().signal;
-const member = () => ({
-  told: 0,
-  shutDown(): void {
-    this.told++;
-  },
-});
 
-Deno.test("nothing live: no wait", async () => assert.equal(await new Drain().wait(never), true));
+/** A connection as a set sees it. */
+function member(set?: ConnectionSet, told: string[] = []): Connection {
+  const connection = {
+    shutDown: () => void told.push("shutDown"),
+    close: () => {
+      told.push("close");
+      set?.delete(connection as Connection);
+    },
+  };
+  set?.add(connection as Connection);
+  return connection as Connection;
+}
 
-Deno.test("waits until the last has left", async () => {
-  const drain = new Drain();
-  const [a, b] = [member(), member()];
-  drain.enter(a);
-  drain.enter(b);
-  const waiting = drain.wait(never);
-  drain.leave(a);
-  assert.equal(drain.live, 1);
-  drain.leave(a);
-  assert.equal(drain.live, 1, "left twice");
-  drain.leave(b);
+Deno.test("nothing live: no wait", async () =>
+  assert.equal(await new ConnectionSet().untilEmpty(never), true));
+
+Deno.test("waits until the last has ended", async () => {
+  const set = new ConnectionSet();
+  const [a, b] = [member(set), member(set)];
+  const waiting = set.untilEmpty(never);
+  set.delete(a);
+  assert.equal(set.size, 1);
+  set.delete(a);
+  assert.equal(set.size, 1, "ended twice");
+  set.delete(b);
   assert.equal(await waiting, true);
 });
 
-Deno.test("the signal ends the wait", async () => {
-  const drain = new Drain();
-  drain.enter(member());
+Deno.test("the signal ends the wait, also one that is aborted already", async () => {
+  const set = new ConnectionSet();
+  member(set);
   const stop = new AbortController();
-  const waiting = drain.wait(stop.signal);
+  const waiting = set.untilEmpty(stop.signal);
   stop.abort();
   assert.equal(await waiting, false);
-  assert.equal(await drain.wait(stop.signal), false);
+  assert.equal(await set.untilEmpty(stop.signal), false);
 });
 
-Deno.test("all that are left are told to end, also those that leave while they are told", () => {
-  const drain = new Drain();
-  const told: number[] = [];
-  for (let index = 0; index < 3; index++) {
-    const leaver = { shutDown: () => (told.push(index), drain.leave(leaver)) };
-    drain.enter(leaver);
-  }
-  drain.shutDown();
-  assert.deepEqual(told, [0, 1, 2]);
-  assert.equal(drain.live, 0);
+Deno.test("one that comes as the last one ends is waited for as well", async () => {
+  const set = new ConnectionSet();
+  const first = member(set);
+  let waited = false;
+  const waiting = set.untilEmpty(never).then((empty) => {
+    waited = true;
+    return empty;
+  });
+  set.delete(first);
+  const next = member(set);
+  await turn();
+  assert(!waited);
+  set.delete(next);
+  assert.equal(await waiting, true);
 });
 
-Deno.test("raceAbort passes a rejection on", async () => {
-  await assert.rejects(raceAbort(Promise.reject(new TypeError("x")), never), TypeError);
+Deno.test("a wait that is over leaves nothing at its signal", async () => {
+  const set = new ConnectionSet();
+  const one = member(set);
+  const { signal } = new AbortController();
+  const listeners = new Set<unknown>();
+  const add = signal.addEventListener.bind(signal);
+  const remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listeners.add(args[1]), add(...args));
+  signal.removeEventListener = (
+    ...args: Parameters<typeof remove>
+  ) => (listeners.delete(args[1]), remove(...args));
+  const waiting = set.untilEmpty(signal);
+  assert.equal(listeners.size, 1);
+  set.delete(one);
+  await waiting;
+  assert.equal(listeners.size, 0);
+});
+
+Deno.test("all that are left are told to end, and closed, also those that leave meanwhile", () => {
+  const set = new ConnectionSet();
+  const told: string[] = [];
+  for (let index = 0; index < 3; index++) member(set, told);
+  set.shutDown();
+  assert.deepEqual([told, set.size], [["shutDown", "shutDown", "shutDown"], 3]);
+  set.close();
+  assert.deepEqual([told.slice(3), set.size], [["close", "close", "close"], 0]);
 });
