@@ -12,16 +12,22 @@ export function sizeUnits(event: ClientEvent): number {
   return 32 + (event.kind === "text" ? event.text.length : 0);
 }
 
-/** Events go in by {@linkcode EventQueue.push}; {@linkcode EventQueue.events} gives them chunk by chunk, in order. */
+/**
+ * Events go in by {@linkcode EventQueue.push}; {@linkcode EventQueue.events} gives them chunk by chunk, in order. Where
+ * nobody reads that any more, since what carries it to the clients has failed, what goes in is dropped.
+ */
 export class EventQueue {
   readonly events: ReadableStream<EventBatch>;
-  #controller!: ReadableStreamDefaultController<EventBatch>;
+  #controller: ReadableStreamDefaultController<EventBatch> | undefined;
   #recipients: Recipient[] = [];
   #events: ClientEvent[] = [];
   #units = 0;
 
   constructor() {
-    this.events = new ReadableStream({ start: (controller) => void (this.#controller = controller) });
+    this.events = new ReadableStream({
+      start: (controller) => void (this.#controller = controller),
+      cancel: () => void (this.#controller = undefined),
+    });
   }
 
   /** Adds an event. A chunk goes out with the microtasks of the turn in which its first event came. */
@@ -36,12 +42,12 @@ export class EventQueue {
   /** Gives out what is left and ends the stream. Nothing may be pushed after it. */
   close(): void {
     this.#flush();
-    this.#controller.close();
+    this.#controller?.close();
   }
 
   readonly #flush = (): void => {
     if (this.#events.length === 0) return;
-    this.#controller.enqueue({ recipients: this.#recipients, events: this.#events });
+    this.#controller?.enqueue({ recipients: this.#recipients, events: this.#events });
     this.#recipients = [];
     this.#events = [];
     this.#units = 0;

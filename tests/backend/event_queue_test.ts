@@ -79,3 +79,12 @@ Deno.test("closing gives out what is left, then ends the stream", async () => {
   await ended;
   assert.deepEqual(chunks, [["1 last"]]);
 });
+
+Deno.test("where nobody reads any more, what goes in is dropped, and closing is no error", async () => {
+  const queue = new EventQueue();
+  queue.push(new FakeRecipient(1), text("a"));
+  await queue.events.cancel();
+  queue.push(new FakeRecipient(1), text("x".repeat(1024 * 1024)));
+  await turn();
+  queue.close();
+});
