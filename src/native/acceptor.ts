@@ -85,9 +85,9 @@ export class Acceptor {
   /**
    * Takes handoffs from now on, until {@linkcode Acceptor.close}.
    *
-   * @throws {ShimError} if it ends by itself, which only a bug can bring about
+   * @throws {ShimError} if it cannot be started, or ends by itself, which only a bug can bring about
    */
-  run(events: AcceptorEvents): Promise<void> {
+  async run(events: AcceptorEvents): Promise<void> {
     const fd = check(this.#shim.shim_acceptor_start(this.handle), "start the acceptor");
     const failed = Promise.withResolvers<never>();
     this.#bell = new Bell(fd, () => {
@@ -97,7 +97,7 @@ export class Acceptor {
         failed.reject(error);
       }
     });
-    return Promise.race([this.#bell.ended, failed.promise]);
+    await Promise.race([this.#bell.ended, failed.promise]);
   }
 
   #take(events: AcceptorEvents): void {

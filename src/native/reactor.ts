@@ -82,9 +82,9 @@ export class Reactor {
   /**
    * Hands events on until {@linkcode Reactor.close}.
    *
-   * @throws {ShimError} if the reactor ends by itself, which only a bug can bring about
+   * @throws {ShimError} if it cannot be started, or ends by itself, which only a bug can bring about
    */
-  run(taker: HandoffTaker): Promise<void> {
+  async run(taker: HandoffTaker): Promise<void> {
     this.#taker = taker;
     const failed = Promise.withResolvers<never>();
     this.#fail = failed.reject;
@@ -92,7 +92,7 @@ export class Reactor {
     this.#bell = new Bell(fd, () => {
       if (!this.#turnComes) this.#turn();
     });
-    return Promise.race([this.#bell.ended, failed.promise]);
+    await Promise.race([this.#bell.ended, failed.promise]);
   }
 
   /** Whether new handoffs may come here. While it is closed they go to other workers, if one is open. */
@@ -101,15 +101,16 @@ export class Reactor {
   }
 
   /**
-   * Blocks this isolate for so long, or until there is a handoff, which is handed on before it returns. Does nothing once
-   * the reactor is closed or has failed, which {@linkcode Reactor.run} tells.
+   * Blocks this isolate for so long, or until there is a handoff. What came meanwhile is handed on before it returns, a
+   * turn's share of it. Does nothing once the reactor is closed or has failed, which {@linkcode Reactor.run} tells.
    */
   rest(ms: number): void {
     if (this.#closed || this.#turnComes) return;
-    if (this.#shim.shim_reactor_wait(this.handle, Math.ceil(ms * 1000)) > 0) this.#turn();
+    // The bell does not ring for what comes during the wait.
+    if (this.#shim.shim_reactor_wait(this.handle, Math.ceil(ms * 1000)) >= 0) this.#turn();
   }
 
-  /** Resolves when all that waits by now was handed on. One wait at a time. */
+  /** Resolves when all that waits by now was handed on, or never will be. One wait at a time. */
   caughtUp(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#caughtUp = resolve;
@@ -120,14 +121,14 @@ export class Reactor {
   // A share of what waits. The rest has a turn of its own, after everybody else's.
   readonly #turn = (): void => {
     this.#turnComes = false;
-    if (this.#closed) return this.#caughtUp?.();
     try {
-      if (this.#at === this.#bytes) this.#take();
+      if (!this.#closed && this.#at === this.#bytes) this.#take();
       this.#dispatch(performance.now() + TURN_MS);
+      const more = this.#at < this.#bytes || (this.#left[0] as number) > 0;
+      if (more && !this.#closed) return this.#comeAgain();
     } catch (error) {
-      return this.#fail(error);
+      this.#fail(error);
     }
-    if (this.#at < this.#bytes || (this.#left[0] as number) > 0) return this.#comeAgain();
     this.#caughtUp?.();
     this.#caughtUp = undefined;
   };
