@@ -72,6 +72,7 @@ export class Worker implements WorkerHandle, HandoffTaker {
   /**
    * Starts to take handoffs at once.
    *
+   * @throws {ConfigError} if its backend cannot be made
    * @throws {ShimError} if the shim cannot be opened
    */
   constructor({ index, config, acceptor, streams, benchmark }: WorkerInit, log: Log) {
@@ -81,6 +82,8 @@ export class Worker implements WorkerHandle, HandoffTaker {
     this.#log = log;
     this.#index = index;
     this.#config = config;
+    // Before the reactor, which would be left behind if it cannot be made.
+    const backend = makeBackend(config.backend, this.#backendParts);
     this.#reactor = new Reactor(acceptor);
     this.#clients = new Clients(this.#reactor, this.#metrics);
     const ownPiped = this.#pipe(this.#own.events);
@@ -92,7 +95,7 @@ export class Worker implements WorkerHandle, HandoffTaker {
       own: this.#own,
       metrics: this.#metrics,
       log: log.child("connection"),
-      ...this.#configured(config),
+      ...this.#configured(config, backend),
     };
     const reactor = this.#reactor.run(this);
     this.ended = this.#untilEnd(Promise.all([reactor, ownPiped]));
@@ -115,8 +118,8 @@ export class Worker implements WorkerHandle, HandoffTaker {
 
   #configured(
     config: Config,
+    backend: Backend,
   ): Pick<ConnectionParts, "backend" | "defaults" | "backendTimeoutMs" | "writeTimeoutMs"> {
-    const backend = makeBackend(config.backend, this.#backendParts);
     void this.#pipe(backend.events);
     return {
       backend,
@@ -142,16 +145,21 @@ export class Worker implements WorkerHandle, HandoffTaker {
     return new Connection(this.#parts, handoff, this.#stopping);
   }
 
-  /** Takes over what a new configuration changes, for connections from now on. */
+  /**
+   * Takes over what a new configuration changes, for connections from now on.
+   *
+   * @throws {ConfigError} if its backend cannot be made; all stays as it was
+   */
   reload(config: Config): void {
     const { backend } = this.#parts;
-    const sameBackend = JSON.stringify(config.backend) === JSON.stringify(this.#config.backend);
-    this.#config = config;
-    if (sameBackend) this.#parts = { ...this.#parts, writeTimeoutMs: config.server.writeTimeoutMs };
-    else {
-      this.#parts = { ...this.#parts, ...this.#configured(config) };
+    if (JSON.stringify(config.backend) === JSON.stringify(this.#config.backend)) {
+      this.#parts = { ...this.#parts, writeTimeoutMs: config.server.writeTimeoutMs };
+    } else {
+      const next = makeBackend(config.backend, this.#backendParts);
+      this.#parts = { ...this.#parts, ...this.#configured(config, next) };
       void this.#closeBackend(backend);
     }
+    this.#config = config;
   }
 
   #closeBackend(backend: Backend): Promise<void> {
