@@ -5,11 +5,12 @@
 import { type AddressInfo, createServer } from "node:net";
 import { clientFd } from "../../demo/client_fd.ts";
 import { ShimError } from "../../src/errors.ts";
-import { openShim } from "../../src/native/library.ts";
+import { openShim, openTools } from "../../src/native/library.ts";
 import { type OwnedFd, socketPair } from "../../src/native/sender.ts";
 
 // Opened once and for all before any test, whose sanitizer would take it for a leak.
 openShim();
+openTools();
 
 /** How long a read may take before the test fails. */
 const READ_TIMEOUT_MS = 20_000;

@@ -1,30 +1,31 @@
 /** Backpressure from a kernel's socket to a backend, in this process: real sockets, a backend that never ends. */
 import assert from "node:assert/strict";
-import type { Backend, StreamEvent } from "../../src/backend/backend.ts";
-import { type Client, ClientSink } from "../../src/worker/client_sink.ts";
-import { Connection } from "../../src/worker/connection.ts";
-import { Deadlines } from "../../src/timing/timer_wheel.ts";
-import { Drain } from "../../src/worker/connection_set.ts";
-import { Intake } from "../../src/native/intake.ts";
+import type { BackendRequest, StreamEvent } from "../../src/backend/backend.ts";
+import { EventQueue } from "../../src/backend/event_queue.ts";
+import { fromStreams, type StreamSource } from "../../src/backend/from_streams.ts";
 import { Reactor } from "../../src/native/reactor.ts";
-import { handOff } from "../../src/native/sender.ts";
-import { Outbox } from "../../src/worker/outbox.ts";
 import { SseEncoderStream } from "../../src/protocol/sse.ts";
-import { type ClientEnds, pairEnds, tcpEnds } from "../support/clients.ts";
+import { TimerWheel } from "../../src/timing/timer_wheel.ts";
+import { Clients } from "../../src/worker/clients.ts";
+import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
+import { ConnectionSet } from "../../src/worker/connection_set.ts";
+import { TestAcceptor } from "../support/acceptor.ts";
+import { turn } from "../support/answers.ts";
+import { type ClientEnds, pairEnds, tcpEnds, type TestClient } from "../support/clients.ts";
 import { listLog, listMetrics } from "../support/connections.ts";
 
 // About 20 MB: more than a kernel keeps for a connection.
 const MOST_EVENTS = 20_000;
 
 /** Gives 1000-character pieces without end, until it is told to end. */
-class EndlessBackend implements Backend {
+class EndlessSource implements StreamSource {
   readonly name = "endless";
   /** By prompt. */
   readonly produced = new Map<string, number>();
   readonly cancelled = new Set<string>();
   ending = false;
 
-  stream({ messages }: Parameters<Backend["stream"]>[0]): ReadableStream<StreamEvent> {
+  stream({ messages }: BackendRequest): ReadableStream<StreamEvent> {
     const prompt = messages[0]?.content as string;
     return new ReadableStream<StreamEvent>({
       pull: (controller) => {
@@ -42,31 +43,18 @@ class EndlessBackend implements Backend {
 }
 
 const EVENT_BYTES = `data: {"content":"${"x".repeat(1000)}"}\n\n`.length;
-const turns = async (count: number): Promise<void> => {
-  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
-};
 
 /** A worker with that backend. */
 function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
-  backend: EndlessBackend;
+  source: EndlessSource;
   calls: unknown[][];
   traffic: { bytes: number };
-  hand(prompt: string, ends: ClientEnds): ClientEnds["near"];
+  hand(prompt: string, ends: ClientEnds): TestClient;
 } {
-  const folder = Deno.makeTempDirSync();
-  const intake = new Intake({
-    maxConnections: 100,
-    handoffTimeoutMs: 5000,
-    handoffBufferBytes: 1024,
-    clientTimeoutMs: 60_000,
-    maxPending: 16,
-    allowedUids: [],
-  });
-  const path = `${folder}/d.sock`;
-  intake.listen("seqpacket", { path, mode: 0o600, group: "" });
-  const reactor = new Reactor(intake.handle);
+  const acceptor = new TestAcceptor();
+  const reactor = new Reactor(acceptor.acceptor.handle);
   const timers = new Set<ReturnType<typeof setTimeout>>();
-  const deadlines = new Deadlines(10, {
+  const wheel = new TimerWheel(10, {
     now: () => performance.now(),
     every: (periodMs, callback) => {
       const timer = setInterval(callback, periodMs);
@@ -75,85 +63,77 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     },
   });
   const traffic = { bytes: 0 };
-  const sink = new ClientSink({
-    sender: reactor,
-    deadlines,
-    traffic: { bytesSent: (bytes) => void (traffic.bytes += bytes) },
-    writeTimeoutMs: () => writeTimeoutMs,
-  });
-  const outbox = new Outbox<Client>();
-  const pipeline = outbox.readable.pipeThrough(new SseEncoderStream<Client>()).pipeTo(sink.writable());
-  const backend = new EndlessBackend();
+  const clients = new Clients(reactor, { bytesSent: (bytes) => void (traffic.bytes += bytes) });
+  const own = new EventQueue();
+  const source = new EndlessSource();
+  const backend = fromStreams(source);
+  const pipelines = [own.events, backend.events].map((events) =>
+    events.pipeThrough(new SseEncoderStream()).pipeTo(clients.writable)
+  );
   const calls: unknown[][] = [];
-  const drain = new Drain();
-  const parts = {
-    outbox,
-    sink,
-    deadlines,
-    drain,
-    backend,
+  const connections = new ConnectionSet();
+  const parts: ConnectionParts = {
+    clients,
+    sockets: reactor,
+    wheel,
+    connections,
+    own,
     metrics: listMetrics(calls),
     log: listLog([]),
+    backend,
     defaults: { model: "m", makeRequestId: () => "id" },
     backendTimeoutMs: 60_000,
+    writeTimeoutMs,
   };
-  const running = reactor.run({
-    handoff: ({ socket, payload, overLimit }) => new Connection(parts, socket).begin({ payload, overLimit }),
-    refused: ({ reason }) => assert.fail(reason),
-    drained: () => {},
-    acceptFailed: (errno) => assert.fail(`accept: errno ${errno}`),
-  });
+  const running = reactor.run({ handoff: (handoff) => new Connection(parts, handoff, false) });
   return {
-    backend,
+    source,
     calls,
     traffic,
-    hand(prompt, { near, far }) {
-      handOff(path, "seqpacket", new TextEncoder().encode(JSON.stringify({ prompt })), far);
-      far.close();
-      return near;
-    },
+    hand: (prompt, ends) => acceptor.handOff({ prompt }, ends),
     async [Symbol.asyncDispose]() {
-      drain.shutDown();
-      await turns(5);
-      intake.stop();
-      reactor.close();
-      outbox.close();
-      await Promise.all([running, pipeline]);
-      intake.close();
-      for (const timer of timers) clearTimeout(timer);
-      Deno.removeSync(folder, { recursive: true });
+      connections.close();
+      await backend.close();
+      own.close();
+      await Promise.all(pipelines);
+      reactor.shutDown();
+      await running;
+      await acceptor[Symbol.asyncDispose]();
+      for (const timer of timers) clearInterval(timer);
     },
   };
 }
 
 /** Waits until nothing more is produced for a prompt. */
-async function stalled(backend: EndlessBackend, prompt: string): Promise<number> {
-  for (let before = -1; before !== backend.produced.get(prompt);) {
-    before = backend.produced.get(prompt) ?? -1;
+async function stalled(source: EndlessSource, prompt: string): Promise<number> {
+  for (let before = -1; before !== source.produced.get(prompt);) {
+    before = source.produced.get(prompt) ?? -1;
     assert(before < MOST_EVENTS, "nobody stops it");
-    await turns(200);
+    for (let turns = 0; turns < 200; turns++) await turn();
   }
-  return backend.produced.get(prompt) as number;
+  return source.produced.get(prompt) as number;
 }
 
 for (const [name, makeEnds] of [["a socketpair", pairEnds], ["TCP", tcpEnds]] as const) {
   Deno.test(`a client over ${name} that stops reading stops its backend, and little is kept for it`, async () => {
     await using worker = endlessWorker(60_000);
-    const { backend, traffic } = worker;
+    const { source, traffic } = worker;
     using client = worker.hand("slow", await makeEnds());
-    const events = await stalled(backend, "slow");
+    const events = await stalled(source, "slow");
     const kept = events * EVENT_BYTES - traffic.bytes;
     assert(kept > 0, "it is full");
-    // What one client may have of a turn, the event that overran it, and the one that waits in the connection.
+    // What one answer may have of a turn, the event that overran it, and the one that waits in the answer.
     assert(kept < 16 * 1024 + 3 * EVENT_BYTES, `${kept} bytes are kept`);
+    // With what the kernel took: it would take megabytes where nobody limits it.
+    assert(events * EVENT_BYTES < 512 * 1024, `the backend ran ${events * EVENT_BYTES} bytes ahead`);
     // It goes on as soon as the client does, and the client misses nothing.
-    while (backend.produced.get("slow") === events) await client.read();
-    backend.ending = true;
+    while (source.produced.get("slow") === events) await client.read();
+    source.ending = true;
     assert.match(await client.readAll(), /data: \[DONE\]\n\n$/);
     assert.deepEqual(worker.calls.at(-1), ["streamEnded"]);
     assert.equal(
       worker.calls.filter(([call]) => call === "eventSent").length,
-      backend.produced.get("slow"),
+      source.produced.get("slow"),
     );
   });
 }
@@ -161,7 +141,7 @@ for (const [name, makeEnds] of [["a socketpair", pairEnds], ["TCP", tcpEnds]] as
 Deno.test("clients that do not read delay nobody", async () => {
   await using worker = endlessWorker(60_000);
   const slow = Array.from({ length: 20 }, (_, index) => worker.hand(`slow ${index}`, pairEnds()));
-  for (const index of slow.keys()) await stalled(worker.backend, `slow ${index}`);
+  for (const index of slow.keys()) await stalled(worker.source, `slow ${index}`);
   using client = worker.hand("fast", pairEnds());
   let bytes = 0;
   const startedAt = performance.now();
@@ -175,22 +155,22 @@ Deno.test("a client that takes nothing is given up after the write time-out; its
   await using worker = endlessWorker(300);
   using _client = worker.hand("slow", pairEnds());
   using other = worker.hand("other", pairEnds());
-  while (!worker.backend.cancelled.has("slow")) await other.read();
+  while (!worker.source.cancelled.has("slow")) await other.read();
   assert.deepEqual(worker.calls.filter(([call]) => call === "streamEnded"), [[
     "streamEnded",
     "write_timeout",
   ]]);
-  assert(!worker.backend.cancelled.has("other"));
+  assert(!worker.source.cancelled.has("other"));
 });
 
 Deno.test("a client that reads a little at a time is not given up", async () => {
   await using worker = endlessWorker(300);
   using client = worker.hand("slow", pairEnds());
-  await stalled(worker.backend, "slow");
+  await stalled(worker.source, "slow");
   for (let round = 0; round < 8; round++) {
     await new Promise((resolve) => setTimeout(resolve, 100));
     // The kernel says that there is room when three quarters of its buffer are free.
     for (let read = 0; read < 4; read++) assert((await client.read())?.length);
   }
-  assert(!worker.backend.cancelled.has("slow"));
+  assert(!worker.source.cancelled.has("slow"));
 });

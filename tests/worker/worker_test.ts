@@ -1,115 +1,223 @@
 import assert from "node:assert/strict";
-import { StreamGauge } from "../../src/ops/metrics/metrics.ts";
+import { ConfigError, ShimError } from "../../src/errors.ts";
+import { openFds } from "../../src/native/process.ts";
 import { closeReactor } from "../../src/native/reactor.ts";
-import { connect } from "../../src/native/sender.ts";
+import { StreamGauge } from "../../src/ops/metrics/metrics.ts";
+import { plainResponse } from "../../src/protocol/http_response.ts";
 import { Worker } from "../../src/worker/worker.ts";
-import { renderedSnapshot } from "../support/metrics.ts";
+import { TestAcceptor, testConfig } from "../support/acceptor.ts";
+import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { listLog, type LoggedLine } from "../support/connections.ts";
-import { testConfig, TestIntake } from "../support/intake.ts";
+import { renderedSnapshot } from "../support/metrics.ts";
 
 const NOW = AbortSignal.abort();
 const never = new AbortController().signal;
+const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000" };
+const DONE = "data: [DONE]\n\n";
+const TOLD = 'data: {"error":"Server is shutting down"}\n\n';
 
-async function fixture(env: Readonly<Record<string, string>> = {}, benchmark = false): Promise<{
-  intake: TestIntake;
-  worker: Worker;
-  lines: LoggedLine[];
-}> {
-  const intake = new TestIntake();
+interface Fixture extends AsyncDisposable {
+  readonly acceptor: TestAcceptor;
+  readonly worker: Worker;
+  readonly lines: LoggedLine[];
+  metric(name: string): Promise<number | undefined>;
+}
+
+async function fixture(
+  env: Readonly<Record<string, string>> = {},
+  { benchmark = false, policy = {} }: {
+    benchmark?: boolean;
+    policy?: ConstructorParameters<typeof TestAcceptor>[0];
+  } = {},
+): Promise<Fixture> {
+  const acceptor = new TestAcceptor(policy);
   const lines: LoggedLine[] = [];
   const worker = new Worker({
     index: 3,
     config: await testConfig({ DAEMON_TOKEN_DELAY_MS: "1", ...env }),
-    intake: intake.intake.handle,
+    acceptor: acceptor.acceptor.handle,
     streams: StreamGauge.allocate(4),
     benchmark,
   }, listLog(lines));
-  return { intake, worker, lines };
+  return {
+    acceptor,
+    worker,
+    lines,
+    metric: async (name) => (await renderedSnapshot(await worker.metrics())).get(name)?.series.get(name),
+    [Symbol.asyncDispose]: () => acceptor[Symbol.asyncDispose](),
+  };
 }
 
 Deno.test("a worker serves handoffs, counts them, and drains", async () => {
-  const { intake, worker, lines } = await fixture();
-  using client = intake.handOff();
+  await using it = await fixture();
+  using client = it.acceptor.handOff();
   const answer = await client.readAll();
-  assert(answer.endsWith("data: [DONE]\n\n"));
-  intake.intake.stop();
-  await worker.drain(10_000, never);
-  await worker.ended;
-  const families = await renderedSnapshot(await worker.metrics());
-  assert.equal(families.get("daemon_handoffs_received")?.series.get("daemon_handoffs_received"), 1);
-  assert.equal(
-    families.get("daemon_stream_bytes_sent")?.series.get("daemon_stream_bytes_sent"),
-    answer.length,
-  );
-  assert.match(lines[0]?.fields["request_id"] as string, /^[0-9a-f]{8}-3-1$/);
-  intake[Symbol.dispose]();
+  assert(answer.endsWith(DONE));
+  await it.acceptor.drain();
+  await it.worker.drain(10_000, never);
+  await it.worker.ended;
+  assert.equal(await it.metric("daemon_handoffs_received"), 1);
+  assert.equal(await it.metric("daemon_stream_bytes_sent"), answer.length);
+  assert.match(it.lines[0]?.fields["request_id"] as string, /^[0-9a-f]{8}-3-1$/);
+});
+
+Deno.test("a drain waits for the streams, those in the backlog included", async () => {
+  await using it = await fixture({ DAEMON_TOKEN_DELAY_MS: "5" });
+  const clients = Array.from({ length: 50 }, () => it.acceptor.handOff());
+  await it.acceptor.drain();
+  const drained = it.worker.drain(60_000, never);
+  for (const client of clients) assert((await client.readAll()).endsWith(DONE));
+  await drained;
+  assert(it.lines.every(({ message }) => message === "Stream complete"));
+  for (const client of clients) client.close();
 });
 
 Deno.test("a drain ends early when it is told to, and tells the streams", async () => {
-  const { intake, worker, lines } = await fixture({ DAEMON_TOKEN_DELAY_MS: "3600000" });
-  using client = intake.handOff();
+  await using it = await fixture(SLOW);
+  using client = it.acceptor.handOff();
   await client.readUntil("Hello! ");
-  intake.intake.stop();
+  await it.acceptor.drain();
   const now = new AbortController();
-  const drained = worker.drain(3_600_000, now.signal);
+  const drained = it.worker.drain(3_600_000, now.signal);
   now.abort();
-  assert((await client.readAll()).endsWith('data: {"error":"Server is shutting down"}\n\n'));
+  assert((await client.readAll()).endsWith(TOLD));
   await drained;
-  assert(lines.some(({ message }) => message === "Streams left at the end of the drain are told so"));
-  intake[Symbol.dispose]();
+  assert(it.lines.some(({ message }) => message === "Streams left at the end of the drain are told so"));
 });
 
-Deno.test("a refused handoff is logged and counted", async () => {
-  const { intake, worker, lines } = await fixture();
-  using sender = connect(intake.pathOf("seqpacket"), "seqpacket");
-  sender.send(new Uint8Array(3));
-  assert.equal(await sender.read(10_000), undefined);
-  intake.intake.stop();
-  await worker.drain(10_000, never);
-  assert.deepEqual([
-    lines[0]?.level,
-    lines[0]?.message,
-    lines[0]?.fields["reason"],
-    lines[0]?.fields["received_bytes"],
-  ], [
-    "warning",
-    "Handoff refused",
-    "no_fd",
-    3,
+Deno.test("who comes while a drain tells the last ones is told as well: 503", async () => {
+  await using it = await fixture(SLOW);
+  using running = it.acceptor.handOff();
+  await running.readUntil("Hello! ");
+  // One that does not take its last words holds the drain for a second.
+  const ends = pairEnds();
+  fill(ends);
+  using stuck = it.acceptor.handOff({}, ends);
+  it.acceptor.blockUntilActive(2);
+  const drained = it.worker.drain(0, NOW);
+  assert((await running.readAll()).endsWith(TOLD));
+  const newcomers = Array.from({ length: 3 }, () => it.acceptor.handOff());
+  for (const client of newcomers) {
+    assert.equal(await client.readAll(), plainResponse(503, "Server is shutting down"));
+    client.close();
+  }
+  await drained;
+  stuck.close();
+});
+
+Deno.test("a client that takes nothing does not hold up a drain for ever", async () => {
+  await using it = await fixture(SLOW);
+  const ends = pairEnds();
+  fill(ends);
+  using _client = it.acceptor.handOff({}, ends);
+  await it.acceptor.drain();
+  const startedMs = performance.now();
+  await it.worker.drain(0, NOW);
+  assert(performance.now() - startedMs < 10_000);
+  assert.deepEqual(it.lines.map(({ message, fields }) => [message, fields["streams"] ?? fields["reason"]]), [
+    ["Streams left at the end of the drain are told so", 1],
+    ["Clients that did not take their last words are closed", 1],
+    ["Stream ended early", "shutdown"],
   ]);
-  intake[Symbol.dispose]();
+});
+
+Deno.test("a refused handoff's client is told why", async () => {
+  await using it = await fixture({}, { policy: { handoffBufferBytes: 100 } });
+  using client = it.acceptor.handOff({ prompt: "x".repeat(200) });
+  assert.equal(await client.readAll(), plainResponse(413, "Handoff data is too long"));
+  await it.acceptor.drain();
+  await it.worker.drain(10_000, never);
+  assert.deepEqual(it.acceptor.refusals.map(({ reason, count }) => [reason, count]), [[
+    "payload_truncated",
+    1,
+  ]]);
+  assert.equal(await it.metric("daemon_handoffs_received"), 0);
+});
+
+Deno.test("a handoff beyond the limit is answered 503 and counted", async () => {
+  await using it = await fixture(SLOW, { policy: { maxConnections: 1 } });
+  using running = it.acceptor.handOff();
+  await running.readUntil("Hello! ");
+  using client = it.acceptor.handOff();
+  assert.equal(await client.readAll(), plainResponse(503, "Too many connections"));
+  assert.equal(await it.metric("daemon_connections_rejected_total"), 1);
+  await it.worker.drain(0, NOW);
 });
 
 Deno.test("a reload holds for connections from then on; those that run keep their backend", async () => {
-  const { intake, worker } = await fixture({ DAEMON_TOKEN_DELAY_MS: "3600000" });
-  using running = intake.handOff();
+  await using it = await fixture({ DAEMON_TOKEN_DELAY_MS: "20" });
+  using running = it.acceptor.handOff();
   await running.readUntil("Hello! ");
-  worker.reload(await testConfig({ DAEMON_TOKEN_DELAY_MS: "0" }));
-  using next = intake.handOff();
-  assert((await next.readAll()).endsWith("data: [DONE]\n\n"));
-  intake.intake.stop();
-  await worker.drain(0, NOW);
-  assert((await running.readAll()).endsWith('data: {"error":"Server is shutting down"}\n\n'));
-  intake[Symbol.dispose]();
+  it.worker.reload(await testConfig({ DAEMON_TOKEN_DELAY_MS: "0" }));
+  using next = it.acceptor.handOff();
+  assert((await next.readAll()).endsWith(DONE));
+  assert((await running.readAll()).endsWith(DONE), "undisturbed");
+  it.worker.reload(await testConfig(SLOW));
+  using last = it.acceptor.handOff();
+  await last.readUntil("Hello! ");
+  await it.acceptor.drain();
+  await it.worker.drain(0, NOW);
+  assert((await last.readAll()).endsWith(TOLD));
+  await it.worker.ended;
+});
+
+Deno.test("a drain tells the streams of every backend that there ever was", async () => {
+  await using it = await fixture(SLOW);
+  const clients: TestClient[] = [];
+  for (const ms of ["3599997", "3599998", "3599999"]) {
+    clients.push(it.acceptor.handOff());
+    await clients.at(-1)?.readUntil("Hello! ");
+    it.worker.reload(await testConfig({ DAEMON_TOKEN_DELAY_MS: ms }));
+  }
+  await it.acceptor.drain();
+  await it.worker.drain(0, NOW);
+  for (const client of clients) {
+    assert((await client.readAll()).endsWith(TOLD));
+    client.close();
+  }
+});
+
+Deno.test("a configuration that makes no backend starts no worker, leaves nothing, and changes nothing in a reload", async () => {
+  await using it = await fixture();
+  const bad = await testConfig({ DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "k" });
+  const config = { ...bad, backend: { ...bad.backend, openai: { ...bad.backend.openai, apiBase: "x" } } };
+  const before = openFds();
+  const init = { index: 0, config, acceptor: it.acceptor.acceptor.handle, benchmark: true };
+  assert.throws(() => new Worker({ ...init, streams: StreamGauge.allocate(1) }, listLog([])), ConfigError);
+  assert.equal(openFds(), before);
+  // Twice: the first attempt is not taken for what holds.
+  for (let attempt = 0; attempt < 2; attempt++) assert.throws(() => it.worker.reload(config), ConfigError);
+  using client = it.acceptor.handOff();
+  assert((await client.readAll()).endsWith(DONE));
+  await it.worker.drain(0, NOW);
 });
 
 Deno.test("a worker whose reactor fails ends with the reason", async () => {
-  const { intake, worker } = await fixture();
-  const failed = assert.rejects(worker.ended, /The reactor ended by itself/);
-  closeReactor(worker.reactorHandle);
+  await using it = await fixture();
+  const failed = assert.rejects(it.worker.ended, /A thread of the shim ended by itself/);
+  closeReactor(it.worker.reactorHandle);
   await failed;
-  intake[Symbol.dispose]();
+});
+
+Deno.test("a drain ends when the reactor fails, by the reason that the worker ended for", async () => {
+  await using it = await fixture(SLOW);
+  using client = it.acceptor.handOff();
+  await client.readUntil("Hello! ");
+  closeReactor(it.worker.reactorHandle);
+  const drained = it.worker.drain(3_600_000, NOW).catch((error: unknown) => error);
+  const ended = it.worker.ended.catch((error: unknown) => error);
+  assert((await ended) instanceof ShimError);
+  assert.equal(await drained, await ended);
 });
 
 Deno.test("with benchmark only sums are counted", async () => {
-  const { intake, worker } = await fixture({}, true);
-  using client = intake.handOff();
+  await using it = await fixture({}, { benchmark: true });
+  using client = it.acceptor.handOff();
   await client.readAll();
-  intake.intake.stop();
-  await worker.drain(10_000, never);
+  await it.acceptor.drain();
+  await it.worker.drain(10_000, never);
   const sums = Object.fromEntries(
-    (await worker.metrics()).map(({ name, values }) => [name, values[0]?.value]),
+    (await it.worker.metrics()).map(({ name, values }) => [name, values[0]?.value]),
   );
   assert.deepEqual([sums["connections"], sums["streams"], sums["events"]], [1, 1, 18]);
-  intake[Symbol.dispose]();
 });
