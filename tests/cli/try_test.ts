@@ -3,7 +3,7 @@ import { Reactor } from "../../src/native/reactor.ts";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/sse.ts";
 import { tryDaemon } from "../../src/cli/try.ts";
-import { TestIntake } from "../support/intake.ts";
+import { TestAcceptor } from "../support/acceptor.ts";
 
 interface Outcome {
   readonly whole: boolean;
@@ -17,28 +17,26 @@ async function tryAgainst(
   chunks: readonly (string | Uint8Array)[],
   { data = {}, end = true, timeoutMs = 10_000 } = {},
 ): Promise<Outcome> {
-  using intake = new TestIntake();
-  const reactor = new Reactor(intake.intake.handle);
+  await using acceptor = new TestAcceptor();
+  const reactor = new Reactor(acceptor.acceptor.handle);
   const payloads: string[] = [];
   const running = reactor.run({
-    handoff: ({ socket, payload }) => {
+    handoff: ({ client, payload }) => {
       payloads.push(new TextDecoder().decode(payload));
       for (const chunk of chunks) {
         const bytes = new Uint8Array(typeof chunk === "string" ? new TextEncoder().encode(chunk) : chunk);
-        const entries = Uint32Array.of(socket.id, 0, bytes.length, 0);
+        const entries = Uint32Array.of(client, 0, bytes.length, 0);
         reactor.send({ entries, count: 1, data: bytes, dataBytes: bytes.length });
       }
-      if (end) socket.close();
+      if (end) reactor.close(client);
+      return { gone: () => {}, writable: () => {} };
     },
-    refused: ({ reason }) => assert.fail(reason),
-    drained: () => {},
-    acceptFailed: (errno) => assert.fail(`accept: errno ${errno}`),
   });
   let answer = "";
   const told: string[] = [];
   try {
     const whole = await tryDaemon({
-      socketPath: intake.pathOf("seqpacket"),
+      socketPath: acceptor.pathOf("seqpacket"),
       kind: "seqpacket",
       data,
       timeoutMs,
@@ -47,7 +45,7 @@ async function tryAgainst(
     });
     return { whole, answer, told, payloads };
   } finally {
-    reactor.close();
+    reactor.shutDown();
     await running;
   }
 }
