@@ -122,9 +122,11 @@ export class Reactor {
   readonly #turn = (): void => {
     this.#turnComes = false;
     try {
-      if (!this.#closed && this.#at === this.#bytes) this.#take();
+      const takes = this.#at === this.#bytes;
+      if (takes && !this.#closed) this.#take();
       this.#dispatch(performance.now() + TURN_MS);
-      const more = this.#at < this.#bytes || (this.#left[0] as number) > 0;
+      // A turn that took nothing looks again: the bell may have rung since the last take.
+      const more = !takes || this.#at < this.#bytes || (this.#left[0] as number) > 0;
       if (more && !this.#closed) return this.#comeAgain();
     } catch (error) {
       this.#fail(error);

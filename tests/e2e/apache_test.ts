@@ -1,6 +1,6 @@
 /** Real Apache before the real daemon, and the examples as Apache and PHP read them. Needs apache2, curl, php-cli. */
 import assert from "node:assert/strict";
-import { mockPieces } from "../../src/backend/mock.ts";
+import { mockPieces } from "../support/mock_answer.ts";
 import { openaiBackend } from "../../src/backend/openai/openai.ts";
 import { APACHE_GROUP, checkApacheConfig, freePort, startApache } from "../support/apache.ts";
 import { ask, certificate, heard, HELLO, noAbort } from "../support/backend_rig.ts";
@@ -14,7 +14,7 @@ const ROOT = Deno.uid() === 0;
 /** The daemon's answer to a handoff without data. */
 const ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n" +
   "Connection: close\r\nX-Accel-Buffering: no\r\n\r\n" +
-  mockPieces({ requestId: "", model: "", messages: [{ role: "user", content: "Hello" }] })
+  mockPieces("Hello")
     .map((content) => `data: ${JSON.stringify({ content })}\n\n`).join("") +
   "data: [DONE]\n\n";
 

@@ -1,6 +1,6 @@
 /** The program as a command: exit codes, messages, the socket's file. */
 import assert from "node:assert/strict";
-import { mockPieces } from "../../src/backend/mock.ts";
+import { mockPieces } from "../support/mock_answer.ts";
 import { connect } from "../../src/native/sender.ts";
 import { namesIn, TestFolder } from "../support/folders.ts";
 import { spawnDaemon, startDaemon, startFlags } from "../support/daemon.ts";
@@ -243,7 +243,7 @@ Deno.test("--benchmark: no series of the workers on the page, a summary at the e
 
 Deno.test("try plays Apache over both kinds: the answer to stdout, times and counts to stderr, exit 0", async () => {
   await using daemon = await startDaemon();
-  const answer = mockPieces({ requestId: "", model: "", messages: [{ role: "user", content: "Grüße" }] })
+  const answer = mockPieces("Grüße")
     .join("");
   for (
     const args of [["--socket", daemon.socketPath], ["--socket", `${daemon.socketPath}.stream`, "--stream"]]

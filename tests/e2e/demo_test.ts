@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Browser, Page } from "playwright-core";
 import { Front } from "../../demo/front.ts";
-import { mockPieces } from "../../src/backend/mock.ts";
+import { mockPieces } from "../support/mock_answer.ts";
 import { openPage, startBrowser } from "../support/chromium.ts";
 import { TextLineStream } from "../support/lines.ts";
 
@@ -128,7 +128,7 @@ Deno.test("the demo in a browser", options, async (t) => {
     await until("a few words", async () => (await recorded()).length >= 6);
     await shot(page, "light-one");
     await status(page, /^Finished\.$/);
-    const pieces = mockPieces({ requestId: "", model: "", messages: [{ role: "user", content: prompt }] });
+    const pieces = mockPieces(prompt);
     const log = await recorded();
     assert.deepEqual(
       log.map(({ text }) => text),

@@ -1,6 +1,6 @@
 /** Many streams at once. */
 import assert from "node:assert/strict";
-import { mockPieces } from "../../src/backend/mock.ts";
+import { mockPieces } from "../support/mock_answer.ts";
 import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { DONE_EVENT, textEvent } from "../../src/protocol/sse.ts";
 import type { TestClient } from "../support/clients.ts";
@@ -17,7 +17,7 @@ for (const workers of ["1", "2"]) {
     await (await daemon.page("/metrics")).text();
     const fds = daemon.openFds();
     const prompt = "the same for all";
-    const pieces = mockPieces({ requestId: "", model: "", messages: [{ role: "user", content: prompt }] });
+    const pieces = mockPieces(prompt);
     const expected = STREAM_HEAD + pieces.map(textEvent).join("") + DONE_EVENT;
     const clients: TestClient[] = [];
     for (let count = 0; count < STREAMS; count++) {

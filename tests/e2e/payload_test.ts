@@ -1,7 +1,7 @@
 /** The ways in which a handoff's data arrives. */
 import assert from "node:assert/strict";
-import { mockPieces } from "../../src/backend/mock.ts";
-import type { SocketKind } from "../../src/native/intake.ts";
+import { mockPieces } from "../support/mock_answer.ts";
+import type { SocketKind } from "../../src/native/acceptor.ts";
 import { connect, type OwnedFd } from "../../src/native/sender.ts";
 import { pairEnds, type TestClient } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
@@ -15,8 +15,7 @@ function quoted(answer: string): string {
     JSON.parse(json as string).content
   );
   const asked = (contents[1] as string).slice('You said: "'.length, -'". '.length);
-  const request = { requestId: "", model: "", messages: [{ role: "user", content: asked }] };
-  assert.deepEqual(contents, mockPieces(request));
+  assert.deepEqual(contents, mockPieces(asked));
   assert.match(answer, /\ndata: \[DONE\]\n\n$/);
   return asked;
 }

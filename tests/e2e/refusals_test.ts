@@ -1,8 +1,8 @@
 /** Handoffs that are refused: named in log and metric, every descriptor closed, and the next one is served. */
 import assert from "node:assert/strict";
-import { mockPieces } from "../../src/backend/mock.ts";
+import { mockPieces } from "../support/mock_answer.ts";
 import type { HandoffFailure } from "../../src/errors.ts";
-import type { SocketKind } from "../../src/native/intake.ts";
+import type { SocketKind } from "../../src/native/acceptor.ts";
 import { connect, type OwnedFd, socketPair } from "../../src/native/sender.ts";
 import { pairEnds } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
@@ -240,7 +240,7 @@ Deno.test("bad handoff data is answered 400, byte for byte, and the field is nam
 
 Deno.test("a NUL byte, nothing, or only unknown fields stand for the defaults", async (t) => {
   await using daemon = await startDaemon();
-  const expected = mockPieces({ requestId: "", model: "", messages: [{ role: "user", content: "Hello" }] });
+  const expected = mockPieces("Hello");
   const events = expected.map((text) => `data: ${JSON.stringify({ content: text })}\n\n`).join("");
   for (const kind of KINDS) {
     for (const data of ["\0", "{}", '{"unknown":1,"prompt":null}', "{ }"]) {

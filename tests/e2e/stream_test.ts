@@ -1,7 +1,7 @@
 /** The main job over the real daemon: a handoff in, a stream out, byte for byte. */
 import assert from "node:assert/strict";
-import { mockPieces } from "../../src/backend/mock.ts";
-import type { SocketKind } from "../../src/native/intake.ts";
+import { mockPieces } from "../support/mock_answer.ts";
+import type { SocketKind } from "../../src/native/acceptor.ts";
 import { pairEnds, tcpEnds } from "../support/clients.ts";
 import { startDaemon } from "../support/daemon.ts";
 
@@ -10,7 +10,7 @@ const HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Contro
 
 /** All that a client of the mock backend receives. */
 function expectedAnswer(content: string): string {
-  const pieces = mockPieces({ requestId: "", model: "", messages: [{ role: "user", content }] });
+  const pieces = mockPieces(content);
   return HEAD + pieces.map((text) => `data: ${JSON.stringify({ content: text })}\n\n`).join("") +
     "data: [DONE]\n\n";
 }

@@ -10,7 +10,7 @@
  */
 import assert from "node:assert/strict";
 import { TextLineStream } from "./lines.ts";
-import type { SocketKind } from "../../src/native/intake.ts";
+import type { SocketKind } from "../../src/native/acceptor.ts";
 import { handOff } from "../../src/native/sender.ts";
 import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";
 
