@@ -2,11 +2,18 @@
  * The live connections of one worker, and the wait for their end.
  * @module
  */
-import type { Connection } from "./connection.ts";
+
+/** A connection as its set knows it. */
+interface Member {
+  /** Ends it with a word. */
+  shutDown(): void;
+  /** Ends it without one. */
+  close(): void;
+}
 
 /** See the module. */
 export class ConnectionSet {
-  readonly #live = new Set<Connection>();
+  readonly #live = new Set<Member>();
   #onEmpty: (() => void) | undefined;
 
   /** How many are live. */
@@ -15,12 +22,12 @@ export class ConnectionSet {
   }
 
   /** One more is live. */
-  add(connection: Connection): void {
+  add(connection: Member): void {
     this.#live.add(connection);
   }
 
   /** One has ended. Later calls for the same do nothing. */
-  delete(connection: Connection): void {
+  delete(connection: Member): void {
     if (this.#live.delete(connection) && this.#live.size === 0) this.#onEmpty?.();
   }
 

@@ -7,13 +7,13 @@ import { IsolatedWorker } from "../../src/daemon/worker_proxy.ts";
 import { WorkerPool } from "../../src/daemon/worker_pool.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { listLog, type LoggedLine } from "../support/connections.ts";
-import { testConfig, TestIntake } from "../support/intake.ts";
+import { TestAcceptor, testConfig } from "../support/acceptor.ts";
 
 const NOW = AbortSignal.abort();
 const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_LOG_LEVEL: "error" };
 
 interface Fixture extends AsyncDisposable {
-  readonly intake: TestIntake;
+  readonly intake: TestAcceptor;
   readonly pool: WorkerPool;
   readonly config: Config;
   readonly gauge: StreamGauge;
@@ -24,7 +24,7 @@ interface Fixture extends AsyncDisposable {
 
 /** A pool of two workers. */
 async function twoWorkers(): Promise<Fixture> {
-  const intake = new TestIntake();
+  const intake = new TestAcceptor();
   const config = await testConfig(SLOW);
   const streams = StreamGauge.allocate(2);
   const gauge = new StreamGauge(0, streams);
@@ -33,7 +33,7 @@ async function twoWorkers(): Promise<Fixture> {
   const pool = await WorkerPool.start({
     config,
     workers: 2,
-    intake: intake.intake.handle,
+    acceptor: intake.acceptor.handle,
     streams,
     benchmark: false,
     log: listLog(lines),
@@ -43,7 +43,7 @@ async function twoWorkers(): Promise<Fixture> {
     version: "test",
     maxFds: 1,
     openFds: () => 0,
-    connectionsActive: () => intake.intake.active(),
+    connectionsActive: () => intake.acceptor.active(),
   });
   return {
     intake,
@@ -56,7 +56,7 @@ async function twoWorkers(): Promise<Fixture> {
     async [Symbol.asyncDispose]() {
       await pool.drain(0, NOW);
       await Promise.allSettled([pool.ended]);
-      intake[Symbol.dispose]();
+      await intake[Symbol.asyncDispose]();
     },
   };
 }
@@ -79,11 +79,11 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
 
 /** Lets a worker of the pool die: its reactor is closed behind its back. Handles are given out in order. */
 async function kill({ config }: Fixture): Promise<void> {
-  using intake = new TestIntake();
+  await using intake = new TestAcceptor();
   const probe = await IsolatedWorker.start({
     index: 0,
     config,
-    intake: intake.intake.handle,
+    acceptor: intake.acceptor.handle,
     streams: StreamGauge.allocate(1),
     benchmark: false,
   });
@@ -109,7 +109,7 @@ Deno.test("a worker that dies is logged, counted and replaced, and the other's s
   assert.deepEqual(pool.lines.map(({ level, message }) => [level, message]), [["error", "Worker died"]]);
   assert.match((pool.lines[0]?.fields["error"] as Error).message, /The reactor ended by itself/);
   assert.equal(pool.gauge.active, 5);
-  assert.equal(pool.intake.intake.active(), 5);
+  assert.equal(pool.intake.acceptor.active(), 5);
   // Two live ones, and what the dead one had counted when it was last asked: that is not lost.
   await until(async () => (await pool.pool.snapshots()).length === 3);
   assert.equal(await pool.metric("daemon_connections_total"), 10);
@@ -136,7 +136,7 @@ Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile h
   pool.pool.reload(pool.config);
   assert.match(await full.readAll(), /^f+$/);
   assert.equal(pool.gauge.active, 1);
-  assert.equal(pool.intake.intake.active(), 1);
+  assert.equal(pool.intake.acceptor.active(), 1);
   await until(async () => (await pool.pool.snapshots()).length === 3);
   const others = [1, 2, 3].map(() => handOverFull(pool));
   await until(() => pool.gauge.active === 4);
@@ -163,7 +163,7 @@ Deno.test("a worker that cannot start is an error of its start, and of nothing e
   const start = IsolatedWorker.start({
     index: 0,
     config,
-    intake: 4_000_000,
+    acceptor: 4_000_000,
     streams: StreamGauge.allocate(1),
     benchmark: false,
   });
@@ -175,7 +175,7 @@ Deno.test("a drain that begins while a dead worker is being replaced ends", asyn
   await kill(pool);
   await until(() => pool.restarts() === 1);
   await new Promise((resolve) => setTimeout(resolve, 105)); // its isolate is starting
-  pool.intake.intake.stop();
+  pool.intake.acceptor.stop(false);
   await pool.pool.drain(0, NOW);
   await pool.pool.ended;
 });

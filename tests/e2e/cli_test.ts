@@ -13,13 +13,24 @@ interface Outcome {
   readonly stderr: string;
 }
 
+/** `try` opens the library that plays Apache, and not the shim. */
+const TOOLS = "--allow-ffi=target/release/libstreaming_daemon_tools.so";
+
 /** Runs the program to its end. */
 async function run(
   args: readonly string[],
   { env = {}, read }: { env?: Record<string, string>; read?: string } = {},
 ): Promise<Outcome> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", ...startFlags(read === undefined ? [] : [`--allow-read=${read}`]), "main.ts", ...args],
+    args: [
+      "run",
+      ...startFlags([
+        ...(read === undefined ? [] : [`--allow-read=${read}`]),
+        ...(args[0] === "try" ? [TOOLS] : []),
+      ]),
+      "main.ts",
+      ...args,
+    ],
     cwd: new URL("../..", import.meta.url),
     env: { DAEMON_METRICS_ENABLED: "false", DAEMON_WORKERS: "1", ...env },
     stdin: "null",
@@ -292,7 +303,7 @@ Deno.test("try shows an answer that is no stream, and exits 1", async () => {
 Deno.test("try into a pipe that nobody reads any more ends quietly, exit 1", async () => {
   await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "100" } });
   const tried = new Deno.Command(Deno.execPath(), {
-    args: ["run", ...startFlags(), "main.ts", "try", "--socket", daemon.socketPath],
+    args: ["run", ...startFlags([TOOLS]), "main.ts", "try", "--socket", daemon.socketPath],
     cwd: new URL("../..", import.meta.url),
     stdout: "piped",
     stderr: "piped",
