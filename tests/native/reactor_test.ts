@@ -194,6 +194,27 @@ Deno.test("a turn ends after 2 ms, whatever it was about, and what is left has a
   assert(reactor.stretches.every((events) => events <= 3), String(reactor.stretches));
 });
 
+Deno.test("what comes while a turn's rest waits for its turn is not forgotten", async () => {
+  await using acceptor = new TestAcceptor();
+  await using reactor = new TestReactor(acceptor);
+  const clients: TestClient[] = [];
+  // Three are taken at once, which leaves the shim empty, and have a turn each; in the second one's the bell rings.
+  reactor.work = () => {
+    if (reactor.handoffs.length % 4 === 2) {
+      clients.push(acceptor.handOff());
+      acceptor.blockUntilActive(4);
+    }
+    burn(2.5);
+  };
+  for (let round = 1; round <= 20; round++) {
+    clients.push(...Array.from({ length: 3 }, () => acceptor.handOff()));
+    acceptor.blockUntilActive(3);
+    await reactor.until(() => reactor.handoffs.length === 4 * round);
+    for (const { client } of reactor.handoffs.slice(-4)) reactor.reactor.close(client);
+  }
+  closeAll(clients);
+});
+
 Deno.test("running streams keep their pace while handoffs come faster than they are handled", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
