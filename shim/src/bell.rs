@@ -22,9 +22,6 @@ pub struct Bell {
 
 impl Bell {
     /// A bell and the caller's end of it.
-    ///
-    /// # Errors
-    /// socketpair(2), eventfd(2).
     pub fn new() -> Result<(Bell, OwnedFd), Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (socket, ear) = socket::socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;

@@ -11,7 +11,7 @@ use streaming_daemon_border::{Status, count};
 
 use crate::events::Event;
 use crate::passed::Passed;
-use crate::records::{HEAD_BYTES, Records};
+use crate::records::{CLIENT_GONE, CLIENT_WRITABLE, HEAD_BYTES, Records};
 
 const END: u32 = 1;
 const WORDS_PER_ENTRY: usize = 4;
@@ -59,9 +59,6 @@ impl Clients {
     }
 
     /// Sends a batch; `results` gets one result for each entry. Returns how many clients have ended.
-    ///
-    /// # Errors
-    /// `BAD_ARGUMENT`: an entry names what is not there; nothing has been sent.
     pub fn send_batch(
         &mut self,
         epoll: &Epoll,
@@ -91,9 +88,6 @@ impl Clients {
     }
 
     /// Closes a client at once.
-    ///
-    /// # Errors
-    /// `BAD_HANDLE`: there is none of that number.
     pub fn close(&mut self, client: u32, epoll: &Epoll) -> Result<(), Status> {
         let mut client = self.slots.try_remove(client as usize).ok_or(Status::BAD_HANDLE)?;
         client.unwatch(epoll);
@@ -133,9 +127,6 @@ fn is_in_range(words: &[u32], data_bytes: usize) -> bool {
 
 impl Client {
     /// Returns the result of an entry. Where it ends the client, its socket is gone afterwards.
-    ///
-    /// # Errors
-    /// send(2), or epoll_ctl(2).
     fn send(&mut self, client: u32, data: &[u8], ends: bool, epoll: &Epoll) -> Result<i32, Status> {
         let socket = self.socket.as_ref().ok_or(Status::BAD_HANDLE)?;
         if self.is_full {
@@ -166,13 +157,13 @@ impl Client {
         let Some(socket) = &self.socket else { return };
         if self.is_full && flags.intersects(WRITABLE | BROKEN) {
             self.is_full = false;
-            records.client_writable(client);
+            records.push([CLIENT_WRITABLE, client, 0, 0, 0, 0], &[]);
         }
         if !self.is_gone && flags.intersects(GONE | BROKEN) {
             self.is_gone = true;
             let failed = flags.contains(EpollFlags::EPOLLERR);
             let errno = failed.then(|| socket::getsockopt(socket, sockopt::SocketError).unwrap_or(0));
-            records.client_gone(client, errno.unwrap_or(0));
+            records.push([CLIENT_GONE, client, errno.unwrap_or(0).unsigned_abs(), 0, 0, 0], &[]);
         }
         let mut watched = self.still_to_tell();
         if self.is_full {

@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use streaming_daemon_border::{Outcome, Status};
 
 use crate::passed::Passed;
-use crate::records::{About, HEAD_BYTES, padded};
+use crate::records::{HEAD_BYTES, padded};
 
 /// So much may wait as handoffs, plus one handoff.
 const ROOM_BYTES: usize = 4 * 1024 * 1024;
@@ -31,14 +31,11 @@ pub struct Event {
 /// A client that has come, and is not watched yet.
 pub struct Arrival {
     pub socket: Passed,
-    pub about: About,
+    /// The words of its record that go by these names.
+    pub flags: u32,
+    pub micros: u32,
+    pub uid: u32,
     pub payload: Vec<u8>,
-}
-
-impl Arrival {
-    fn bytes(&self) -> usize {
-        HANDOFF_BYTES + self.payload.len()
-    }
 }
 
 /// See the module. What is put in tells whether to ring for it.
@@ -90,14 +87,14 @@ impl Events {
         waiting.has_room() && waiting.ended.is_none()
     }
 
-    /// Puts in a handoff. Returns whether to ring, or gives it back if it has ended.
+    /// Puts in a handoff. Returns whether to ring, or gives it back if all has ended.
     pub fn add_arrival(&self, arrival: Arrival) -> Result<bool, Arrival> {
         let mut waiting = self.lock();
         if waiting.ended.is_some() {
             return Err(arrival);
         }
         let was_empty = waiting.len() == 0;
-        waiting.arrival_bytes += arrival.bytes();
+        waiting.arrival_bytes += HANDOFF_BYTES + arrival.payload.len();
         waiting.arrivals.push_back(arrival);
         if waiting.is_awaited {
             self.arrived.notify_one();
@@ -110,21 +107,19 @@ impl Events {
         self.lock().events.pop_front()
     }
 
-    /// Takes out the handoff that has waited longest, and tells whether the acceptor waits for the room.
-    ///
-    /// # Errors
-    /// `TOO_SMALL`: its record does not fit into `room_bytes`.
+    /// Takes out the handoff that has waited longest, and tells whether the acceptor waits for the room. `TOO_SMALL`:
+    /// its record does not fit into `room_bytes`.
     pub fn next_arrival(&self, room_bytes: usize) -> Result<Option<(Arrival, bool)>, Status> {
         let mut waiting = self.lock();
-        let Some(first) = waiting.arrivals.front() else { return Ok(None) };
+        let Some(first) = waiting.arrivals.pop_front() else { return Ok(None) };
         if HEAD_BYTES + padded(first.payload.len()) > room_bytes {
+            waiting.arrivals.push_front(first);
             return Err(Status::TOO_SMALL);
         }
-        let first = waiting.arrivals.pop_front();
-        waiting.arrival_bytes -= first.as_ref().map_or(0, Arrival::bytes);
+        waiting.arrival_bytes -= HANDOFF_BYTES + first.payload.len();
         let is_room_wanted = waiting.is_room_wanted && waiting.has_room();
         waiting.is_room_wanted &= !is_room_wanted;
-        Ok(first.map(|first| (first, is_room_wanted)))
+        Ok(Some((first, is_room_wanted)))
     }
 
     /// How many wait. Where there are some, nobody rings for more.
@@ -132,10 +127,7 @@ impl Events {
         self.lock().len()
     }
 
-    /// Blocks until a handoff waits (1), or for so long (0).
-    ///
-    /// # Errors
-    /// The status of [`Events::end`].
+    /// Blocks until a handoff waits (1), or for so long (0), or until the end: its status.
     pub fn wait(&self, timeout: Duration) -> Outcome {
         let deadline = Instant::now() + timeout;
         let mut waiting = self.lock();
@@ -162,8 +154,7 @@ impl Events {
         std::mem::take(&mut waiting.arrivals)
     }
 
-    /// # Errors
-    /// The status of [`Events::end`].
+    /// The status of [`Events::end`], if it has ended.
     pub fn check(&self) -> Result<(), Status> {
         self.lock().ended.map_or(Ok(()), Err)
     }

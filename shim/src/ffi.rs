@@ -1,5 +1,10 @@
 //! The C functions of ABI.md, which is their documentation: each takes the caller's memory apart, calls safe
 //! code, and lets neither a panic nor a pointer through.
+#![allow(
+    missing_docs,
+    clippy::missing_safety_doc,
+    reason = "ABI.md says what each does and asks of its caller"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +23,11 @@ const SHIM_ABI_VERSION: u32 = 3;
 static ACCEPTORS: Registry<Acceptor> = Registry::new();
 static REACTORS: Registry<Reactor> = Registry::new();
 
-/// See ABI.md, "Process".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_abi_version() -> u32 {
     SHIM_ABI_VERSION
 }
 
-/// See ABI.md, "Process".
-///
-/// # Safety
-/// `out` is NULL or has room for two values.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_raise_fd_limit(out: *mut u64) -> i32 {
     guard(|| {
@@ -37,16 +37,11 @@ pub unsafe extern "C" fn shim_raise_fd_limit(out: *mut u64) -> i32 {
     })
 }
 
-/// See ABI.md, "Process".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_open_fds() -> i32 {
     guard(process::open_fds)
 }
 
-/// See ABI.md, "Process".
-///
-/// # Safety
-/// `out` is NULL or points to one `uint64_t`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_monotonic_usec(out: *mut u64) -> i32 {
     guard(|| {
@@ -56,10 +51,6 @@ pub unsafe extern "C" fn shim_monotonic_usec(out: *mut u64) -> i32 {
     })
 }
 
-/// See ABI.md, "Process".
-///
-/// # Safety
-/// Each pointer is NULL or points to as many bytes as the length after it says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_notify(
     address: *const u8,
@@ -76,10 +67,6 @@ pub unsafe extern "C" fn shim_notify(
     })
 }
 
-/// See ABI.md, "Acceptor".
-///
-/// # Safety
-/// `policy` is NULL or points to eight words, `uids` to `n_uids`, `out_acceptor` to one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_acceptor_new(
     policy: *const u32,
@@ -99,10 +86,6 @@ pub unsafe extern "C" fn shim_acceptor_new(
     })
 }
 
-/// See ABI.md, "Acceptor".
-///
-/// # Safety
-/// `policy` is NULL or points to eight words, `uids` to `n_uids`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_acceptor_configure(
     acceptor: u32,
@@ -121,10 +104,6 @@ pub unsafe extern "C" fn shim_acceptor_configure(
     })
 }
 
-/// See ABI.md, "Acceptor".
-///
-/// # Safety
-/// Each pointer is NULL or points to as many bytes as its length says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_acceptor_listen(
     acceptor: u32,
@@ -146,22 +125,16 @@ pub unsafe extern "C" fn shim_acceptor_listen(
     })
 }
 
-/// See ABI.md, "Acceptor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_acceptor_adopt(acceptor: u32, fd: i32) -> i32 {
     guard(|| ACCEPTORS.get(acceptor)?.add(|| Listener::adopt(fd)))
 }
 
-/// See ABI.md, "Acceptor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_acceptor_start(acceptor: u32) -> i32 {
     guard(|| ACCEPTORS.get(acceptor)?.start())
 }
 
-/// See ABI.md, "Acceptor".
-///
-/// # Safety
-/// `buf` is NULL or has room for `cap` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_acceptor_take(acceptor: u32, buf: *mut u8, cap: u32) -> i32 {
     guard(|| {
@@ -171,7 +144,6 @@ pub unsafe extern "C" fn shim_acceptor_take(acceptor: u32, buf: *mut u8, cap: u3
     })
 }
 
-/// See ABI.md, "Acceptor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_acceptor_stop(acceptor: u32, now: u32) -> i32 {
     guard(|| {
@@ -182,13 +154,11 @@ pub extern "C" fn shim_acceptor_stop(acceptor: u32, now: u32) -> i32 {
     })
 }
 
-/// See ABI.md, "Acceptor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_acceptor_active(acceptor: u32) -> i32 {
     guard(|| Ok(count(ACCEPTORS.get(acceptor)?.active() as usize)))
 }
 
-/// See ABI.md, "Acceptor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_acceptor_close(acceptor: u32) -> i32 {
     guard(|| {
@@ -201,10 +171,6 @@ pub extern "C" fn shim_acceptor_close(acceptor: u32) -> i32 {
     })
 }
 
-/// See ABI.md, "Reactor".
-///
-/// # Safety
-/// `out_reactor` is NULL or has room for one word.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_reactor_new(acceptor: u32, out_reactor: *mut u32) -> i32 {
     guard(|| {
@@ -215,13 +181,11 @@ pub unsafe extern "C" fn shim_reactor_new(acceptor: u32, out_reactor: *mut u32) 
     })
 }
 
-/// See ABI.md, "Reactor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_reactor_start(reactor: u32) -> i32 {
     guard(|| REACTORS.get(reactor)?.start())
 }
 
-/// See ABI.md, "Reactor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_reactor_admit(reactor: u32, open: u32) -> i32 {
     guard(|| {
@@ -232,10 +196,6 @@ pub extern "C" fn shim_reactor_admit(reactor: u32, open: u32) -> i32 {
     })
 }
 
-/// See ABI.md, "Reactor".
-///
-/// # Safety
-/// `buf` is NULL or has room for `cap` bytes, and `out_left` is NULL or has room for one word.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_reactor_take(
     reactor: u32,
@@ -255,13 +215,11 @@ pub unsafe extern "C" fn shim_reactor_take(
     })
 }
 
-/// See ABI.md, "Reactor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_reactor_wait(reactor: u32, timeout_us: u32) -> i32 {
     guard(|| REACTORS.get(reactor)?.wait(Duration::from_micros(timeout_us.into())))
 }
 
-/// See ABI.md, "Reactor".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_reactor_close(reactor: u32) -> i32 {
     guard(|| {
@@ -270,11 +228,6 @@ pub extern "C" fn shim_reactor_close(reactor: u32) -> i32 {
     })
 }
 
-/// See ABI.md, "Clients".
-///
-/// # Safety
-/// `entries` is NULL or points to four words for each entry, `data` to `data_len` bytes, and `results` has
-/// room for a value for each entry.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shim_send_batch(
     reactor: u32,
@@ -297,7 +250,6 @@ pub unsafe extern "C" fn shim_send_batch(
     })
 }
 
-/// See ABI.md, "Clients".
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_client_close(reactor: u32, client: u32) -> i32 {
     guard(|| REACTORS.get(reactor)?.close_client(client))

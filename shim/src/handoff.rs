@@ -12,7 +12,7 @@ use crate::framing::Framing;
 use crate::listener::Kind;
 use crate::passed::Passed;
 use crate::policy::Policy;
-use crate::records::Refusals;
+use crate::records::{CAME_OVER_STREAM, TCP};
 use crate::sys;
 
 /// Messages read from one sender before the others have their turn, and bytes of each where they come as a stream.
@@ -46,10 +46,10 @@ impl Reason {
     pub const COUNT: usize = Reason::ReceiveError as usize;
 }
 
-/// A socket that can be a client.
+/// A socket that can be a client, and the flags of its record.
 pub struct Client {
     pub socket: Passed,
-    pub is_tcp: bool,
+    pub flags: u32,
 }
 
 /// What a handoff came to.
@@ -61,7 +61,7 @@ pub enum Ending {
 /// The connection, and what it has said so far.
 pub struct Handoff {
     connection: Passed,
-    pub kind: Kind,
+    kind: Kind,
     pub policy: Arc<Policy>,
     pub uid: u32,
     pub is_allowed: bool,
@@ -75,9 +75,6 @@ pub struct Handoff {
 
 impl Handoff {
     /// Looks at who has connected.
-    ///
-    /// # Errors
-    /// getsockopt(2).
     pub fn begin(connection: Passed, kind: Kind, policy: &Arc<Policy>) -> Result<Handoff, Errno> {
         let uid = socket::getsockopt(&connection, sockopt::PeerCredentials)?.uid();
         Ok(Handoff {
@@ -106,10 +103,8 @@ impl Handoff {
         self.accepted + if self.is_allowed { timeout } else { timeout.min(PATIENCE_WITH_STRANGERS) }
     }
 
-    /// What a record of its refusal says.
-    pub fn refusal(&self, detail: u32) -> Refusals {
-        let bytes = u32::try_from(self.received_bytes).unwrap_or(u32::MAX);
-        Refusals { count: 1, bytes, micros: self.micros(), detail }
+    pub fn received_bytes(&self) -> u32 {
+        u32::try_from(self.received_bytes).unwrap_or(u32::MAX)
     }
 
     /// The time since it was accepted.
@@ -145,28 +140,20 @@ impl Handoff {
             return self.refuse(Reason::UidNotAllowed, self.uid);
         }
         if self.payload.is_empty() {
-            return self.time_out();
+            return self.refuse(Reason::Timeout, self.policy.handoff_timeout_ms);
         }
         let payload = std::mem::take(&mut self.payload);
         self.conclude(payload)
     }
 
-    /// The refusal of a handoff that has taken too long.
-    pub fn time_out(&mut self) -> Ending {
-        self.refuse(Reason::Timeout, self.policy.handoff_timeout_ms)
-    }
-
     /// A refusal, with the client if one came that can be told.
     pub fn refuse(&mut self, reason: Reason, detail: u32) -> Ending {
         let passed = if self.fds == 1 { self.passed.take() } else { None };
-        let client = passed.and_then(|socket| prepare(socket, &self.policy).ok());
+        let client = passed.and_then(|socket| self.prepare(socket).ok());
         Ending::Refused { reason, detail, client }
     }
 
     /// Reads one message and judges it.
-    ///
-    /// # Errors
-    /// recvmsg(2).
     fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Ending>, Errno> {
         let limit = self.policy.handoff_buffer_bytes;
         let is_message = self.kind == Kind::Seqpacket;
@@ -216,10 +203,38 @@ impl Handoff {
             }
             return self.refuse(Reason::NoFd, 0);
         };
-        match prepare(socket, &self.policy) {
+        match self.prepare(socket) {
             Ok(client) => Ending::Complete { client, payload },
             Err((reason, detail)) => Ending::Refused { reason, detail, client: None },
         }
+    }
+
+    /// Checks that a descriptor can be a client, and sets what the shim sets on one. Or why it cannot, and the detail.
+    fn prepare(&self, socket: Passed) -> Result<Client, (Reason, u32)> {
+        let failure = |errno: Errno| (Reason::ReceiveError, errno as u32);
+        let fd = socket.as_fd();
+        match sys::socket_option(fd, libc::SO_TYPE) {
+            Ok(libc::SOCK_STREAM) => {}
+            Ok(other) => return Err((Reason::NotStream, other.unsigned_abs())),
+            // EBADF: it was opened with O_PATH.
+            Err(Errno::ENOTSOCK | Errno::EBADF) => return Err((Reason::NotASocket, 0)),
+            Err(errno) => return Err(failure(errno)),
+        }
+        if sys::socket_option(fd, libc::SO_ACCEPTCONN).map_err(failure)? != 0 {
+            return Err((Reason::Listening, 0));
+        }
+        socket::setsockopt(&socket, sockopt::Linger, &sys::NO_LINGER).map_err(failure)?;
+        let set = |name, value| sys::set_option(fd, libc::IPPROTO_TCP, name, value).is_ok();
+        let mut flags = if self.kind == Kind::Stream { CAME_OVER_STREAM } else { 0 };
+        // Only TCP knows the option, so that setting it is the check as well.
+        if set(libc::TCP_NODELAY, 1) {
+            flags |= TCP;
+            // Older kernels do not know each of these for MPTCP, which is a client all the same.
+            set(libc::TCP_CORK, 0);
+            set(libc::TCP_NOTSENT_LOWAT, NOT_SENT_BYTES);
+            set(libc::TCP_USER_TIMEOUT, self.policy.client_timeout_ms);
+        }
+        Ok(Client { socket, flags })
     }
 }
 
@@ -228,35 +243,4 @@ impl Drop for Handoff {
         // Nothing comes any more, so that what `Passed` finds unread is all there is. ENOTCONN: the sender is gone.
         let _gone = socket::shutdown(self.connection.as_raw_fd(), Shutdown::Read);
     }
-}
-
-/// Checks that a descriptor can be a client, and sets what the shim sets on one.
-///
-/// # Errors
-/// Why it cannot, and the detail.
-fn prepare(socket: Passed, policy: &Policy) -> Result<Client, (Reason, u32)> {
-    let failure = |errno: Errno| (Reason::ReceiveError, errno as u32);
-    let fd = socket.as_fd();
-    match sys::socket_option(fd, libc::SO_TYPE) {
-        Ok(libc::SOCK_STREAM) => {}
-        Ok(other) => return Err((Reason::NotStream, other.unsigned_abs())),
-        // EBADF: it was opened with O_PATH.
-        Err(Errno::ENOTSOCK | Errno::EBADF) => return Err((Reason::NotASocket, 0)),
-        Err(errno) => return Err(failure(errno)),
-    }
-    if sys::socket_option(fd, libc::SO_ACCEPTCONN).map_err(failure)? != 0 {
-        return Err((Reason::Listening, 0));
-    }
-    socket::setsockopt(&socket, sockopt::Linger, &sys::NO_LINGER).map_err(failure)?;
-    // Only TCP knows the option, so that setting it is the check as well.
-    let set = |name, value| sys::set_option(fd, libc::IPPROTO_TCP, name, value);
-    let is_tcp = set(libc::TCP_NODELAY, 1).is_ok();
-    if is_tcp {
-        let timeout = (libc::TCP_USER_TIMEOUT, policy.client_timeout_ms);
-        for (name, value) in [(libc::TCP_CORK, 0), (libc::TCP_NOTSENT_LOWAT, NOT_SENT_BYTES), timeout] {
-            // Older kernels do not know each of them for MPTCP, which is a client all the same.
-            let _unknown = set(name, value);
-        }
-    }
-    Ok(Client { socket, is_tcp })
 }

@@ -14,7 +14,6 @@ mod process;
 mod reactor;
 mod records;
 mod registry;
-mod seat;
 mod sys;
 
 pub use ffi::*;

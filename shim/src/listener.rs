@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -27,8 +27,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// # Errors
-    /// `BAD_ARGUMENT`: neither 0 nor 1.
     pub fn from_number(number: u32) -> Result<Kind, Status> {
         match number {
             0 => Ok(Kind::Seqpacket),
@@ -56,11 +54,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path` with `mode` and, unless it is empty, with `group`.
-    ///
-    /// # Errors
-    /// `BAD_ARGUMENT` for an empty path or a mode with more than permission bits; `SOCKET_LIVE`, `NOT_A_SOCKET`,
-    /// `NO_SUCH_GROUP`, or what the system said; then nothing is left at the path that was not there before.
+    /// Listens at `path` with `mode` and, unless it is empty, with `group`. On failure nothing is left at the path that
+    /// was not there before.
     pub fn bind(kind: Kind, path: &str, mode: u32, group: &str) -> Result<Listener, Status> {
         if path.is_empty() || mode > 0o777 {
             return Err(Status::BAD_ARGUMENT);
@@ -89,28 +84,34 @@ impl Listener {
         }
     }
 
-    /// Takes over a listening socket.
-    ///
-    /// # Errors
-    /// `NOT_A_LISTENER`, `-EBADF`: the fd stays the caller's.
+    /// Takes over a listening socket. On failure the fd stays the caller's.
     pub fn adopt(fd: RawFd) -> Result<Listener, Status> {
-        let kind = sys::with_borrowed(fd, |fd| Ok(listener_kind(fd)))??;
-        Ok(Listener { socket: sys::take_over(fd)?, kind, is_ours: false, bound: Mutex::new(None) })
+        let socket = sys::take_over(fd)?;
+        match listener_kind(&socket) {
+            Ok(kind) => Ok(Listener { socket, kind, is_ours: false, bound: Mutex::new(None) }),
+            Err(status) => {
+                let _caller_s = socket.into_raw_fd();
+                Err(status)
+            }
+        }
+    }
+
+    /// Undoes the bind, or the adoption.
+    pub fn undo(self) -> Result<(), Status> {
+        if !self.is_ours {
+            let _caller_s = self.socket.into_raw_fd();
+            return Ok(());
+        }
+        self.remove_path()
     }
 
     /// Removes the path that is ours.
-    ///
-    /// # Errors
-    /// lstat(2), unlink(2).
     pub fn remove_path(&self) -> Result<(), Status> {
         let bound = lock(&self.bound).take();
         bound.map_or(Ok(()), |path| path.remove())
     }
 
     /// Lets nobody connect any more, if it is ours to decide.
-    ///
-    /// # Errors
-    /// shutdown(2).
     pub fn shut(&self) -> Result<(), Status> {
         if self.is_ours {
             socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both)?;
@@ -179,8 +180,8 @@ impl BoundPath {
 }
 
 /// The kind of a listener that somebody else made, which is set up as ours are.
-fn listener_kind(fd: std::os::fd::BorrowedFd) -> Result<Kind, Status> {
-    let option = |name| match sys::socket_option(fd, name) {
+fn listener_kind(fd: &OwnedFd) -> Result<Kind, Status> {
+    let option = |name| match sys::socket_option(fd.as_fd(), name) {
         Err(Errno::ENOTSOCK) => Err(Status::NOT_A_LISTENER),
         other => Ok(other?),
     };

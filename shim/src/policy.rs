@@ -18,7 +18,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// # Errors
     /// `BAD_ARGUMENT`: not eight words, or one out of its range.
     pub fn new(words: &[u32], uids: &[u32]) -> Result<Policy, Status> {
         let &[max_connections, handoff_timeout_ms, buffer, client_timeout_ms, max_pending, 0, 0, 0] = words

@@ -10,9 +10,6 @@ use nix::time::{ClockId, clock_gettime};
 use streaming_daemon_border::{Outcome, Status, count};
 
 /// Raises the soft limit of open files to the hard one; `out` becomes soft, hard.
-///
-/// # Errors
-/// getrlimit(2), setrlimit(2).
 pub fn raise_fd_limit(out: &mut [u64]) -> Outcome {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -21,9 +18,6 @@ pub fn raise_fd_limit(out: &mut [u64]) -> Outcome {
 }
 
 /// How many descriptors are open, without the one that looks.
-///
-/// # Errors
-/// open(2) of /proc/self/fd.
 pub fn open_fds() -> Outcome {
     let mut entries = 0;
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -44,9 +38,6 @@ pub fn monotonic_usec(out: &mut [u64]) -> Outcome {
 ///
 /// # Arguments
 /// * `address` - a path that begins with `/`, or `@` and an abstract name
-///
-/// # Errors
-/// `BAD_ARGUMENT` for another address or an empty state; sendto(2): `EAGAIN` if the manager does not read.
 pub fn notify(address: &str, state: &str) -> Outcome {
     if state.is_empty() {
         return Err(Status::BAD_ARGUMENT);

@@ -26,9 +26,6 @@ impl<T> Registry<T> {
     }
 
     /// Gives `object` the next handle.
-    ///
-    /// # Errors
-    /// `-ENOSPC` after 2^32 of them.
     pub fn insert(&self, object: Arc<T>) -> Result<u32, Status> {
         let mut entries = lock(&self.0);
         entries.last = entries.last.checked_add(1).ok_or(Status(-libc::ENOSPC))?;
@@ -38,17 +35,11 @@ impl<T> Registry<T> {
     }
 
     /// The object of that handle.
-    ///
-    /// # Errors
-    /// `BAD_HANDLE`.
     pub fn get(&self, handle: u32) -> Result<Arc<T>, Status> {
         lock(&self.0).live.get(&handle).cloned().ok_or(Status::BAD_HANDLE)
     }
 
     /// Takes the object out; those who use it keep it alive.
-    ///
-    /// # Errors
-    /// `BAD_HANDLE`.
     pub fn remove(&self, handle: u32) -> Result<Arc<T>, Status> {
         lock(&self.0).live.remove(&handle).ok_or(Status::BAD_HANDLE)
     }

@@ -36,9 +36,6 @@ pub struct Received {
 ///
 /// # Arguments
 /// * `whole_length` - for message sockets: `bytes` tells the length of the message even if `buffer` is shorter
-///
-/// # Errors
-/// recvmsg(2); `EAGAIN` if there is nothing yet.
 pub fn receive(from: BorrowedFd, buffer: &mut [u8], whole_length: bool) -> Result<Received, Errno> {
     let mut control = Control([0; CONTROL_BYTES]);
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -92,9 +89,6 @@ unsafe fn passed(head: *const libc::msghdr) -> Vec<Passed> {
 }
 
 /// Accepts one connection; non-blocking, close-on-exec.
-///
-/// # Errors
-/// accept4(2).
 pub fn accept(listener: BorrowedFd) -> Result<Passed, Errno> {
     let fd = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
     // accept4(2) has just made this descriptor; nobody else owns it.
@@ -111,9 +105,6 @@ pub fn pass_rights_only(connection: BorrowedFd) {
 }
 
 /// An integer option of the level SOL_SOCKET, also for values that nix has no name for.
-///
-/// # Errors
-/// getsockopt(2); `ENOTSOCK`, or `EBADF` for a descriptor that is only a path (O_PATH).
 pub fn socket_option(fd: BorrowedFd, name: libc::c_int) -> Result<i32, Errno> {
     let mut value = 0_i32;
     let mut value_bytes = size_of::<i32>() as libc::socklen_t;
@@ -131,9 +122,6 @@ pub fn socket_option(fd: BorrowedFd, name: libc::c_int) -> Result<i32, Errno> {
 }
 
 /// Sets an integer option.
-///
-/// # Errors
-/// setsockopt(2).
 pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<(), Errno> {
     let value_bytes = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the pointer is to a local, and the length is that of the value.
@@ -143,23 +131,7 @@ pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<(
     Ok(())
 }
 
-/// Runs `use_it` with a descriptor that the caller of the shim named.
-///
-/// # Errors
-/// `EBADF` for a negative number, which no descriptor has.
-pub fn with_borrowed<T>(fd: RawFd, use_it: impl FnOnce(BorrowedFd) -> Result<T, Errno>) -> Result<T, Errno> {
-    if fd < 0 {
-        return Err(Errno::EBADF);
-    }
-    // SAFETY: not -1; the caller of the shim keeps it open during the call (ABI.md), and where it does not,
-    // system calls answer EBADF.
-    use_it(unsafe { BorrowedFd::borrow_raw(fd) })
-}
-
 /// Takes over a descriptor that the kernel or the caller of the shim gives away.
-///
-/// # Errors
-/// `EBADF` for a negative number, which no descriptor has.
 pub fn take_over(fd: RawFd) -> Result<OwnedFd, Errno> {
     if fd < 0 {
         return Err(Errno::EBADF);

@@ -172,13 +172,7 @@ fn no_handoff_of_a_sender_that_closes_at_once_is_lost() {
             .map(|_| {
                 scope.spawn(|| {
                     for _ in 0..each {
-                        let connection = loop {
-                            match try_connect(&setup.path, SEQPACKET) {
-                                Err(nix::errno::Errno::EAGAIN) => std::thread::yield_now(),
-                                connected => break connected.unwrap(),
-                            }
-                        };
-                        sendmsg(&connection, b"{}", &[&passed]);
+                        hand_off(&setup.path, SEQPACKET, b"{}", &passed);
                     }
                 })
             })

@@ -2,14 +2,13 @@
 //! to tell. Its thread is [`rounds`].
 #![forbid(unsafe_code)]
 
-mod doors;
 mod pending;
 mod report;
 mod rounds;
 
 use std::collections::VecDeque;
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -17,15 +16,31 @@ use nix::errno::Errno;
 use streaming_daemon_border::{Outcome, Status, count, guard};
 
 use crate::bell::Bell;
-use crate::events::Arrival;
+use crate::events::{Arrival, Events};
 use crate::handoff::Reason;
 use crate::listener::Listener;
 use crate::policy::Policy;
-use crate::records::{Records, Refusals};
+use crate::records::{NO_ROOM, OVER_LIMIT, Records};
 use crate::registry::lock;
-use crate::seat::Seat;
 use report::Report;
 use rounds::Rounds;
+
+/// The part of a reactor that the acceptor knows.
+pub struct Seat {
+    pub events: Events,
+    pub bell: Bell,
+    /// Whether it takes handoffs that another could take as well.
+    pub is_open: AtomicBool,
+    /// Clients of the reactor, those that wait in its queue included.
+    clients: AtomicU32,
+}
+
+impl Seat {
+    pub fn new(bell: Bell) -> Seat {
+        let (is_open, clients) = (AtomicBool::new(true), AtomicU32::new(0));
+        Seat { events: Events::default(), bell, is_open, clients }
+    }
+}
 
 /// See the module. No lock is held over a system call.
 pub struct Acceptor {
@@ -46,20 +61,25 @@ struct Orders {
     listeners: Vec<Arc<Listener>>,
     /// Handoffs that a reactor did not take before it was closed.
     returned: VecDeque<Arrival>,
+    stage: Stage,
+}
+
+/// How far the stop is. None is left for an earlier one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Running,
     /// No listener comes any more.
-    is_complete: bool,
-    /// Nobody can connect any more.
-    is_stopping: bool,
+    Complete,
+    /// Nobody can connect any more: an empty backlog is the end.
+    Stopping,
     /// What is pending has had its time.
-    is_hasty: bool,
-    is_closed: bool,
+    Hasty,
+    Closed,
 }
 
 impl Acceptor {
     /// One without listeners and reactors.
-    ///
-    /// # Errors
-    /// socketpair(2), eventfd(2).
     pub fn new(policy: Policy) -> Result<Acceptor, Status> {
         let (bell, ear) = Bell::new()?;
         Ok(Acceptor {
@@ -79,7 +99,6 @@ impl Acceptor {
         *lock(&self.policy) = Arc::new(policy);
     }
 
-    /// The policy for a handoff accepted now.
     fn policy(&self) -> Arc<Policy> {
         Arc::clone(&lock(&self.policy))
     }
@@ -95,50 +114,48 @@ impl Acceptor {
     }
 
     /// Starts the thread. Returns the caller's end of the bell.
-    ///
-    /// # Errors
-    /// `-EBUSY`: it was started already. epoll_create1(2), epoll_ctl(2), clone(2): it can be started again.
     pub fn start(self: &Arc<Self>) -> Outcome {
         let mut ear = lock(&self.ear);
         if ear.is_none() {
             return Err(Errno::EBUSY.into());
         }
+        let acceptor = Arc::clone(self);
         let rounds = Rounds::new(Arc::clone(self))?;
-        let thread =
-            thread::Builder::new().name("acceptor".into()).spawn(move || rounds.acceptor().run(rounds))?;
+        let thread = thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run(rounds))?;
         *lock(&self.thread) = Some(thread);
         Ok(ear.take().map_or(0, IntoRawFd::into_raw_fd))
     }
 
     /// The life of the thread. Where it cannot go on, nobody can connect any more and the caller hears the bell end.
-    fn run(self: Arc<Self>, mut rounds: Rounds) {
+    fn run(&self, mut rounds: Rounds) {
         let status = guard(|| rounds.run());
         drop(rounds);
         if status < 0 {
             lock(&self.report).failure = Some(Status(status));
-            let listeners = std::mem::take(&mut lock(&self.orders).listeners);
-            drop(listeners);
+            self.drop_listeners();
         }
         self.bell.end();
     }
 
+    fn drop_listeners(&self) {
+        let listeners = std::mem::take(&mut lock(&self.orders).listeners);
+        drop(listeners);
+    }
+
     /// Takes up one more listener. Returns its kind.
-    ///
-    /// # Errors
-    /// Those of `make`; `-ESHUTDOWN` after a stop.
     pub fn add(&self, make: impl FnOnce() -> Result<Listener, Status>) -> Outcome {
-        if lock(&self.orders).is_complete {
+        if lock(&self.orders).stage > Stage::Running {
             return Err(Errno::ESHUTDOWN.into());
         }
-        let listener = Arc::new(make()?);
+        let listener = make()?;
         let kind = listener.kind as i32;
         let mut orders = lock(&self.orders);
-        if orders.is_complete {
+        if orders.stage > Stage::Running {
             drop(orders);
-            listener.remove_path()?;
+            listener.undo()?;
             return Err(Errno::ESHUTDOWN.into());
         }
-        orders.listeners.push(listener);
+        orders.listeners.push(Arc::new(listener));
         drop(orders);
         self.wake();
         Ok(kind)
@@ -146,41 +163,39 @@ impl Acceptor {
 
     /// Removes the paths, refuses new connects, and makes the thread finish what waits. All of that is done even
     /// where a path cannot be removed, which is then the error. Idempotent.
-    ///
-    /// # Arguments
-    /// * `is_hasty` - what is pending has had its time
     pub fn stop(&self, is_hasty: bool) -> Outcome {
-        let mut orders = lock(&self.orders);
-        orders.is_complete = true;
-        let listeners = orders.listeners.clone();
-        drop(orders);
+        self.shut_then(if is_hasty { Stage::Hasty } else { Stage::Stopping })
+    }
+
+    fn shut_then(&self, stage: Stage) -> Outcome {
+        self.advance_to(Stage::Complete);
+        let listeners = lock(&self.orders).listeners.clone();
         let mut outcome = Ok(0);
         for listener in &listeners {
             for step in [listener.remove_path(), listener.shut()] {
                 outcome = step.and(outcome);
             }
         }
+        self.advance_to(stage);
+        outcome
+    }
+
+    fn advance_to(&self, stage: Stage) {
         let mut orders = lock(&self.orders);
-        // Only now: the thread takes an empty backlog for the end.
-        orders.is_stopping = true;
-        orders.is_hasty |= is_hasty;
+        orders.stage = orders.stage.max(stage);
         drop(orders);
         self.wake();
-        outcome
     }
 
     /// Stops, ends the thread, and gives up what waits for it.
     pub fn close(&self) -> Outcome {
-        let outcome = self.stop(false);
-        lock(&self.orders).is_closed = true;
-        self.wake();
+        let outcome = self.shut_then(Stage::Closed);
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             // It has no panic left to tell, see `run`.
             let _done = thread.join();
         }
-        let listeners = std::mem::take(&mut lock(&self.orders).listeners);
-        drop(listeners);
+        self.drop_listeners();
         self.bell.end();
         outcome
     }
@@ -195,21 +210,17 @@ impl Acceptor {
         self.wake();
     }
 
-    /// Nothing is given there any more. It has ended.
-    pub fn remove_seat(&self, seat: &Arc<Seat>) {
+    /// Nothing is given there any more, since it has ended; what it had not taken is for other reactors.
+    pub fn remove_seat(&self, seat: &Arc<Seat>, mut untaken: VecDeque<Arrival>) {
         lock(&self.seats).retain(|other| !Arc::ptr_eq(other, seat));
-    }
-
-    /// Takes handoffs back, for other reactors.
-    pub fn give_back(&self, seat: &Seat, arrivals: VecDeque<Arrival>) {
-        self.leave(seat, arrivals.len() as u32);
-        lock(&self.orders).returned.extend(arrivals);
+        self.leave(seat, untaken.len() as u32);
+        lock(&self.orders).returned.append(&mut untaken);
         self.wake();
     }
 
     /// Counts clients out.
     pub fn leave(&self, seat: &Seat, clients: u32) {
-        seat.leave(clients);
+        seat.clients.fetch_sub(clients, Ordering::Relaxed);
         self.active.fetch_sub(clients, Ordering::Relaxed);
     }
 
@@ -218,15 +229,19 @@ impl Acceptor {
     fn place(&self, mut arrival: Arrival) -> Result<(), Arrival> {
         let most = self.policy().max_connections;
         let seats = lock(&self.seats);
-        let are_all_closed = !seats.iter().any(|seat| seat.is_open());
-        let candidates = seats.iter().filter(|seat| are_all_closed || seat.is_open());
-        let Some(seat) = candidates.filter(|seat| seat.events.has_room()).min_by_key(|seat| seat.clients())
-        else {
+        let is_open = |seat: &Seat| seat.is_open.load(Ordering::Acquire);
+        let are_all_closed = !seats.iter().any(|seat| is_open(seat));
+        let candidates = seats.iter().filter(|seat| are_all_closed || is_open(seat));
+        let fewest = |seat: &&Arc<Seat>| seat.clients.load(Ordering::Relaxed);
+        let Some(seat) = candidates.filter(|seat| seat.events.has_room()).min_by_key(fewest) else {
             return Err(arrival);
         };
-        seat.enter();
-        arrival.about.is_over_limit = self.active.fetch_add(1, Ordering::Relaxed) >= most;
-        arrival.about.no_room = are_all_closed;
+        seat.clients.fetch_add(1, Ordering::Relaxed);
+        let is_over_limit = self.active.fetch_add(1, Ordering::Relaxed) >= most;
+        // Set anew: it may have waited in another reactor.
+        arrival.flags &= !(OVER_LIMIT | NO_ROOM);
+        arrival.flags |=
+            if is_over_limit { OVER_LIMIT } else { 0 } | if are_all_closed { NO_ROOM } else { 0 };
         let rings = seat.events.add_arrival(arrival).inspect_err(|_| self.leave(seat, 1))?;
         let seat = Arc::clone(seat);
         drop(seats);
@@ -237,8 +252,8 @@ impl Acceptor {
     }
 
     /// Tells the caller of a refusal.
-    pub fn tell_refusal(&self, reason: Reason, refusal: Refusals) {
-        self.tell(|report| report.refuse(reason, refusal));
+    pub fn refuse(&self, reason: Reason, bytes: u32, micros: u32, detail: u32) {
+        self.tell(|report| report.refuse(reason, bytes, micros, detail));
     }
 
     fn tell(&self, what: impl FnOnce(&mut Report)) {
@@ -252,12 +267,9 @@ impl Acceptor {
     }
 
     /// Writes whole records. Returns their bytes.
-    ///
-    /// # Errors
-    /// `TOO_SMALL`. The failure of the thread.
     pub fn take(&self, buffer: &mut [u8]) -> Outcome {
         let mut records = Records::new(buffer);
         lock(&self.report).take(&mut records)?;
-        Ok(count(records.written()))
+        Ok(count(records.written))
     }
 }

@@ -7,34 +7,30 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use streaming_daemon_border::Outcome;
 
-use super::doors::{Accepted, Doors, REST};
 use super::pending::Pending;
-use super::{Acceptor, Orders};
+use super::{Acceptor, Stage};
 use crate::events::Arrival;
 use crate::handoff::{Ending, Handoff, Reason};
-use crate::listener::Kind;
+use crate::listener::Listener;
 use crate::passed::{Passed, closes_keep_up};
-use crate::records::{About, Refusals};
+use crate::records::REASON_SHIFT;
 use crate::registry::lock;
+use crate::sys;
 
-/// Events taken from the kernel at once. Those that are not looked at come again.
-const EVENTS_AT_ONCE: usize = 64;
 /// Connections accepted from one listener before the others have their turn, and for how long.
 const ACCEPTS_AT_ONCE: usize = 64;
 const ACCEPTING_FOR: Duration = Duration::from_millis(5);
+/// How long a listener rests that cannot be accepted from, or is left to other processes.
+const REST: Duration = Duration::from_millis(100);
 /// The shortest time between two `ACCEPT_FAILED`.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(1);
-/// The token of the bell's eventfd.
-const WAKE: u64 = u64::MAX;
 
 /// What the thread works with.
 pub struct Rounds {
     acceptor: Arc<Acceptor>,
-    epoll: Epoll,
-    doors: Doors,
+    doors: Vec<Door>,
     pending: Pending,
     /// No reactor has room for these; while there are any, nothing is accepted and nothing read.
     waiting: VecDeque<Arrival>,
@@ -43,17 +39,22 @@ pub struct Rounds {
     is_drained: bool,
 }
 
+/// A listener as the thread sees it.
+struct Door {
+    listener: Arc<Listener>,
+    rests_until: Option<Instant>,
+    /// Nobody can come through any more.
+    is_shut: bool,
+    /// What poll(2) said: POLLIN, and POLLHUP if somebody has shut it down.
+    ready: PollFlags,
+}
+
 impl Rounds {
-    /// # Errors
-    /// epoll_create1(2), epoll_ctl(2).
     pub fn new(acceptor: Arc<Acceptor>) -> Result<Rounds, Errno> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&acceptor.bell.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         Ok(Rounds {
             acceptor,
-            epoll,
-            doors: Doors::default(),
-            pending: Pending::default(),
+            doors: Vec::new(),
+            pending: Pending::new()?,
             waiting: VecDeque::new(),
             scratch: Vec::new(),
             accept_failed: None,
@@ -61,64 +62,62 @@ impl Rounds {
         })
     }
 
-    /// Whose rounds they are.
-    pub fn acceptor(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.acceptor)
-    }
-
     /// Goes on until the acceptor is closed.
-    ///
-    /// # Errors
-    /// epoll_wait(2), poll(2).
     pub fn run(&mut self) -> Outcome {
-        let mut buffer = [EpollEvent::empty(); EVENTS_AT_ONCE];
-        let mut ready = 0;
-        while self.round(&buffer[..ready]) {
-            ready = match self.wait(&mut buffer) {
-                Err(Errno::EINTR) => 0,
-                ready => ready?,
-            };
+        while self.round()? {
+            match self.wait() {
+                Err(Errno::EINTR) => {}
+                waited => waited?,
+            }
         }
         Ok(0)
     }
 
-    /// Waits for something to do. Returns how many events there are.
-    fn wait(&mut self, buffer: &mut [EpollEvent]) -> Result<usize, Errno> {
+    /// Waits for something to do. poll(2) and not epoll(7): every process that shares a listener is woken, and what
+    /// is not to be looked at for a while is left out.
+    fn wait(&mut self) -> Result<(), Errno> {
         let bell = &self.acceptor.bell;
         let owed = bell.make_good().map(|left| Instant::now() + left);
-        let timeout = |until: &[Option<Instant>]| {
-            let left = until.iter().flatten().min().map(|end| end.saturating_duration_since(Instant::now()));
-            // Rounded up, so that the last round does not spin.
-            left.map_or(PollTimeout::NONE, |left| {
-                PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
-            })
-        };
-        if self.is_blocked() {
-            let look_again = (!closes_keep_up()).then(|| Instant::now() + REST);
-            let mut wake = [PollFd::new(bell.wake.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut wake, timeout(&[owed, look_again, self.pending.earliest()]))? > 0 {
-                bell.is_awake();
+        let mut until = [owed, self.pending.earliest()].into_iter().flatten().min();
+        let mut watched = vec![PollFd::new(bell.wake.as_fd(), PollFlags::POLLIN)];
+        let mut open = Vec::new();
+        if !self.waiting.is_empty() {
+            // Who makes room, wakes.
+        } else if !closes_keep_up() {
+            until = earlier(until, Some(Instant::now() + REST));
+        } else {
+            watched.push(PollFd::new(self.pending.epoll.0.as_fd(), PollFlags::POLLIN));
+            for (index, door) in self.doors.iter().enumerate().filter(|(_, door)| !door.is_shut) {
+                match door.rests_until {
+                    None => {
+                        open.push(index);
+                        watched.push(PollFd::new(door.listener.socket.as_fd(), PollFlags::POLLIN));
+                    }
+                    end => until = earlier(until, end),
+                }
             }
-            return Ok(0);
         }
-        let ready =
-            self.epoll.wait(buffer, timeout(&[owed, self.pending.earliest(), self.doors.earliest()]))?;
-        if buffer[..ready].iter().any(|event| event.data() == WAKE) {
+        let left = until.map(|end| end.saturating_duration_since(Instant::now()));
+        // Rounded up, so that the last round does not spin.
+        let rounded =
+            |left| PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        poll(&mut watched, left.map_or(PollTimeout::NONE, rounded))?;
+        let ready: Vec<_> = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN)).collect();
+        if !ready[0].is_empty() {
             bell.is_awake();
         }
-        Ok(ready)
-    }
-
-    fn is_blocked(&self) -> bool {
-        !self.waiting.is_empty() || !closes_keep_up()
+        for (index, ready) in open.into_iter().zip(ready.into_iter().skip(2)) {
+            self.doors[index].ready = ready;
+        }
+        Ok(())
     }
 
     /// Does what there is to do. Returns whether it goes on.
-    fn round(&mut self, events: &[EpollEvent]) -> bool {
-        let (is_stopping, is_hasty) = match self.take_orders() {
-            Orders { is_closed: true, .. } => return false,
-            orders => (orders.is_stopping, orders.is_hasty),
-        };
+    fn round(&mut self) -> Result<bool, Errno> {
+        let stage = self.take_orders();
+        if stage == Stage::Closed {
+            return Ok(false);
+        }
         while let Some(arrival) = self.waiting.pop_front() {
             if let Err(arrival) = self.acceptor.place(arrival) {
                 self.waiting.push_front(arrival);
@@ -126,100 +125,101 @@ impl Rounds {
             }
         }
         if !self.is_blocked() {
-            for event in events.iter().filter(|event| event.data() != WAKE) {
-                match Doors::of_token(event.data()) {
-                    Some(door) => self.accept_from(door, is_stopping, false),
-                    None => self.advance(event.data() as usize),
-                }
+            for number in self.pending.ready()? {
+                self.advance(number);
             }
-            self.tend_doors(is_stopping);
+            for index in 0..self.doors.len() {
+                self.accept_from(index, stage);
+            }
         }
         let now = Instant::now();
-        while self.pending.earliest().is_some_and(|earliest| is_hasty || earliest <= now) {
-            if let Some(mut due) = self.pending.remove_first(&self.epoll) {
-                let ending = due.expire(&mut self.scratch);
-                self.finish(due, ending);
-            }
+        while self.pending.earliest().is_some_and(|first| first <= now || stage == Stage::Hasty) {
+            self.expire_first();
         }
-        let is_over = self.doors.are_all_shut() && self.pending.len() == 0 && self.waiting.is_empty();
-        if is_stopping && is_over && !self.is_drained {
+        let is_over = self.doors.iter().all(|door| door.is_shut);
+        let is_over = is_over && self.pending.len() == 0 && self.waiting.is_empty();
+        if is_over && stage >= Stage::Stopping && !self.is_drained {
             self.is_drained = true;
-            self.acceptor.tell(|report| report.is_drained = true);
+            self.acceptor.tell(|report| report.drained());
         }
-        true
+        Ok(true)
     }
 
     /// Takes up what others want of the thread.
-    fn take_orders(&mut self) -> Orders {
+    fn take_orders(&mut self) -> Stage {
         let mut orders = lock(&self.acceptor.orders);
-        let listeners = orders.listeners.get(self.doors.len()..).map(<[_]>::to_vec).unwrap_or_default();
-        let returned = std::mem::take(&mut orders.returned);
-        let Orders { is_complete, is_stopping, is_hasty, is_closed, .. } = *orders;
-        drop(orders);
-        for listener in listeners {
-            self.doors.add(listener);
-        }
-        self.waiting.extend(returned);
-        Orders { is_complete, is_stopping, is_hasty, is_closed, ..Orders::default() }
+        let known = self.doors.len();
+        self.doors.extend(orders.listeners.iter().skip(known).map(|listener| Door {
+            listener: Arc::clone(listener),
+            rests_until: None,
+            is_shut: false,
+            ready: PollFlags::POLLIN,
+        }));
+        self.waiting.append(&mut orders.returned);
+        orders.stage
     }
 
-    /// Looks after listeners that have rested, and after all of them when it stops.
-    fn tend_doors(&mut self, is_stopping: bool) {
-        let (opened, failure) = self.doors.open(&self.epoll);
-        if let Some(errno) = failure {
-            self.note_accept_failure(errno);
+    /// Accepts what waits at a listener, or one round's share of it.
+    fn accept_from(&mut self, index: usize, stage: Stage) {
+        let begin = Instant::now();
+        let door = &mut self.doors[index];
+        let ready = std::mem::replace(&mut door.ready, PollFlags::empty());
+        let has_rested = door.rests_until.take_if(|end| *end <= begin).is_some();
+        // Nobody can connect any more, so that an empty backlog is the end.
+        let is_final = stage >= Stage::Stopping || ready.contains(PollFlags::POLLHUP);
+        let is_ready = !ready.is_empty() || has_rested || is_final;
+        if door.is_shut || door.rests_until.is_some() || !is_ready {
+            return;
         }
-        let all = (0..self.doors.len()).filter(|_| is_stopping);
-        for door in opened.into_iter().chain(all) {
-            // What waits after a rest nobody else had room for.
-            self.accept_from(door, is_stopping, true);
+        let listener = Arc::clone(&door.listener);
+        let mut accepted = 0;
+        while accepted < ACCEPTS_AT_ONCE && !self.is_blocked() && begin.elapsed() < ACCEPTING_FOR {
+            // What waits after a rest no other process had room for.
+            if !listener.is_ours && !is_final && !has_rested && self.is_full() {
+                break;
+            }
+            match sys::accept(listener.socket.as_fd()) {
+                Ok(connection) => self.receive(connection, &listener),
+                // About a connection that is gone, or about a signal.
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if !is_final => break,
+                Err(Errno::EAGAIN | Errno::EINVAL) => {
+                    self.doors[index].is_shut = true;
+                    break;
+                }
+                Err(errno) => {
+                    self.doors[index].rests_until = Some(begin + REST);
+                    return self.note_accept_failure(errno);
+                }
+            }
+            accepted += 1;
         }
-        if !is_stopping && self.is_full() {
-            self.doors.leave_shared(&self.epoll);
+        if !listener.is_ours && !is_final && self.is_full() {
+            self.doors[index].rests_until = Some(begin + REST);
         }
+    }
+
+    /// Nothing more is received before a reactor has room and the closes have caught up.
+    fn is_blocked(&self) -> bool {
+        !self.waiting.is_empty() || !closes_keep_up()
     }
 
     fn is_full(&self) -> bool {
         self.acceptor.active() >= self.acceptor.policy().max_connections
     }
 
-    /// Accepts what waits at a listener, or one round's share of it.
-    ///
-    /// # Arguments
-    /// * `is_final` - nobody can connect any more
-    /// * `may_refuse` - at the limit of connections too, what waits at a shared listener is not left to others
-    fn accept_from(&mut self, door: usize, is_final: bool, may_refuse: bool) {
-        let begin = Instant::now();
-        let is_shared = !is_final && self.doors.is_shared(door);
-        let mut accepted = 0;
-        while accepted < ACCEPTS_AT_ONCE && self.waiting.is_empty() && begin.elapsed() < ACCEPTING_FOR {
-            if is_shared && !may_refuse && self.is_full() {
-                break;
-            }
-            match self.doors.accept(door, is_final, &self.epoll) {
-                Accepted::Connection(connection, kind) => self.receive(connection, kind),
-                Accepted::Nothing => break,
-                Accepted::Failed(errno) => return self.note_accept_failure(errno),
-            }
-            accepted += 1;
-        }
-        if is_shared && accepted > 0 {
-            self.doors.give_turn(door, &self.epoll);
-        }
-    }
-
     /// The first look at a new connection, over which the handoff has come already as a rule.
-    fn receive(&mut self, connection: Passed, kind: Kind) {
+    fn receive(&mut self, connection: Passed, listener: &Listener) {
+        if !listener.is_ours {
+            sys::pass_rights_only(connection.as_fd());
+        }
         let policy = self.acceptor.policy();
         let scratch_bytes = Handoff::scratch_bytes(&policy);
         if self.scratch.len() < scratch_bytes {
-            self.scratch.resize(scratch_bytes, 0);
+            self.scratch = vec![0; scratch_bytes];
         }
-        match Handoff::begin(connection, kind, &policy) {
-            Err(errno) => {
-                let refusal = Refusals { count: 1, detail: errno as u32, ..Refusals::default() };
-                self.acceptor.tell_refusal(Reason::ReceiveError, refusal);
-            }
+        match Handoff::begin(connection, listener.kind, &policy) {
+            Err(errno) => self.acceptor.refuse(Reason::ReceiveError, 0, 0, errno as u32),
             Ok(mut handoff) => match handoff.advance(&mut self.scratch) {
                 Some(ending) => self.finish(handoff, ending),
                 None => self.keep(handoff),
@@ -234,25 +234,30 @@ impl Rounds {
                 let ending = handoff.refuse(Reason::UidNotAllowed, handoff.uid);
                 return self.finish(handoff, ending);
             }
-            if let Some(mut first) = self.pending.remove_first(&self.epoll) {
-                let ending = first.time_out();
-                self.finish(first, ending);
-            }
+            self.expire_first();
         }
-        if let Err((mut handoff, errno)) = self.pending.insert(handoff, &self.epoll) {
+        if let Err((mut handoff, errno)) = self.pending.insert(handoff) {
             let ending = handoff.refuse(Reason::ReceiveError, errno as u32);
             self.finish(handoff, ending);
         }
     }
 
+    /// Ends the handoff whose time is up first.
+    fn expire_first(&mut self) {
+        if let Some(mut first) = self.pending.remove_first() {
+            let ending = first.expire(&mut self.scratch);
+            self.finish(first, ending);
+        }
+    }
+
     /// A handoff that was not whole has said more.
     fn advance(&mut self, number: usize) {
-        if !self.waiting.is_empty() {
+        if self.is_blocked() {
             return;
         }
         let ending = self.pending.get_mut(number).and_then(|handoff| handoff.advance(&mut self.scratch));
         if let Some(ending) = ending {
-            if let Some(handoff) = self.pending.remove(number, &self.epoll) {
+            if let Some(handoff) = self.pending.remove(number) {
                 self.finish(handoff, ending);
             }
         }
@@ -261,24 +266,20 @@ impl Rounds {
     /// Tells of a handoff that was refused, and brings the client to a reactor if there is one.
     fn finish(&mut self, handoff: Handoff, ending: Ending) {
         let (client, payload, refused_for) = match ending {
-            Ending::Complete { client, payload } => (client, payload, 0),
+            Ending::Complete { client, payload } => (Some(client), payload, 0),
             Ending::Refused { reason, detail, client } => {
-                self.acceptor.tell_refusal(reason, handoff.refusal(detail));
-                match client {
-                    Some(client) => (client, Vec::new(), reason as u32),
-                    None => return,
-                }
+                self.acceptor.refuse(reason, handoff.received_bytes(), handoff.micros(), detail);
+                (client, Vec::new(), reason as u32)
             }
         };
-        let about = About {
-            is_tcp: client.is_tcp,
-            came_over_stream: handoff.kind == Kind::Stream,
-            reason: refused_for,
+        let Some(client) = client else { return };
+        let arrival = Arrival {
+            socket: client.socket,
+            flags: client.flags | refused_for << REASON_SHIFT,
             micros: handoff.micros(),
             uid: handoff.uid,
-            ..About::default()
+            payload,
         };
-        let arrival = Arrival { socket: client.socket, about, payload };
         // Nobody overtakes those that wait.
         if !self.waiting.is_empty() {
             self.waiting.push_back(arrival);
@@ -290,7 +291,11 @@ impl Rounds {
     fn note_accept_failure(&mut self, errno: Errno) {
         if self.accept_failed.is_none_or(|last| last.elapsed() >= ACCEPT_FAILED_EVERY) {
             self.accept_failed = Some(Instant::now());
-            self.acceptor.tell(|report| report.accept_failed = Some(errno as i32));
+            self.acceptor.tell(|report| report.accept_failed(errno as u32));
         }
     }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
 }

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -44,8 +44,15 @@ pub fn try_connect(path: &Path, kind: u32) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// Connects; waits while the backlog is full.
 pub fn connect(path: &Path, kind: u32) -> OwnedFd {
-    try_connect(path, kind).expect("connects")
+    let begin = Instant::now();
+    loop {
+        match try_connect(path, kind) {
+            Err(Errno::EAGAIN) if begin.elapsed() < PATIENCE => std::thread::yield_now(),
+            connected => return connected.expect("connects"),
+        }
+    }
 }
 
 pub fn pair(kind: u32) -> (OwnedFd, OwnedFd) {

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
-};
+use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
 
 use streaming_daemon_border::{Outcome, Status, count};
 
@@ -81,8 +79,7 @@ pub fn recv(fd: RawFd, buffer: &mut [u8], timeout_ms: u32) -> Outcome {
             return Err(Errno::ETIMEDOUT.into());
         }
         // Rounded up, so that the last round does not spin.
-        let left =
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         // SAFETY: `recv` has just found the number to be an open socket; where the caller closes it meanwhile, poll(2)
         // answers POLLNVAL.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
