@@ -133,7 +133,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
                 let value = value.string().map_err(|e| format!("--{flag}: {e}"))?;
                 flags.given.push((flag, value));
             }
-            Arg::Value(value) if name.is_none() => name = Some(value.string().map_err(|e| e.to_string())?),
+            Arg::Value(value) if name.is_none() => {
+                name = Some(value.string().map_err(|e| e.to_string())?)
+            }
             other => return Err(other.unexpected().to_string()),
         }
     }
@@ -142,14 +144,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         Some("floor") => floor(&mut flags)?,
         Some("probe") => probe(&mut flags)?,
         Some(other) => {
-            return Err(format!("{other:?} is not a subcommand; expected run, floor or probe"));
+            return Err(format!(
+                "{other:?} is not a subcommand; expected run, floor or probe"
+            ));
         }
         None => {
-            return Err("a subcommand is missing; expected run, floor or probe (see --help)".into());
+            return Err(
+                "a subcommand is missing; expected run, floor or probe (see --help)".into(),
+            );
         }
     };
     match flags.given.first() {
-        Some((flag, _)) => Err(format!("--{flag} is not a flag of this subcommand (see --help)")),
+        Some((flag, _)) => Err(format!(
+            "--{flag} is not a flag of this subcommand (see --help)"
+        )),
         None => Ok(command),
     }
 }
@@ -159,11 +167,18 @@ fn run(flags: &mut Flags) -> Result<Command, String> {
     let payload = flags.payload()?;
     let job = Job {
         door,
-        client: flags.one_of("client", &[("tcp", ClientKind::Tcp), ("pair", ClientKind::Pair)])?,
+        client: flags.one_of(
+            "client",
+            &[("tcp", ClientKind::Tcp), ("pair", ClientKind::Pair)],
+        )?,
         clients: flags.number("clients", 1000, 1..=10_000_000)?,
         rate: flags.number("rate", 2000, 1..=1_000_000)? as f64,
-        interval_ns: flags.optional("interval-ms", 1..=3_600_000)?.map(|ms: usize| ms as u64 * 1_000_000),
-        expect: flags.optional("expect-events", 1..=1_000_000_000)?.map(|n: usize| n as u32),
+        interval_ns: flags
+            .optional("interval-ms", 1..=3_600_000)?
+            .map(|ms: usize| ms as u64 * 1_000_000),
+        expect: flags
+            .optional("expect-events", 1..=1_000_000_000)?
+            .map(|n: usize| n as u32),
         payload,
         slow_readers: flags.number("slow-readers", 0, 0..=10_000_000)?,
         slow_bytes_per_sec: flags.number("slow-bytes-per-sec", 1024, 0..=160_000)?,
@@ -180,12 +195,21 @@ fn run(flags: &mut Flags) -> Result<Command, String> {
         ));
     }
     if job.players > job.clients {
-        return Err(format!("--processes {} is more than --clients {}", job.players, job.clients));
+        return Err(format!(
+            "--processes {} is more than --clients {}",
+            job.players, job.clients
+        ));
     }
     let settle = Duration::from_secs(flags.number("settle-secs", 1, 0..=600)? as u64);
     let rest = Duration::from_secs(flags.number("after-secs", 1, 0..=600)? as u64);
     let json = flags.take("json").map(PathBuf::from);
-    Ok(Command::Run(Box::new(Run { job, daemon: flags.daemon()?, settle, rest, json })))
+    Ok(Command::Run(Box::new(Run {
+        job,
+        daemon: flags.daemon()?,
+        settle,
+        rest,
+        json,
+    })))
 }
 
 fn floor(flags: &mut Flags) -> Result<Command, String> {
@@ -220,7 +244,9 @@ impl Flags {
     }
 
     fn take_all(&mut self, flag: &str) -> Vec<String> {
-        let (found, left) = std::mem::take(&mut self.given).into_iter().partition(|(name, _)| name == flag);
+        let (found, left) = std::mem::take(&mut self.given)
+            .into_iter()
+            .partition(|(name, _)| name == flag);
         self.given = left;
         let found: Vec<(String, String)> = found;
         found.into_iter().map(|(_, value)| value).collect()
@@ -236,7 +262,11 @@ impl Flags {
         };
         match text.parse() {
             Ok(number) if range.contains(&number) => Ok(Some(number)),
-            _ => Err(format!("--{flag} {text:?}: expected a number of {} to {}", range.start(), range.end())),
+            _ => Err(format!(
+                "--{flag} {text:?}: expected a number of {} to {}",
+                range.start(),
+                range.end()
+            )),
         }
     }
 
@@ -253,20 +283,33 @@ impl Flags {
     fn one_of<T: Copy>(&mut self, flag: &str, choices: &[(&str, T)]) -> Result<T, String> {
         let text = self.take(flag).unwrap_or_else(|| choices[0].0.to_owned());
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        let found = choices
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value);
         found.ok_or_else(|| format!("--{flag} {text:?}: expected {}", names.join(" or ")))
     }
 
     fn door(&mut self) -> Result<Door, String> {
-        let path = self.take("socket").ok_or("--socket is missing: the path of the handoff socket")?;
-        let kind =
-            self.one_of("type", &[("seqpacket", SockType::SeqPacket), ("stream", SockType::Stream)])?;
-        let address = UnixAddr::new(path.as_str()).map_err(|e| format!("--socket {path:?}: {e}"))?;
+        let path = self
+            .take("socket")
+            .ok_or("--socket is missing: the path of the handoff socket")?;
+        let kind = self.one_of(
+            "type",
+            &[
+                ("seqpacket", SockType::SeqPacket),
+                ("stream", SockType::Stream),
+            ],
+        )?;
+        let address =
+            UnixAddr::new(path.as_str()).map_err(|e| format!("--socket {path:?}: {e}"))?;
         Ok(Door { kind, address })
     }
 
     fn interval(&mut self) -> Result<Duration, String> {
-        Ok(Duration::from_millis(self.number("interval-ms", 300, 1..=3_600_000)? as u64))
+        Ok(Duration::from_millis(
+            self.number("interval-ms", 300, 1..=3_600_000)? as u64,
+        ))
     }
 
     fn payload(&mut self) -> Result<Option<Vec<u8>>, String> {
@@ -291,8 +334,15 @@ impl Flags {
         let log = self.take("daemon-log").map(PathBuf::from);
         let start_limit = Duration::from_secs(self.number("start-limit-secs", 20, 1..=600)? as u64);
         match command {
-            Some(_) if !pids.is_empty() => Err("--command and --daemon-pid exclude each other".into()),
-            Some(command) => Ok(Daemon::Started(Launch { command, instances, log, start_limit })),
+            Some(_) if !pids.is_empty() => {
+                Err("--command and --daemon-pid exclude each other".into())
+            }
+            Some(command) => Ok(Daemon::Started(Launch {
+                command,
+                instances,
+                log,
+                start_limit,
+            })),
             None if instances.is_some() => Err("--instances needs --command".into()),
             None => Ok(Daemon::Attached(pids)),
         }
@@ -313,11 +363,19 @@ mod tests {
 
     #[test]
     fn run_has_the_defaults_of_its_help() {
-        let Ok(Command::Run(run)) = line("run --socket /s") else { panic!("not a run") };
+        let Ok(Command::Run(run)) = line("run --socket /s") else {
+            panic!("not a run")
+        };
         let Run { job, daemon, .. } = *run;
         assert_eq!((job.clients, job.rate, job.players), (1000, 2000.0, 1));
-        assert_eq!((job.client, job.door.kind), (ClientKind::Tcp, SockType::SeqPacket));
-        assert_eq!((job.interval_ns, job.expect, job.payload), (None, None, None));
+        assert_eq!(
+            (job.client, job.door.kind),
+            (ClientKind::Tcp, SockType::SeqPacket)
+        );
+        assert_eq!(
+            (job.interval_ns, job.expect, job.payload),
+            (None, None, None)
+        );
         assert!(matches!(daemon, Daemon::Attached(pids) if pids.is_empty()));
     }
 
@@ -327,21 +385,51 @@ mod tests {
             --expect-events 19 --payload {} --slow-readers 1 --slow-bytes-per-sec 0 --slow-receive-buffer 99 \
             --leavers 2 --leave-after 5 --time-limit-secs 9 --processes 2 --settle-secs 3 --after-secs 4 \
             --daemon-pid 1 --daemon-pid 2 --json -";
-        let Ok(Command::Run(run)) = line(text) else { panic!("not a run") };
-        let Run { job, daemon, settle, rest, json } = *run;
-        assert_eq!((job.door.kind, job.client, job.clients), (SockType::Stream, ClientKind::Pair, 7));
-        assert_eq!((job.rate, job.interval_ns, job.expect), (3.0, Some(300_000_000), Some(19)));
+        let Ok(Command::Run(run)) = line(text) else {
+            panic!("not a run")
+        };
+        let Run {
+            job,
+            daemon,
+            settle,
+            rest,
+            json,
+        } = *run;
+        assert_eq!(
+            (job.door.kind, job.client, job.clients),
+            (SockType::Stream, ClientKind::Pair, 7)
+        );
+        assert_eq!(
+            (job.rate, job.interval_ns, job.expect),
+            (3.0, Some(300_000_000), Some(19))
+        );
         assert_eq!(job.payload.as_deref(), Some(b"{}".as_slice()));
-        assert_eq!((job.slow_readers, job.slow_bytes_per_sec, job.slow_receive_buffer_bytes), (1, 0, 99));
-        assert_eq!((job.leavers, job.leave_after, job.time_limit_ns, job.players), (2, 5, 9_000_000_000, 2));
-        assert_eq!((settle.as_secs(), rest.as_secs(), json), (3, 4, Some(PathBuf::from("-"))));
+        assert_eq!(
+            (
+                job.slow_readers,
+                job.slow_bytes_per_sec,
+                job.slow_receive_buffer_bytes
+            ),
+            (1, 0, 99)
+        );
+        assert_eq!(
+            (job.leavers, job.leave_after, job.time_limit_ns, job.players),
+            (2, 5, 9_000_000_000, 2)
+        );
+        assert_eq!(
+            (settle.as_secs(), rest.as_secs(), json),
+            (3, 4, Some(PathBuf::from("-")))
+        );
         assert!(matches!(daemon, Daemon::Attached(pids) if pids == [1, 2]));
     }
 
     #[test]
     fn refusals_name_flag_value_and_what_is_expected() {
         assert!(refusal("run").contains("--socket is missing"));
-        assert!(refusal("run --socket /s --clients many").contains("--clients \"many\": expected a number"));
+        assert!(
+            refusal("run --socket /s --clients many")
+                .contains("--clients \"many\": expected a number")
+        );
         assert!(refusal("run --socket /s --clients 0").contains("1 to"));
         assert!(refusal("run --socket /s --type dgram").contains("expected seqpacket or stream"));
         assert!(refusal("run --socket /s --speed 9").contains("--speed is not a flag"));
@@ -351,8 +439,12 @@ mod tests {
             refusal("run --socket /s --clients 2 --slow-readers 2 --leavers 1")
                 .contains("more than --clients 2")
         );
-        assert!(refusal("run --socket /s --clients 2 --processes 3").contains("more than --clients 2"));
-        assert!(refusal("run --socket /s --command x --daemon-pid 1").contains("exclude each other"));
+        assert!(
+            refusal("run --socket /s --clients 2 --processes 3").contains("more than --clients 2")
+        );
+        assert!(
+            refusal("run --socket /s --command x --daemon-pid 1").contains("exclude each other")
+        );
         assert!(refusal("run --socket /s --daemon-pid -1").contains("expected a process id"));
     }
 }

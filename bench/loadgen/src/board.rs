@@ -36,10 +36,18 @@ pub struct Totals {
 
 /// Maps `count` slots that stay shared over fork(2), for the rest of the process's life.
 pub fn shared_slots(count: NonZeroUsize) -> nix::Result<&'static [Slot]> {
-    let bytes = count.saturating_mul(NonZeroUsize::new(size_of::<Slot>()).unwrap_or(NonZeroUsize::MIN));
+    let bytes =
+        count.saturating_mul(NonZeroUsize::new(size_of::<Slot>()).unwrap_or(NonZeroUsize::MIN));
     let flags = MapFlags::MAP_SHARED;
     // SAFETY: a fresh anonymous mapping overlaps nothing that Rust knows of.
-    let start = unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
+    let start = unsafe {
+        mmap_anonymous(
+            None,
+            bytes,
+            ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            flags,
+        )?
+    };
     // SAFETY: the mapping is page-aligned, long enough, zeroed (valid atomics) and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<Slot>().as_ptr(), count.get()) })
 }

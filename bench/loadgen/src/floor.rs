@@ -12,7 +12,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, Shutdown, SockFlag, accept4, recvmsg, send, setsockopt, shutdown, sockopt,
+    ControlMessageOwned, MsgFlags, Shutdown, SockFlag, accept4, recvmsg, send, setsockopt,
+    shutdown, sockopt,
 };
 
 use crate::clock::now_ns;
@@ -45,11 +46,20 @@ struct Floor {
 }
 
 /// Serves until a signal ends the process. At `max_clients` it leaves further handoffs to others on the same socket.
-pub fn serve(listener: OwnedFd, plan: &Plan, interval_ns: u64, max_clients: usize) -> io::Result<()> {
+pub fn serve(
+    listener: OwnedFd,
+    plan: &Plan,
+    interval_ns: u64,
+    max_clients: usize,
+) -> io::Result<()> {
     let mut floor = Floor {
         epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         listener,
-        plan: plan.sends.iter().map(|s| (s.slot, s.text.clone().into_bytes().into_boxed_slice())).collect(),
+        plan: plan
+            .sends
+            .iter()
+            .map(|s| (s.slot, s.text.clone().into_bytes().into_boxed_slice()))
+            .collect(),
         interval_ns,
         max_clients,
         clients: Vec::new(),
@@ -66,7 +76,8 @@ pub fn serve(listener: OwnedFd, plan: &Plan, interval_ns: u64, max_clients: usiz
             None => EpollTimeout::NONE,
             Some(&(due, _)) => {
                 let ms = due.saturating_sub(now_ns()).div_ceil(1_000_000);
-                EpollTimeout::try_from(i64::try_from(ms).unwrap_or(i64::MAX)).unwrap_or(EpollTimeout::MAX)
+                EpollTimeout::try_from(i64::try_from(ms).unwrap_or(i64::MAX))
+                    .unwrap_or(EpollTimeout::MAX)
             }
         };
         let ready = match floor.epoll.wait(&mut events, timeout) {
@@ -94,24 +105,30 @@ impl Floor {
 
     fn listen(&mut self) -> io::Result<()> {
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-        self.epoll.add(&self.listener, EpollEvent::new(interest, LISTENER))?;
+        self.epoll
+            .add(&self.listener, EpollEvent::new(interest, LISTENER))?;
         self.listening = true;
         Ok(())
     }
 
     fn accept(&mut self) -> io::Result<()> {
         while self.live() < self.max_clients {
-            let fd =
-                match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
-                    Ok(fd) => fd,
-                    Err(Errno::EAGAIN) => return Ok(()),
-                    Err(Errno::ECONNABORTED | Errno::EINTR) => continue,
-                    Err(error) => return Err(error.into()),
-                };
+            let fd = match accept4(
+                self.listener.as_raw_fd(),
+                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            ) {
+                Ok(fd) => fd,
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::ECONNABORTED | Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
             // SAFETY: accept4 has just made this fd and nobody else has it.
             let connection = unsafe { OwnedFd::from_raw_fd(fd) };
             if !self.receive(&connection) {
-                self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN, PENDING + fd as u64))?;
+                self.epoll.add(
+                    &connection,
+                    EpollEvent::new(EpollFlags::EPOLLIN, PENDING + fd as u64),
+                )?;
                 // The epoll set keeps it by number until its message comes.
                 let _ = connection.into_raw_fd();
             }
@@ -132,16 +149,20 @@ impl Floor {
         let mut control = cmsg_space!(RawFd);
         let mut data = [IoSliceMut::new(&mut self.payload)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-        let message = match recvmsg::<()>(connection.as_raw_fd(), &mut data, Some(&mut control), flags) {
-            Ok(message) => message,
-            Err(error) => return error != Errno::EAGAIN,
-        };
-        let fd =
-            message.cmsgs().ok().and_then(|mut c| {
-                c.find_map(|c| {
-                    if let ControlMessageOwned::ScmRights(fds) = c { fds.first().copied() } else { None }
-                })
-            });
+        let message =
+            match recvmsg::<()>(connection.as_raw_fd(), &mut data, Some(&mut control), flags) {
+                Ok(message) => message,
+                Err(error) => return error != Errno::EAGAIN,
+            };
+        let fd = message.cmsgs().ok().and_then(|mut c| {
+            c.find_map(|c| {
+                if let ControlMessageOwned::ScmRights(fds) = c {
+                    fds.first().copied()
+                } else {
+                    None
+                }
+            })
+        });
         if let Some(fd) = fd {
             // SAFETY: the kernel has just installed this fd for this process and nobody else has it.
             let client = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -156,10 +177,18 @@ impl Floor {
         }
         let index = self.free.last().copied().unwrap_or(self.clients.len());
         let gone = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        if self.epoll.add(&fd, EpollEvent::new(gone, index as u64)).is_err() {
+        if self
+            .epoll
+            .add(&fd, EpollEvent::new(gone, index as u64))
+            .is_err()
+        {
             return;
         }
-        let client = Client { fd: Some(fd), next_send: 0, slot: 0 };
+        let client = Client {
+            fd: Some(fd),
+            next_send: 0,
+            slot: 0,
+        };
         if self.free.pop().is_some() {
             self.clients[index] = client;
         } else {
@@ -192,7 +221,11 @@ impl Floor {
             && *slot <= client.slot
             && !failed
         {
-            let sent = send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+            let sent = send(
+                fd.as_raw_fd(),
+                bytes,
+                MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+            );
             failed = sent != Ok(bytes.len());
             client.next_send += 1;
         }
@@ -210,7 +243,9 @@ impl Floor {
 /// READY=1 to whoever started it with NOTIFY_SOCKET (sd_notify(3)).
 fn notify_ready() -> io::Result<()> {
     match std::env::var_os("NOTIFY_SOCKET") {
-        Some(path) => UnixDatagram::unbound()?.send_to(b"READY=1", path).map(|_| ()),
+        Some(path) => UnixDatagram::unbound()?
+            .send_to(b"READY=1", path)
+            .map(|_| ()),
         None => Ok(()),
     }
 }

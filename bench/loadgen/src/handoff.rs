@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn, SockaddrStorage,
-    UnixAddr, accept4, bind, connect, getsockname, listen, sendmsg, setsockopt, socket, socketpair, sockopt,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn,
+    SockaddrStorage, UnixAddr, accept4, bind, connect, getsockname, listen, sendmsg, setsockopt,
+    socket, socketpair, sockopt,
 };
 use nix::unistd::unlink;
 
@@ -34,7 +35,12 @@ pub struct Door {
 
 /// Connects to `door` as the Apache module does: non-blocking. EAGAIN says that the backlog is full.
 pub fn knock(door: &Door) -> nix::Result<OwnedFd> {
-    let fd = socket(AddressFamily::Unix, door.kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let fd = socket(
+        AddressFamily::Unix,
+        door.kind,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
     connect(fd.as_raw_fd(), &door.address)?;
     Ok(fd)
 }
@@ -46,16 +52,29 @@ pub fn hand_over(connection: &OwnedFd, payload: &[u8], client: BorrowedFd<'_>) -
     let began = now_ns();
     let send = || {
         let (data, control) = ([IoSlice::new(payload)], [ControlMessage::ScmRights(&fds)]);
-        sendmsg::<()>(connection.as_raw_fd(), &data, &control, MsgFlags::MSG_NOSIGNAL, None)
+        sendmsg::<()>(
+            connection.as_raw_fd(),
+            &data,
+            &control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
     };
     let sent = match send() {
         Err(Errno::EAGAIN) => {
-            poll(&mut [PollFd::new(connection.as_fd(), PollFlags::POLLOUT)], PollTimeout::from(200u8))?;
+            poll(
+                &mut [PollFd::new(connection.as_fd(), PollFlags::POLLOUT)],
+                PollTimeout::from(200u8),
+            )?;
             send()?
         }
         other => other?,
     };
-    if sent == payload.len() { Ok(began) } else { Err(Errno::EMSGSIZE) }
+    if sent == payload.len() {
+        Ok(began)
+    } else {
+        Err(Errno::EMSGSIZE)
+    }
 }
 
 /// Makes connected pairs: the client's end and the end that goes to the daemon.
@@ -74,16 +93,27 @@ impl Clients {
         if kind == ClientKind::Pair {
             return Ok(Clients { listener: None });
         }
-        let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let fd = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
         bind(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
         listen(&fd, Backlog::new(1024)?)?;
         let address = getsockname(fd.as_raw_fd())?;
-        Ok(Clients { listener: Some((fd, address, player)) })
+        Ok(Clients {
+            listener: Some((fd, address, player)),
+        })
     }
 
     /// The `index`th client: `(its own end, the end that Apache accepted)`. The latter is non-blocking, as Apache's
     /// are. `receive_buffer` is set before the connect, so that it bounds the window from the first byte on.
-    pub fn make(&self, index: usize, receive_buffer: Option<usize>) -> nix::Result<(OwnedFd, OwnedFd)> {
+    pub fn make(
+        &self,
+        index: usize,
+        receive_buffer: Option<usize>,
+    ) -> nix::Result<(OwnedFd, OwnedFd)> {
         let Some((listener, address, player)) = &self.listener else {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
@@ -93,16 +123,32 @@ impl Clients {
             }
             return Ok((mine, theirs));
         };
-        let mine = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let mine = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
         if let Some(bytes) = receive_buffer {
             setsockopt(&mine, sockopt::RcvBuf, &bytes)?;
         }
         setsockopt(&mine, sockopt::IpBindAddressNoPort, &true)?;
-        let source = Ipv4Addr::new(127, 1, *player, u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX));
-        bind(mine.as_raw_fd(), &SockaddrIn::from(std::net::SocketAddrV4::new(source, 0)))?;
+        let source = Ipv4Addr::new(
+            127,
+            1,
+            *player,
+            u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX),
+        );
+        bind(
+            mine.as_raw_fd(),
+            &SockaddrIn::from(std::net::SocketAddrV4::new(source, 0)),
+        )?;
         // On loopback the handshake is over when this returns, and the accept that follows finds it.
         connect(mine.as_raw_fd(), address)?;
-        let theirs = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        let theirs = accept4(
+            listener.as_raw_fd(),
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )?;
         // SAFETY: accept4 has just made this fd and nobody else has it.
         let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
         Ok((mine, theirs))
@@ -118,7 +164,13 @@ pub fn data_segments_in(fd: RawFd) -> Option<u32> {
     let mut len = info.len() as libc::socklen_t;
     // SAFETY: the buffer and its length are valid for the call, which writes at most `len` bytes.
     let status = unsafe {
-        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut len)
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut len,
+        )
     };
     if status != 0 || (len as usize) < OFFSET + 4 {
         return None;
@@ -169,7 +221,10 @@ mod tests {
     #[test]
     fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
         let path = std::env::temp_dir().join(format!("loadgen-{}-stale", std::process::id()));
-        let door = Door { kind: SockType::SeqPacket, address: UnixAddr::new(&path).unwrap() };
+        let door = Door {
+            kind: SockType::SeqPacket,
+            address: UnixAddr::new(&path).unwrap(),
+        };
         drop(listen_at(&door).unwrap());
         let live = listen_at(&door).unwrap();
         assert_eq!(listen_at(&door).err(), Some(Errno::EADDRINUSE));
@@ -180,7 +235,10 @@ mod tests {
 
     #[test]
     fn data_segments_count_the_sends() {
-        let (mine, theirs) = Clients::new(ClientKind::Tcp, 0).unwrap().make(0, None).unwrap();
+        let (mine, theirs) = Clients::new(ClientKind::Tcp, 0)
+            .unwrap()
+            .make(0, None)
+            .unwrap();
         setsockopt(&theirs, sockopt::TcpNoDelay, &true).unwrap();
         for _ in 0..3 {
             send(theirs.as_raw_fd(), b"abc", MsgFlags::empty()).unwrap();
@@ -188,7 +246,10 @@ mod tests {
         let mut buf = [0; 16];
         recv(mine.as_raw_fd(), &mut buf, MsgFlags::empty()).unwrap();
         assert_eq!(data_segments_in(mine.as_raw_fd()), Some(3));
-        let (pair, _other) = Clients::new(ClientKind::Pair, 0).unwrap().make(0, None).unwrap();
+        let (pair, _other) = Clients::new(ClientKind::Pair, 0)
+            .unwrap()
+            .make(0, None)
+            .unwrap();
         assert_eq!(data_segments_in(pair.as_raw_fd()), None);
     }
 }

@@ -58,7 +58,13 @@ fn execute(command: Command) -> io::Result<()> {
                     run.job.clients, run.job.players
                 )));
             }
-            let args::Run { job, daemon, settle, rest, json } = *run;
+            let args::Run {
+                job,
+                daemon,
+                settle,
+                rest,
+                json,
+            } = *run;
             let mut target = target(daemon, &job.door)?;
             let measured = observer::run(&job, &mut target, settle, rest)?;
             drop(target);
@@ -82,17 +88,31 @@ fn execute(command: Command) -> io::Result<()> {
             let room = fd_limit()?.saturating_sub(FD_RESERVE);
             let listener = match floor::passed_listener() {
                 Some(listener) => listener,
-                None => listen_at(&options.door).map_err(|e| named(&options.door.address.to_string(), e))?,
+                None => listen_at(&options.door)
+                    .map_err(|e| named(&options.door.address.to_string(), e))?,
             };
             let interval_ns = options.interval.as_nanos() as u64;
-            floor::serve(listener, &plan, interval_ns, options.max_clients.unwrap_or(room).min(room))?;
+            floor::serve(
+                listener,
+                &plan,
+                interval_ns,
+                options.max_clients.unwrap_or(room).min(room),
+            )?;
         }
         Command::Probe(options) => {
             let target = target(options.daemon, &options.door)?;
-            let probed =
-                probe::probe(&options.door, options.payload.as_deref(), options.interval, options.limit)?;
+            let probed = probe::probe(
+                &options.door,
+                options.payload.as_deref(),
+                options.interval,
+                options.limit,
+            )?;
             drop(target);
-            eprintln!("{} events in {} sends", probed.events, probed.plan.sends.len());
+            eprintln!(
+                "{} events in {} sends",
+                probed.events,
+                probed.plan.sends.len()
+            );
             println!("{}", serde_json::to_string_pretty(&probed.plan)?);
         }
     }

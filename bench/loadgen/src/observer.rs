@@ -15,7 +15,9 @@ use nix::unistd::{ForkResult, Pid, fork, pipe};
 use crate::board::{Slot, Totals, shared_slots, totals};
 use crate::clock::{now_ns, own_cpu_ns};
 use crate::player::{Job, play};
-use crate::sample::{CpuSplit, Snapshot, cpu_ns, cpu_split, machine, machine_used_kib, rss_kib, snapshot};
+use crate::sample::{
+    CpuSplit, Snapshot, cpu_ns, cpu_split, machine, machine_used_kib, rss_kib, snapshot,
+};
 use crate::tally::Tally;
 use crate::target::Target;
 
@@ -79,11 +81,19 @@ struct Moment {
 }
 
 /// Plays `job` against `target`. `settle` passes before the idle sample, `rest` before the one after.
-pub fn run(job: &Job, target: &mut Target, settle: Duration, rest: Duration) -> io::Result<Measured> {
+pub fn run(
+    job: &Job,
+    target: &mut Target,
+    settle: Duration,
+    rest: Duration,
+) -> io::Result<Measured> {
     let slots = shared_slots(NonZeroUsize::new(job.players).unwrap_or(NonZeroUsize::MIN))?;
     sleep(settle);
     let pids = target.pids();
-    let mut daemon = Daemon { processes: pids.len(), ..Daemon::default() };
+    let mut daemon = Daemon {
+        processes: pids.len(),
+        ..Daemon::default()
+    };
     daemon.idle = snapshot(&pids)?;
     daemon.rss_max_kib = daemon.idle.rss_kib;
     let (cpu_before, split_before) = (cpu_ns(&pids)?, cpu_split(&pids)?);
@@ -97,11 +107,22 @@ pub fn run(job: &Job, target: &mut Target, settle: Duration, rest: Duration) -> 
     while !players.over()? {
         sleep(TICK);
         target.check_alive()?;
-        let Totals { answered, ended, events, .. } = totals(slots);
-        let moment = Moment { ns: now_ns(), cpu_ns: cpu_ns(&pids)?, events };
+        let Totals {
+            answered,
+            ended,
+            events,
+            ..
+        } = totals(slots);
+        let moment = Moment {
+            ns: now_ns(),
+            cpu_ns: cpu_ns(&pids)?,
+            events,
+        };
         daemon.rss_max_kib = daemon.rss_max_kib.max(rss_kib(&pids)?);
         let is_steady = ended == 0 && answered == job.clients as u64;
-        slots.iter().for_each(|slot| slot.steady.store(is_steady, Ordering::Relaxed));
+        slots
+            .iter()
+            .for_each(|slot| slot.steady.store(is_steady, Ordering::Relaxed));
         if is_steady {
             if from.is_none() {
                 daemon.peak = snapshot(&pids)?;
@@ -128,7 +149,9 @@ pub fn run(job: &Job, target: &mut Target, settle: Duration, rest: Duration) -> 
         cpu_ns: to.cpu_ns - from.cpu_ns,
         events: to.events - from.events,
     });
-    daemon.steady = daemon.steady.filter(|s| s.ns >= STEADY_AT_LEAST_NS && s.events > 0);
+    daemon.steady = daemon
+        .steady
+        .filter(|s| s.ns >= STEADY_AT_LEAST_NS && s.events > 0);
     let tally = players.collect()?;
     let all_ns = machine_after.processors * run_ns;
     let used_ns = all_ns.saturating_sub(machine_after.idle_ns - machine_before.idle_ns);
@@ -152,13 +175,17 @@ struct Players {
 
 impl Players {
     fn start(job: &Job, slots: &'static [Slot]) -> io::Result<Self> {
-        let mut players = Players { running: Vec::new() };
+        let mut players = Players {
+            running: Vec::new(),
+        };
         for (number, slot) in slots.iter().enumerate() {
             let (theirs, ours) = pipe()?;
             // SAFETY: this process has one thread, so that the child may do whatever it may.
             match unsafe { fork()? } {
                 ForkResult::Parent { child } => {
-                    players.running.push((child, non_blocking(theirs)?, Vec::new()))
+                    players
+                        .running
+                        .push((child, non_blocking(theirs)?, Vec::new()))
                 }
                 ForkResult::Child => {
                     drop(theirs);
@@ -186,8 +213,8 @@ impl Players {
         let mut sum = Tally::default();
         for (pid, _, text) in std::mem::take(&mut self.running) {
             waitpid(pid, None)?;
-            let tally: Result<Tally, String> =
-                serde_json::from_slice(&text).map_err(|e| io::Error::other(format!("a player died: {e}")))?;
+            let tally: Result<Tally, String> = serde_json::from_slice(&text)
+                .map_err(|e| io::Error::other(format!("a player died: {e}")))?;
             sum.add(&tally.map_err(io::Error::other)?);
         }
         Ok(sum)
@@ -215,8 +242,9 @@ fn child_main(job: &Job, number: usize, slot: &Slot, ours: OwnedFd) -> i32 {
         eprintln!("loadgen: player {number}: {error}");
     }
     let tally = play(job, number, slot).map_err(|e| format!("player {number}: {e}"));
-    let written =
-        serde_json::to_vec(&tally).map_err(io::Error::other).and_then(|t| File::from(ours).write_all(&t));
+    let written = serde_json::to_vec(&tally)
+        .map_err(io::Error::other)
+        .and_then(|t| File::from(ours).write_all(&t));
     match written {
         Ok(()) => 0,
         Err(error) => {

@@ -48,10 +48,19 @@ impl Default for Plan {
     /// apart, `[DONE]` right behind the last with a send of its own.
     fn default() -> Self {
         let frame = |piece: &str| format!("data: {{\"content\":\"{piece}\"}}\n\n");
-        let mut sends: Vec<Send> =
-            PIECES.iter().zip(0..).map(|(piece, slot)| Send { slot, text: frame(piece) }).collect();
+        let mut sends: Vec<Send> = PIECES
+            .iter()
+            .zip(0..)
+            .map(|(piece, slot)| Send {
+                slot,
+                text: frame(piece),
+            })
+            .collect();
         sends[0].text.insert_str(0, HEAD);
-        sends.push(Send { slot: PIECES.len() as u32 - 1, text: "data: [DONE]\n\n".into() });
+        sends.push(Send {
+            slot: PIECES.len() as u32 - 1,
+            text: "data: [DONE]\n\n".into(),
+        });
         Plan { sends }
     }
 }
@@ -81,7 +90,10 @@ mod tests {
         for send in Plan::default().sends {
             counter.feed(send.text.as_bytes());
         }
-        assert_eq!((counter.status, counter.events, counter.done, counter.errors), (Some(200), 19, true, 0));
+        assert_eq!(
+            (counter.status, counter.events, counter.done, counter.errors),
+            (Some(200), 19, true, 0)
+        );
     }
 
     #[test]
@@ -89,6 +101,8 @@ mod tests {
         let text = serde_json::to_string(&Plan::default()).unwrap();
         assert_eq!(Plan::from_json(&text), Ok(Plan::default()));
         assert!(Plan::from_json(r#"{"sends":[]}"#).is_err());
-        assert!(Plan::from_json(r#"{"sends":[{"slot":1,"text":"a"},{"slot":0,"text":"b"}]}"#).is_err());
+        assert!(
+            Plan::from_json(r#"{"sends":[{"slot":1,"text":"a"},{"slot":0,"text":"b"}]}"#).is_err()
+        );
     }
 }

@@ -144,7 +144,10 @@ impl Player<'_> {
         loop {
             let now = now_ns();
             let mut starts = 0;
-            while self.clients.len() < share && starts < STARTS_PER_TURN && self.arrival_ns(began) <= now {
+            while self.clients.len() < share
+                && starts < STARTS_PER_TURN
+                && self.arrival_ns(began) <= now
+            {
                 self.start()?;
                 starts += 1;
             }
@@ -180,7 +183,8 @@ impl Player<'_> {
             }
         }
         for _ in self.clients.len()..share {
-            self.tally.record(Outcome::Lost("not started before the time limit"));
+            self.tally
+                .record(Outcome::Lost("not started before the time limit"));
         }
         Ok(())
     }
@@ -200,14 +204,27 @@ impl Player<'_> {
             Role::Slow => EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
             _ => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
         };
-        self.epoll.add(&mine, EpollEvent::new(interest, index as u64))?;
+        self.epoll
+            .add(&mine, EpollEvent::new(interest, index as u64))?;
         match role {
             Role::Slow => self.slow += 1,
             _ => self.readers += 1,
         }
         let answer = SseCounter::default();
-        self.clients.push(Client { fd: Some(mine), role, answer, handed_ns: 0, last_event_ns: 0 });
-        self.hand(Waiting { client: index, theirs, tries: 0, next_ns: 0, full_since_ns: 0 });
+        self.clients.push(Client {
+            fd: Some(mine),
+            role,
+            answer,
+            handed_ns: 0,
+            last_event_ns: 0,
+        });
+        self.hand(Waiting {
+            client: index,
+            theirs,
+            tries: 0,
+            next_ns: 0,
+            full_since_ns: 0,
+        });
         Ok(())
     }
 
@@ -242,7 +259,9 @@ impl Player<'_> {
                 }
                 self.lose(client, "handoff failed: backlog full for 100 ms");
             }
-            Err(Errno::ENOENT | Errno::ECONNREFUSED) if (handoff.tries as usize) < RETRY_AFTER_NS.len() => {
+            Err(Errno::ENOENT | Errno::ECONNREFUSED)
+                if (handoff.tries as usize) < RETRY_AFTER_NS.len() =>
+            {
                 handoff.next_ns = now + RETRY_AFTER_NS[handoff.tries as usize];
                 handoff.tries += 1;
                 self.tally.handoff_retries += 1;
@@ -281,7 +300,8 @@ impl Player<'_> {
     }
 
     fn on_event(&mut self, index: usize, flags: EpollFlags) {
-        let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+        let ended =
+            flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         // Edge-triggered: a read that does not fill the buffer has emptied the socket, and what comes later wakes
         // again; only an end has to be read up to.
         let full = self.buf.len();
@@ -306,7 +326,9 @@ impl Player<'_> {
                 if client.answer.bytes == 0 {
                     self.slot.answered.fetch_add(1, Ordering::Relaxed);
                     if client.role != Role::Slow {
-                        self.tally.ttfb.record_ns(now.saturating_sub(client.handed_ns), 1);
+                        self.tally
+                            .ttfb
+                            .record_ns(now.saturating_sub(client.handed_ns), 1);
                     }
                 }
                 let before = client.answer.events;
@@ -314,7 +336,10 @@ impl Player<'_> {
                 self.tally.events += u64::from(client.answer.events - before);
                 self.tally.bytes += read as u64;
                 if content > 0 && client.role != Role::Slow {
-                    let (asked, steady) = (self.job.interval_ns, self.slot.steady.load(Ordering::Relaxed));
+                    let (asked, steady) = (
+                        self.job.interval_ns,
+                        self.slot.steady.load(Ordering::Relaxed),
+                    );
                     if client.last_event_ns != 0 {
                         let gap = now - client.last_event_ns;
                         self.tally.record_gap(gap, content, asked, steady);
@@ -363,7 +388,8 @@ impl Player<'_> {
                 self.tally.segments += u64::from(segments);
                 self.tally.segment_events += u64::from(client.answer.events);
             }
-            self.tally.record(judge(&client.answer, end, self.job.expect));
+            self.tally
+                .record(judge(&client.answer, end, self.job.expect));
         }
         self.remove(index);
     }
@@ -389,8 +415,10 @@ pub fn default_payload(client: usize) -> String {
 /// milliseconds of epoll_wait(2).
 fn wait_until(epoll: &Epoll, events: &mut [EpollEvent], until_ns: u64) -> io::Result<usize> {
     let left = until_ns.saturating_sub(now_ns());
-    let timeout =
-        libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
+    let timeout = libc::timespec {
+        tv_sec: (left / 1_000_000_000) as i64,
+        tv_nsec: (left % 1_000_000_000) as i64,
+    };
     let capacity = i32::try_from(events.len()).unwrap_or(i32::MAX);
     // SAFETY: EpollEvent is a transparent epoll_event, the slice has `capacity` of them, no signal mask is given.
     let ready = unsafe {
@@ -416,7 +444,10 @@ mod tests {
 
     fn job(clients: usize, slow_readers: usize, leavers: usize) -> Job {
         Job {
-            door: Door { kind: SockType::Stream, address: UnixAddr::new("/nowhere").unwrap() },
+            door: Door {
+                kind: SockType::Stream,
+                address: UnixAddr::new("/nowhere").unwrap(),
+            },
             client: ClientKind::Pair,
             clients,
             rate: 1e6,
@@ -435,9 +466,14 @@ mod tests {
 
     #[test]
     fn roles_are_given_exactly_as_often_as_asked() {
-        for (clients, slow, leavers) in
-            [(100, 0, 0), (100, 7, 13), (10, 10, 0), (10, 0, 10), (9, 4, 5), (1000, 1, 1)]
-        {
+        for (clients, slow, leavers) in [
+            (100, 0, 0),
+            (100, 7, 13),
+            (10, 10, 0),
+            (10, 0, 10),
+            (9, 4, 5),
+            (1000, 1, 1),
+        ] {
             let job = job(clients, slow, leavers);
             let roles: Vec<Role> = (0..clients).map(|c| role(&job, c)).collect();
             let count = |r| roles.iter().filter(|&&x| x == r).count();
@@ -454,7 +490,10 @@ mod tests {
     fn nobody_at_the_socket_loses_every_client_after_two_more_tries() {
         let slots = crate::board::shared_slots(1.try_into().unwrap()).unwrap();
         let tally = play(&job(5, 0, 0), 0, &slots[0]).unwrap();
-        assert_eq!((tally.clients, tally.lost, tally.handoff_retries), (5, 5, 10));
+        assert_eq!(
+            (tally.clients, tally.lost, tally.handoff_retries),
+            (5, 5, 10)
+        );
         assert_eq!(tally.reasons["handoff failed: no such socket"], 5);
     }
 }

@@ -25,14 +25,24 @@ pub struct Probed {
 
 /// Plays one TCP client after another and watches the second, when the daemon is warm. `interval` is what the daemon
 /// was asked to wait between events.
-pub fn probe(door: &Door, payload: Option<&[u8]>, interval: Duration, limit: Duration) -> io::Result<Probed> {
+pub fn probe(
+    door: &Door,
+    payload: Option<&[u8]>,
+    interval: Duration,
+    limit: Duration,
+) -> io::Result<Probed> {
     let default = default_payload(0);
     let payload = payload.unwrap_or(default.as_bytes());
     one_answer(door, payload, interval, limit)?;
     one_answer(door, payload, interval, limit)
 }
 
-fn one_answer(door: &Door, payload: &[u8], interval: Duration, limit: Duration) -> io::Result<Probed> {
+fn one_answer(
+    door: &Door,
+    payload: &[u8],
+    interval: Duration,
+    limit: Duration,
+) -> io::Result<Probed> {
     let (mine, theirs) = Clients::new(ClientKind::Tcp, 0)?.make(0, None)?;
     let until = hand_over(&knock(door)?, payload, theirs.as_fd())? + limit.as_nanos() as u64;
     drop(theirs);
@@ -51,11 +61,15 @@ fn one_answer(door: &Door, payload: &[u8], interval: Duration, limit: Duration) 
         }
         last_ns = Some(now);
         counter.feed(&buf[..read]);
-        let text =
-            std::str::from_utf8(&buf[..read]).map_err(|e| io::Error::other(format!("not UTF-8: {e}")))?;
+        let text = std::str::from_utf8(&buf[..read])
+            .map_err(|e| io::Error::other(format!("not UTF-8: {e}")))?;
         let sends = sends_so_far.saturating_sub(sends_before).max(1) as usize;
         sends_before = sends_so_far;
-        plan.sends.extend(split(text, sends).into_iter().map(|text| Send { slot, text }));
+        plan.sends.extend(
+            split(text, sends)
+                .into_iter()
+                .map(|text| Send { slot, text }),
+        );
     }
     if counter.status != Some(200) || !counter.done {
         return Err(io::Error::other(format!(
@@ -65,7 +79,10 @@ fn one_answer(door: &Door, payload: &[u8], interval: Duration, limit: Duration) 
             if counter.done { "seen" } else { "not seen" }
         )));
     }
-    Ok(Probed { plan, events: counter.events })
+    Ok(Probed {
+        plan,
+        events: counter.events,
+    })
 }
 
 /// Cuts what one read brought into as many sends as the kernel counted. Where the cuts were cannot be seen from
@@ -105,8 +122,14 @@ mod tests {
     fn one_send_stays_whole_and_several_are_cut_behind_blank_lines() {
         let text = "HTTP/1.1 200 OK\r\n\r\ndata: a\n\ndata: [DONE]\n\n";
         assert_eq!(split(text, 1), [text]);
-        assert_eq!(split(text, 2), ["HTTP/1.1 200 OK\r\n\r\ndata: a\n\n", "data: [DONE]\n\n"]);
-        assert_eq!(split(text, 3), ["HTTP/1.1 200 OK\r\n\r\n", "data: a\n\n", "data: [DONE]\n\n"]);
+        assert_eq!(
+            split(text, 2),
+            ["HTTP/1.1 200 OK\r\n\r\ndata: a\n\n", "data: [DONE]\n\n"]
+        );
+        assert_eq!(
+            split(text, 3),
+            ["HTTP/1.1 200 OK\r\n\r\n", "data: a\n\n", "data: [DONE]\n\n"]
+        );
         assert_eq!(split("data: a\n\n", 3), ["data: a\n\n"]);
     }
 }

@@ -82,11 +82,21 @@ struct SteadyReport {
 impl Report {
     /// Makes the figures of what was measured.
     pub fn new(job: &Job, measured: Measured) -> Self {
-        let Measured { run_ns, tally, others_percent, machine_grown_kib, daemon } = measured;
+        let Measured {
+            run_ns,
+            tally,
+            others_percent,
+            machine_grown_kib,
+            daemon,
+        } = measured;
         let events = tally.events;
         Report {
             clients: job.clients,
-            client: if job.client == ClientKind::Tcp { "tcp" } else { "pair" },
+            client: if job.client == ClientKind::Tcp {
+                "tcp"
+            } else {
+                "pair"
+            },
             rate_per_sec: job.rate,
             interval_ms: job.interval_ns.map(|ns| ns as f64 / 1e6),
             processes: job.players,
@@ -149,7 +159,11 @@ impl Report {
         if let Some(sends) = self.sends_per_event {
             write!(out, ", {sends:.3} sends per event")?;
         }
-        writeln!(out, ", {} errors; handoffs tried again {}", self.error_events, self.handoff_retries)?;
+        writeln!(
+            out,
+            ", {} errors; handoffs tried again {}",
+            self.error_events, self.handoff_retries
+        )?;
         let times = [
             ("first byte", Some(&self.ttfb)),
             ("gap", Some(&self.gap)),
@@ -169,7 +183,11 @@ impl Report {
             "load generator: {:.2} µs of CPU per event; others took {:.1} % of the machine",
             self.load_cpu_us_per_event, self.others_percent
         )?;
-        writeln!(out, "the machine's memory in use grew by {} KiB", self.machine_grown_kib)?;
+        writeln!(
+            out,
+            "the machine's memory in use grew by {} KiB",
+            self.machine_grown_kib
+        )?;
         let Some(d) = &self.daemon else { return Ok(()) };
         writeln!(
             out,
@@ -227,6 +245,9 @@ fn daemon_report(d: &Daemon, clients: usize, events: u64) -> DaemonReport {
         rss_max_kib: d.rss_max_kib,
         rss_kib_per_connection: per_connection(d.rss_max_kib, d.idle.rss_kib),
         anonymous_kib_per_connection: per_connection(d.peak.anonymous_kib, d.idle.anonymous_kib),
-        context_switches: d.after.context_switches.saturating_sub(d.idle.context_switches),
+        context_switches: d
+            .after
+            .context_switches
+            .saturating_sub(d.idle.context_switches),
     }
 }

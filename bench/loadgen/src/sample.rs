@@ -52,7 +52,11 @@ pub fn with_descendants(pids: &[i32]) -> Vec<i32> {
         };
         for task in tasks.flatten() {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            open.extend(children.split_ascii_whitespace().filter_map(|c| c.parse::<i32>().ok()));
+            open.extend(
+                children
+                    .split_ascii_whitespace()
+                    .filter_map(|c| c.parse::<i32>().ok()),
+            );
         }
     }
     found.into_iter().collect()
@@ -77,9 +81,18 @@ pub fn cpu_split(pids: &[i32]) -> io::Result<CpuSplit> {
     for &pid in pids {
         let stat = read(pid, "stat")?;
         // The command's name may hold blanks; the fields count from behind its bracket: utime is the 14th of proc(5).
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
-        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+            .collect();
+        let ticks = |i: usize| {
+            fields
+                .get(i)
+                .and_then(|f| f.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         // USER_HZ is 100 on every Linux.
         split.user_ms += ticks(11) * 10;
         split.system_ms += ticks(12) * 10;
@@ -103,9 +116,16 @@ pub fn machine() -> io::Result<Machine> {
     let mut lines = stat.lines().take_while(|line| line.starts_with("cpu"));
     let all = lines.next().unwrap_or_default();
     // proc(5): cpu user nice system idle iowait …, in USER_HZ.
-    let idle =
-        all.split_ascii_whitespace().skip(4).take(2).filter_map(|f| f.parse::<u64>().ok()).sum::<u64>();
-    Ok(Machine { processors: lines.count() as u64, idle_ns: idle * 10_000_000 })
+    let idle = all
+        .split_ascii_whitespace()
+        .skip(4)
+        .take(2)
+        .filter_map(|f| f.parse::<u64>().ok())
+        .sum::<u64>();
+    Ok(Machine {
+        processors: lines.count() as u64,
+        idle_ns: idle * 10_000_000,
+    })
 }
 
 /// Memory of the whole machine that is in use, KiB: also what the kernel holds for sockets, whoever has them.
@@ -119,7 +139,11 @@ pub fn rss_kib(pids: &[i32]) -> io::Result<u64> {
     let mut pages = 0;
     for &pid in pids {
         let statm = read(pid, "statm")?;
-        pages += statm.split_ascii_whitespace().nth(1).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        pages += statm
+            .split_ascii_whitespace()
+            .nth(1)
+            .and_then(|f| f.parse::<u64>().ok())
+            .unwrap_or(0);
     }
     Ok(pages * 4)
 }
@@ -133,11 +157,16 @@ pub fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
         sum.rss_kib += field(&rollup, "Rss:");
         sum.pss_kib += field(&rollup, "Pss:");
         sum.anonymous_kib += field(&rollup, "Anonymous:");
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).map_err(|e| gone(pid, e))?.count() as u64;
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
+            .map_err(|e| gone(pid, e))?
+            .count() as u64;
         sum.fds += fds;
         sum.fds_most = sum.fds_most.max(fds);
         fds_least = Some(fds_least.map_or(fds, |least: u64| least.min(fds)));
-        for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| gone(pid, e))?.flatten() {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))
+            .map_err(|e| gone(pid, e))?
+            .flatten()
+        {
             let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
             sum.threads += 1;
             sum.context_switches += field(&status, "voluntary_ctxt_switches:");
@@ -154,12 +183,16 @@ fn read(pid: i32, file: &str) -> io::Result<String> {
 
 fn gone(pid: i32, error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
-    io::Error::new(error.kind(), format!("the daemon's process {pid} cannot be read: {error}"))
+    io::Error::new(
+        error.kind(),
+        format!("the daemon's process {pid} cannot be read: {error}"),
+    )
 }
 
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -181,7 +214,10 @@ mod tests {
                 && snapshot.rss_kib >= snapshot.anonymous_kib
         );
         assert!(snapshot.fds >= 3 && snapshot.threads >= 1);
-        assert_eq!((snapshot.fds_least, snapshot.fds_most), (snapshot.fds, snapshot.fds));
+        assert_eq!(
+            (snapshot.fds_least, snapshot.fds_most),
+            (snapshot.fds, snapshot.fds)
+        );
         assert!(rss_kib(&own()).unwrap() >= 8192);
         assert!(cpu_ns(&own()).unwrap() > before);
         drop(ballast);
@@ -189,14 +225,24 @@ mod tests {
 
     #[test]
     fn the_fewest_and_the_most_fds_are_those_of_single_processes() {
-        let mut child =
-            std::process::Command::new("sleep").arg("5").stdin(std::process::Stdio::null()).spawn().unwrap();
-        let _more: Vec<fs::File> = (0..20).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        let mut child = std::process::Command::new("sleep")
+            .arg("5")
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let _more: Vec<fs::File> = (0..20)
+            .map(|_| fs::File::open("/dev/null").unwrap())
+            .collect();
         let both = [own()[0], child.id() as i32];
         let snapshot = snapshot(&both);
         child.kill().unwrap();
         child.wait().unwrap();
-        let Snapshot { fds, fds_least, fds_most, .. } = snapshot.unwrap();
+        let Snapshot {
+            fds,
+            fds_least,
+            fds_most,
+            ..
+        } = snapshot.unwrap();
         assert!(fds_least + 20 <= fds_most, "{fds_least} and {fds_most}");
         assert_eq!(fds_least + fds_most, fds);
     }
@@ -217,12 +263,20 @@ mod tests {
         let pid = child.id() as i32;
         child.wait().unwrap();
         assert!(cpu_ns(&[pid]).is_err());
-        assert!(snapshot(&[pid]).unwrap_err().to_string().contains(&pid.to_string()));
+        assert!(
+            snapshot(&[pid])
+                .unwrap_err()
+                .to_string()
+                .contains(&pid.to_string())
+        );
     }
 
     #[test]
     fn children_are_found() {
-        let mut child = std::process::Command::new("sleep").arg("5").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("5")
+            .spawn()
+            .unwrap();
         let found = with_descendants(&own());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -128,7 +128,10 @@ mod tests {
     fn events_in_a_head_do_not_count() {
         let mut counter = SseCounter::default();
         counter.feed(b"HTTP/1.1 503 Service Unavailable\r\ndata: a\r\n");
-        assert_eq!((counter.status, counter.events, counter.answered), (Some(503), 0, false));
+        assert_eq!(
+            (counter.status, counter.events, counter.answered),
+            (Some(503), 0, false)
+        );
     }
 
     #[test]

@@ -86,7 +86,11 @@ impl From<Vec<(u64, u64)>> for Times {
 
 impl From<Times> for Vec<(u64, u64)> {
     fn from(times: Times) -> Self {
-        times.0.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect()
+        times
+            .0
+            .iter_recorded()
+            .map(|v| (v.value_iterated_to(), v.count_at_value()))
+            .collect()
     }
 }
 
@@ -97,7 +101,9 @@ impl Times {
     }
 
     fn record(&mut self, micros: u64, count: u64) {
-        self.0.record_n(micros, count).expect("the histogram grows to any u64");
+        self.0
+            .record_n(micros, count)
+            .expect("the histogram grows to any u64");
     }
 
     /// Adds all of `other`.
@@ -268,19 +274,44 @@ mod tests {
             (WHOLE, End::Eof, Some(3), "2 events instead of 3"),
             (WHOLE, End::Reset, Some(2), "reset after [DONE]"),
             (WHOLE, End::TimeLimit, Some(2), "time limit after [DONE]"),
-            ("HTTP/1.1 200 OK\r\n\r\ndata: a\n\n", End::Eof, None, "ended without [DONE]"),
-            ("HTTP/1.1 200 OK\r\n\r\ndata: a\n\n", End::Reset, None, "reset before [DONE]"),
-            ("HTTP/1.1 200 OK\r\n", End::Eof, None, "no whole response head"),
+            (
+                "HTTP/1.1 200 OK\r\n\r\ndata: a\n\n",
+                End::Eof,
+                None,
+                "ended without [DONE]",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\ndata: a\n\n",
+                End::Reset,
+                None,
+                "reset before [DONE]",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n",
+                End::Eof,
+                None,
+                "no whole response head",
+            ),
             ("data: [DONE]\n\n", End::Eof, None, "no whole response head"),
         ] {
-            assert_eq!(judge(&answer(text), end, expect), Outcome::Broken(how.into()), "{text:?}");
+            assert_eq!(
+                judge(&answer(text), end, expect),
+                Outcome::Broken(how.into()),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn not_a_byte_is_lost_and_another_status_is_refused() {
-        assert_eq!(judge(&answer(""), End::Eof, None), Outcome::Lost("closed without an answer"));
-        assert_eq!(judge(&answer(""), End::TimeLimit, None), Outcome::Lost("no answer until the time limit"));
+        assert_eq!(
+            judge(&answer(""), End::Eof, None),
+            Outcome::Lost("closed without an answer")
+        );
+        assert_eq!(
+            judge(&answer(""), End::TimeLimit, None),
+            Outcome::Lost("no answer until the time limit")
+        );
         let refused = answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(judge(&refused, End::Eof, None), Outcome::Refused(503));
     }
@@ -302,14 +333,22 @@ mod tests {
             times.record_ns(ms * 1_000_000, 1);
         }
         let s = times.summary();
-        for (got, want) in [(s.p50_ms, 500.0), (s.p95_ms, 950.0), (s.p99_ms, 990.0), (s.max_ms, 1000.0)] {
+        for (got, want) in [
+            (s.p50_ms, 500.0),
+            (s.p95_ms, 950.0),
+            (s.p99_ms, 990.0),
+            (s.max_ms, 1000.0),
+        ] {
             assert!((got - want).abs() <= want / 1000.0, "{got} is not {want}");
         }
     }
 
     #[test]
     fn a_tally_survives_its_way_through_a_pipe_and_adds_up() {
-        let mut tally = Tally { clients: 2, ..Tally::default() };
+        let mut tally = Tally {
+            clients: 2,
+            ..Tally::default()
+        };
         tally.record(Outcome::Complete);
         tally.record(Outcome::Broken("reset before [DONE]".into()));
         tally.ttfb.record_ns(250_000, 1);
@@ -320,6 +359,9 @@ mod tests {
         assert_eq!((sum.clients, sum.complete, sum.broken), (4, 2, 2));
         assert_eq!(sum.reasons["reset before [DONE]"], 2);
         let (one, two) = (tally.ttfb.summary(), sum.ttfb.summary());
-        assert_eq!((one.p50_ms, one.max_ms, two.count), (two.p50_ms, two.max_ms, 4));
+        assert_eq!(
+            (one.p50_ms, one.max_ms, two.count),
+            (two.p50_ms, two.max_ms, 4)
+        );
     }
 }

@@ -51,8 +51,10 @@ struct Shared {
 
 impl Shared {
     fn new(door: &Door) -> io::Result<Self> {
-        let path =
-            door.address.path().ok_or_else(|| io::Error::other("--instances needs a socket with a path"))?;
+        let path = door
+            .address
+            .path()
+            .ok_or_else(|| io::Error::other("--instances needs a socket with a path"))?;
         let named = |e| io::Error::other(format!("cannot listen at {}: {e}", path.display()));
         // Out of the way of fd 3, where it goes in the children.
         let listener = move_up(&listen_at(door).map_err(named)?)?;
@@ -61,7 +63,12 @@ impl Shared {
         let notify = UnixDatagram::bind(&notify_path)?;
         notify.set_nonblocking(true)?;
         let files = [listener_file, RemoveFile(notify_path.clone())];
-        Ok(Shared { listener, notify, notify_path, _files: files })
+        Ok(Shared {
+            listener,
+            notify,
+            notify_path,
+            _files: files,
+        })
     }
 
     /// Takes all notifications that have come, so that no sender waits, and counts those that say READY=1.
@@ -69,7 +76,9 @@ impl Shared {
         let (mut ready, mut buf) = (0, [0; 4096]);
         loop {
             match self.notify.recv(&mut buf) {
-                Ok(n) => ready += u32::from(buf[..n].split(|&b| b == b'\n').any(|l| l == b"READY=1")),
+                Ok(n) => {
+                    ready += u32::from(buf[..n].split(|&b| b == b'\n').any(|l| l == b"READY=1"))
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(ready),
                 Err(e) => return Err(e),
             }
@@ -83,12 +92,20 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 impl Target {
     /// Processes that somebody else started, and stops.
     pub fn attach(pids: Vec<i32>) -> Self {
-        Target { children: Vec::new(), attached: pids, shared: None }
+        Target {
+            children: Vec::new(),
+            attached: pids,
+            shared: None,
+        }
     }
 
     /// Starts a daemon and waits until it takes handoffs at `door`.
     pub fn start(launch: &Launch, door: &Door) -> io::Result<Self> {
-        let mut target = Target { children: Vec::new(), attached: Vec::new(), shared: None };
+        let mut target = Target {
+            children: Vec::new(),
+            attached: Vec::new(),
+            shared: None,
+        };
         let limit = Instant::now() + launch.start_limit;
         match launch.instances {
             None => {
@@ -132,9 +149,13 @@ impl Target {
         loop {
             match knock(door) {
                 Ok(_) => return Ok(()),
-                Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN) if Instant::now() < limit => {}
+                Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN)
+                    if Instant::now() < limit => {}
                 Err(e) => {
-                    return Err(io::Error::other(format!("nobody takes handoffs at {}: {e}", door.address)));
+                    return Err(io::Error::other(format!(
+                        "nobody takes handoffs at {}: {e}",
+                        door.address
+                    )));
                 }
             }
             self.check_alive()?;
@@ -145,14 +166,24 @@ impl Target {
     /// The processes to measure: children of the command too, as they are now.
     pub fn pids(&self) -> Vec<i32> {
         let started = self.children.iter().map(|c| c.id() as i32);
-        with_descendants(&self.attached.iter().copied().chain(started).collect::<Vec<_>>())
+        with_descendants(
+            &self
+                .attached
+                .iter()
+                .copied()
+                .chain(started)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// An error if a process that was started here has ended. Returns how many have said READY=1 since the last call.
     pub fn check_alive(&mut self) -> io::Result<u32> {
         for child in &mut self.children {
             if let Some(status) = child.try_wait()? {
-                return Err(io::Error::other(format!("the daemon (process {}) ended: {status}", child.id())));
+                return Err(io::Error::other(format!(
+                    "the daemon (process {}) ended: {status}",
+                    child.id()
+                )));
             }
         }
         self.shared.as_ref().map_or(Ok(0), Shared::take_ready)
@@ -227,15 +258,26 @@ fn spawn(launch: &Launch, shared: Option<&Shared>) -> io::Result<Child> {
     }
     let line = &launch.command;
     let fd = match shared {
-        Some(Shared { listener, notify_path, .. }) => {
+        Some(Shared {
+            listener,
+            notify_path,
+            ..
+        }) => {
             // The process id stays the same over both execs.
-            command.arg("-c").arg(format!("LISTEN_PID=$$ exec env {line}"));
-            command.env("LISTEN_FDS", "1").env("NOTIFY_SOCKET", notify_path);
+            command
+                .arg("-c")
+                .arg(format!("LISTEN_PID=$$ exec env {line}"));
+            command
+                .env("LISTEN_FDS", "1")
+                .env("NOTIFY_SOCKET", notify_path);
             Some(listener.as_raw_fd())
         }
         None => {
             command.arg("-c").arg(format!("exec env {line}"));
-            command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID").env_remove("NOTIFY_SOCKET");
+            command
+                .env_remove("LISTEN_FDS")
+                .env_remove("LISTEN_PID")
+                .env_remove("NOTIFY_SOCKET");
             None
         }
     };

@@ -10,8 +10,8 @@ use std::thread;
 
 use nix::cmsg_space;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
-    listen, recvmsg, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4,
+    bind, listen, recvmsg, setsockopt, socket, sockopt,
 };
 use serde_json::Value;
 
@@ -42,16 +42,30 @@ fn loadgen(args: &[&str]) -> Output {
 }
 
 fn report(args: &[&str]) -> Value {
-    let output = loadgen(&[args, &["--json", "-", "--settle-secs", "0", "--after-secs", "0"]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = loadgen(
+        &[
+            args,
+            &["--json", "-", "--settle-secs", "0", "--after-secs", "0"],
+        ]
+        .concat(),
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
 fn against_the_floor_every_stream_is_whole_and_every_count_exact() {
     let dir = TempDir::new("floor");
-    for (kind, client) in [("seqpacket", "tcp"), ("seqpacket", "pair"), ("stream", "tcp"), ("stream", "pair")]
-    {
+    for (kind, client) in [
+        ("seqpacket", "tcp"),
+        ("seqpacket", "pair"),
+        ("stream", "tcp"),
+        ("stream", "pair"),
+    ] {
         let socket = format!("{}-{kind}-{client}", dir.socket());
         let floor = format!("{LOADGEN} floor --socket {socket} --type {kind} --interval-ms 10");
         let r = report(&[
@@ -82,10 +96,16 @@ fn against_the_floor_every_stream_is_whole_and_every_count_exact() {
         assert_eq!(r["ttfb"]["count"], 50);
         assert_eq!(r["gap"]["count"], 50 * 17);
         assert_eq!(r["deviation"]["count"], 50 * 17);
-        assert_eq!(r["sends_per_event"].as_f64(), (client == "tcp").then_some(1.0));
+        assert_eq!(
+            r["sends_per_event"].as_f64(),
+            (client == "tcp").then_some(1.0)
+        );
         let daemon = &r["daemon"];
         assert_eq!(daemon["processes"], 1);
-        assert_eq!(daemon["after"]["fds"], daemon["idle"]["fds"], "the floor leaks fds");
+        assert_eq!(
+            daemon["after"]["fds"], daemon["idle"]["fds"],
+            "the floor leaks fds"
+        );
         assert!(daemon["cpu_us_per_event"].as_f64().unwrap() > 0.0);
     }
 }
@@ -113,8 +133,14 @@ fn several_players_and_several_floors_on_one_socket_add_up() {
         "--command",
         &floor,
     ]);
-    assert_eq!((&r["streams"]["complete"], &r["events"]), (&60.into(), &(60 * 19).into()));
-    assert_eq!((&r["daemon"]["processes"], &r["processes"]), (&2.into(), &3.into()));
+    assert_eq!(
+        (&r["streams"]["complete"], &r["events"]),
+        (&60.into(), &(60 * 19).into())
+    );
+    assert_eq!(
+        (&r["daemon"]["processes"], &r["processes"]),
+        (&2.into(), &3.into())
+    );
     assert_eq!(r["daemon"]["after"]["fds"], r["daemon"]["idle"]["fds"]);
 }
 
@@ -156,16 +182,36 @@ fn leavers_leave_and_slow_readers_stay() {
 fn probe_makes_a_plan_that_the_floor_plays_alike() {
     let dir = TempDir::new("probe");
     let probe = |socket: &str, floor: &str| {
-        let output = loadgen(&["probe", "--socket", socket, "--interval-ms", "40", "--command", floor]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = loadgen(&[
+            "probe",
+            "--socket",
+            socket,
+            "--interval-ms",
+            "40",
+            "--command",
+            floor,
+        ]);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     };
     let (one, two) = (format!("{}1", dir.socket()), format!("{}2", dir.socket()));
-    let first = probe(&one, &format!("{LOADGEN} floor --socket {one} --interval-ms 40"));
+    let first = probe(
+        &one,
+        &format!("{LOADGEN} floor --socket {one} --interval-ms 40"),
+    );
     let plan = dir.0.join("plan.json");
     std::fs::write(&plan, &first).unwrap();
-    let again =
-        probe(&two, &format!("{LOADGEN} floor --socket {two} --interval-ms 40 --plan {}", plan.display()));
+    let again = probe(
+        &two,
+        &format!(
+            "{LOADGEN} floor --socket {two} --interval-ms 40 --plan {}",
+            plan.display()
+        ),
+    );
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
     assert_eq!(read(&first)["sends"].as_array().unwrap().len(), 19);
     assert_eq!(read(&first), read(&again));
@@ -175,7 +221,13 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n
 
 /// Treats the nth client in one of six ways, five of which are faults.
 fn faulty_daemon(path: &Path, clients: usize) -> thread::JoinHandle<()> {
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let listener = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
     listen(&listener, Backlog::MAXCONN).unwrap();
     thread::spawn(move || {
@@ -183,20 +235,29 @@ fn faulty_daemon(path: &Path, clients: usize) -> thread::JoinHandle<()> {
         for nth in 0..clients {
             let mut client = TcpStream::from(receive(&listener));
             match nth % 6 {
-                0 => client.write_all(&[HEAD, b"data: a\n\ndata: b\n\ndata: [DONE]\n\n"].concat()).unwrap(),
+                0 => client
+                    .write_all(&[HEAD, b"data: a\n\ndata: b\n\ndata: [DONE]\n\n"].concat())
+                    .unwrap(),
                 1 => {}
                 2 => client.write_all(&[HEAD, b"data: a\n\n"].concat()).unwrap(),
                 3 => client
                     .write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
                     .unwrap(),
                 4 => {
-                    client.write_all(&[HEAD, b"data: a\n\ndata: b\n\n"].concat()).unwrap();
+                    client
+                        .write_all(&[HEAD, b"data: a\n\ndata: b\n\n"].concat())
+                        .unwrap();
                     // The close becomes a RST.
-                    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+                    let linger = nix::libc::linger {
+                        l_onoff: 1,
+                        l_linger: 0,
+                    };
                     setsockopt(&client, sockopt::Linger, &linger).unwrap();
                 }
                 _ => {
-                    client.write_all(&[HEAD, b"data: a\n\ndata: [DONE]\n\n"].concat()).unwrap();
+                    client
+                        .write_all(&[HEAD, b"data: a\n\ndata: [DONE]\n\n"].concat())
+                        .unwrap();
                 }
             }
             if nth == clients - 1 {
@@ -214,10 +275,16 @@ fn receive(listener: &OwnedFd) -> OwnedFd {
     let connection = unsafe { OwnedFd::from_raw_fd(connection) };
     let (mut control, mut data) = (cmsg_space!(RawFd), [0; 4096]);
     let mut parts = [IoSliceMut::new(&mut data)];
-    let message =
-        recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)
-            .unwrap();
-    let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else { panic!("no fd") };
+    let message = recvmsg::<()>(
+        connection.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .unwrap();
+    let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
+        panic!("no fd")
+    };
     // SAFETY: the kernel has just installed this fd.
     unsafe { OwnedFd::from_raw_fd(fds[0]) }
 }
@@ -242,8 +309,16 @@ fn a_daemon_that_loses_cuts_and_refuses_is_shown_to() {
     daemon.join().unwrap();
     let streams = &r["streams"];
     let reasons = &streams["reasons"];
-    assert_eq!((&streams["complete"], &streams["broken"]), (&10.into(), &31.into()), "{streams}");
-    assert_eq!((&streams["lost"], &streams["refused"]), (&10.into(), &10.into()), "{streams}");
+    assert_eq!(
+        (&streams["complete"], &streams["broken"]),
+        (&10.into(), &31.into()),
+        "{streams}"
+    );
+    assert_eq!(
+        (&streams["lost"], &streams["refused"]),
+        (&10.into(), &10.into()),
+        "{streams}"
+    );
     assert_eq!(reasons["closed without an answer"], 10);
     assert_eq!(reasons["ended without [DONE]"], 10);
     assert_eq!(reasons["status 503"], 10);
@@ -257,12 +332,28 @@ fn a_daemon_that_loses_cuts_and_refuses_is_shown_to() {
 fn a_command_that_ends_or_never_accepts_is_an_error() {
     let dir = TempDir::new("dead");
     let run = |command: &str| {
-        loadgen(&["run", "--socket", &dir.socket(), "--start-limit-secs", "1", "--command", command])
+        loadgen(&[
+            "run",
+            "--socket",
+            &dir.socket(),
+            "--start-limit-secs",
+            "1",
+            "--command",
+            command,
+        ])
     };
     for (command, says) in [("false", "ended"), ("sleep 20", "nobody takes handoffs")] {
         let output = run(command);
         assert_eq!(output.status.code(), Some(1));
-        assert!(String::from_utf8_lossy(&output.stderr).contains(says), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(says),
+            "{output:?}"
+        );
     }
-    assert_eq!(loadgen(&["run", "--socket", "/s", "--clients", "x"]).status.code(), Some(2));
+    assert_eq!(
+        loadgen(&["run", "--socket", "/s", "--clients", "x"])
+            .status
+            .code(),
+        Some(2)
+    );
 }

@@ -44,14 +44,17 @@ impl Script {
         };
         let mut pieces: Vec<Bytes> = (0..events)
             .map(|i| {
-                let delta =
-                    format!("{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"finish_reason\":null}}");
+                let delta = format!(
+                    "{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"finish_reason\":null}}"
+                );
                 Bytes::from(chunk(&delta, ""))
             })
             .collect();
         let finish = chunk("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}", "");
-        let usage =
-            chunk("", ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}");
+        let usage = chunk(
+            "",
+            ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}",
+        );
         pieces.push(Bytes::from(format!("{finish}{usage}data: [DONE]\n\n")));
         Self { pieces, delay }
     }
@@ -94,14 +97,23 @@ impl Body for Answer {
 impl Answer {
     fn new(script: Arc<Script>) -> Self {
         let pause = Box::pin(sleep_until(Instant::now() + script.delay));
-        Answer { script, next: 0, pause }
+        Answer {
+            script,
+            next: 0,
+            pause,
+        }
     }
 }
 
-async fn answer(script: Arc<Script>, _request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+async fn answer(
+    script: Arc<Script>,
+    _request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
     let mut response = Response::new(Answer::new(script));
     let value = hyper::header::HeaderValue::from_static("text/event-stream; charset=utf-8");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, value);
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, value);
     Ok(response)
 }
 
@@ -110,10 +122,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(max_streams).timer(TokioTimer::new());
+    builder
+        .http2()
+        .max_concurrent_streams(max_streams)
+        .timer(TokioTimer::new());
     builder.http1().timer(TokioTimer::new());
     let service = service_fn(move |request| answer(Arc::clone(&script), request));
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
         eprintln!("connection: {error}");
     }
 }
@@ -123,8 +141,9 @@ fn tls() -> Result<TlsAcceptor, Failure> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()])?;
     print!("{}", made.cert.pem());
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
-    let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -147,7 +166,11 @@ fn options() -> Result<Options, Failure> {
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| format!("{flag} needs a value"))
+        };
         match flag.as_str() {
             "--listen" => options.listen = value()?,
             "--max-streams" => options.max_streams = value()?.parse()?,
@@ -201,8 +224,11 @@ mod tests {
             after_ms.push(began.elapsed().as_millis());
         }
         // The timer's grain is a millisecond; it does not add up.
-        let off: Vec<u128> =
-            [0, 300, 600, 900, 900].iter().zip(&after_ms).map(|(asked, after)| after - asked).collect();
+        let off: Vec<u128> = [0, 300, 600, 900, 900]
+            .iter()
+            .zip(&after_ms)
+            .map(|(asked, after)| after - asked)
+            .collect();
         assert_eq!(after_ms.len(), 5);
         assert!(off.iter().all(|off| *off <= 1), "{after_ms:?}");
     }
