@@ -35,11 +35,12 @@ interface Bench {
 
 /** The daemon of this repository, with exactly the permissions of `deno task start`, and the provider's address. */
 async function ownCommand(provider: Provider | undefined): Promise<string> {
-  const { tasks } = JSON.parse(await Deno.readTextFile("deno.json")) as {
+  const { tasks, permissions } = JSON.parse(await Deno.readTextFile("deno.json")) as {
     tasks: { start: { command: string } };
+    permissions: { daemon: { net: string[] } };
   };
-  const start = tasks.start.command.replace(/^deno /, `${quote(Deno.execPath())} `);
-  return provider ? start.replace("--allow-net=", `--allow-net=${provider.address},`) : start;
+  const net = provider ? ` --allow-net=${[provider.address, ...permissions.daemon.net].join()}` : "";
+  return tasks.start.command.replace(/^deno run /, `${quote(Deno.execPath())} run${net} `);
 }
 
 async function contender(bench: Bench, step: Step, provider: Provider | undefined): Promise<Contender> {

@@ -67,8 +67,8 @@ function parsePort(args: readonly string[]): number | CommanderError {
 
 /** The daemon with the permissions of `deno task start`, of the network only the address of its metrics. */
 function startDaemon(socketPath: string, metricsAddr: string): Deno.ChildProcess {
-  const args = denoJson.tasks.start.command.split(" ").slice(1)
-    .map((each) => each.startsWith("--allow-net=") ? `--allow-net=${metricsAddr}` : each);
+  const [, run, ...rest] = denoJson.tasks.start.command.split(" ");
+  const args = [run as string, `--allow-net=${metricsAddr}`, ...rest]; // a flag takes the place of the set's
   return new Deno.Command(Deno.execPath(), {
     args: [...args, "--socket", socketPath, "--backend", "mock"],
     cwd: new URL("..", import.meta.url),

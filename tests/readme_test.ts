@@ -4,7 +4,7 @@ import { parse as parseToml } from "smol-toml";
 import denoJson from "../deno.json" with { type: "json" };
 import { allKeys, describeConfig, loadConfig } from "../src/config/load.ts";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/errors.ts";
-import { spawnDaemon, startDaemon, startFlags } from "./support/daemon.ts";
+import { allowFlag, spawnDaemon, startDaemon } from "./support/daemon.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const DOCUMENTS = ["README.md", "CONTRIBUTING.md"] as const;
@@ -134,7 +134,7 @@ Deno.test("README.md: denials read as they are quoted", async () => {
     { args: ["/srv/daemon.toml"] },
     { env: { DAEMON_SHIM_PATH: "/usr/lib/other.so", DAEMON_METRICS_ENABLED: "false" } },
   ];
-  const permissions = startFlags().filter((flag) => flag.startsWith("--allow-net="));
+  const permissions = [allowFlag("net")];
   const text = section(read("README.md"), "Permissions");
   for (const denial of denials) {
     await using daemon = spawnDaemon({ ...denial, permissions });
@@ -145,11 +145,14 @@ Deno.test("README.md: denials read as they are quoted", async () => {
   }
 });
 
-Deno.test("README.md: the flags in its table of permissions are those of the task", () => {
-  const flags = startFlags();
-  for (const [cell] of tableRows(section(read("README.md"), "Permissions"))) {
-    const named = (cell as string).replaceAll("`", "").replace(/,…$/, ",");
-    assert(flags.some((flag) => flag === named || (named.endsWith(",") && flag.startsWith(named))), named);
+Deno.test("README.md: its table of permissions is the set of deno.json", () => {
+  const set: Readonly<Record<string, readonly string[]>> = denoJson.permissions.daemon;
+  const rows = tableRows(section(read("README.md"), "Permissions"));
+  assert.deepEqual(rows.map(([kind]) => kind), Object.keys(set).map((kind) => `\`${kind}\``));
+  for (const [kind, values] of rows) {
+    const [named, more] = (values as string).replaceAll("`", "").split(", …") as [string, string | undefined];
+    const all = (set[(kind as string).replaceAll("`", "")] ?? []).join(", ");
+    assert(more === undefined ? named === all : all.startsWith(`${named}, `), `${kind}: ${named}`);
   }
 });
 
@@ -164,13 +167,14 @@ Deno.test("the compiled file and the drop-in have the permissions of deno task s
     ...start.command.split(" ").slice(1),
     "/etc/streaming-daemon-ts/daemon.toml",
   ]);
+  assert(compile.command.includes(" -P=daemon ") && start.command.includes(" -P=daemon "));
   // Of its own files a compiled program needs no permission, and the shim is elsewhere.
-  const own = (flag: string): boolean => /^--allow-(?:read|ffi)=/.test(flag);
-  assert.deepEqual(
-    flags(compile.command).filter((f) => !own(f)),
-    flags(start.command).filter((f) => !own(f)),
-  );
-  assert(flags(compile.command).includes("--allow-read=/etc/streaming-daemon-ts"));
+  assert.deepEqual(flags(start.command), []);
+  assert.deepEqual(flags(compile.command), [
+    "--allow-ffi=/tmp/deno-compile-streaming-daemon-ts/target/release/libstreaming_daemon_shim.so," +
+    "/usr/local/lib/streaming-daemon-ts/libstreaming_daemon_shim.so",
+    "--allow-read=/etc/streaming-daemon-ts",
+  ]);
 });
 
 Deno.test("deno task compile leaves out the file that it would overflow on", () => {

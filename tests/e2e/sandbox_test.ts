@@ -1,19 +1,18 @@
 /** The permissions of `deno task start`: enough for the daemon, and for nothing else. */
 import assert from "node:assert/strict";
-import { spawnDaemon, startFlags } from "../support/daemon.ts";
+import { allowFlag, spawnDaemon, startFlags } from "../support/daemon.ts";
 
 Deno.test("under exactly the permissions of deno task start the daemon streams an answer", async (t) => {
   for (const workers of ["1", "2"]) {
     await t.step(`${workers} worker(s)`, async () => {
       await using daemon = spawnDaemon({
-        // The flag as it stands in deno.json, in the place of the one that these tests run with.
-        permissions: startFlags().filter((flag) => flag.startsWith("--allow-net=")),
+        permissions: [allowFlag("net")], // else it would be what these tests run with
         env: { DAEMON_METRICS_ENABLED: "false", DAEMON_METRICS_ADDR: undefined, DAEMON_WORKERS: workers },
       });
       await daemon.logged("Taking handoffs");
       assert.deepEqual(
         (await Deno.readTextFile(`/proc/${daemon.pid}/cmdline`)).split("\0").slice(1, -1),
-        ["run", ...startFlags(), "main.ts"],
+        ["run", ...startFlags(), allowFlag("net"), "main.ts"],
       );
       using client = daemon.handOff();
       assert.match(await client.readAll(), /\[DONE\]\n\n$/);
@@ -49,7 +48,7 @@ Deno.test("under these permissions it is denied ...", async (t) => {
         `try { ${code}; console.log("allowed"); } catch (error) { console.log(error.name); }`,
       );
       const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: ["run", ...startFlags(), path],
+        args: ["run", "--config", "deno.json", ...startFlags(), path],
         cwd: new URL("../..", import.meta.url),
       }).output();
       assert.equal(new TextDecoder().decode(stdout), "NotCapable\n", new TextDecoder().decode(stderr));

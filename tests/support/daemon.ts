@@ -9,6 +9,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import denoJson from "../../deno.json" with { type: "json" };
 import { TextLineStream } from "./lines.ts";
 import type { SocketKind } from "../../src/native/acceptor.ts";
 import { handOff } from "../../src/native/sender.ts";
@@ -37,16 +38,25 @@ export interface LogLine {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** The permission flags of `deno task start`, with some replaced by name, or added; of two, the first counts. */
+/** The flag that allows what the set "daemon" of deno.json does of one kind, such as `net`. */
+export function allowFlag(kind: "net" | "read" | "ffi" | "env"): string {
+  return `--allow-${kind}=${denoJson.permissions.daemon[kind].join(",")}`;
+}
+
+/**
+ * The flags of `deno task start`, with some replaced by name, or added; of two, the first counts. A flag that allows
+ * something takes the place of all that the set of permissions has of that kind.
+ */
 export function startFlags(others: readonly string[] = []): string[] {
-  const tasks = JSON.parse(Deno.readTextFileSync(new URL("../../deno.json", import.meta.url))).tasks;
-  const [deno, run, ...words] = (tasks.start.command as string).split(" ");
+  const [deno, run, ...words] = denoJson.tasks.start.command.split(" ");
   assert.deepEqual([deno, run, words.pop()], ["deno", "run", "main.ts"]);
   const nameOf = (flag: string) => flag.split("=")[0];
   const known = words.map(nameOf);
   return [
     ...words.map((flag) => others.find((each) => nameOf(each) === nameOf(flag)) ?? flag),
-    ...others.filter((each) => !known.includes(nameOf(each))),
+    ...others.filter((each, index) =>
+      !known.includes(nameOf(each)) && others.findIndex((other) => nameOf(other) === nameOf(each)) === index
+    ),
   ];
 }
 
