@@ -61,7 +61,7 @@ async function logOf(
 
 for (const protocol of PROTOCOLS) {
   Deno.test(`openai over ${protocol}: what providers send, to the last byte`, async (t) => {
-    await using both = await openaiDaemon(protocol);
+    await using both = await openaiDaemon(protocol, { env: { DAEMON_METRICS_MODELS: "gpt-x" } });
     const { mock, daemon } = both;
     for (const [pattern, expected] of ANSWERS) {
       await t.step(pattern, async () => assert.equal(await answer(daemon, pattern), expected));

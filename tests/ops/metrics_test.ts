@@ -1,13 +1,9 @@
 import assert from "node:assert/strict";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../../src/errors.ts";
-import {
-  countersOf,
-  MetricsPage,
-  StreamGauge,
-  sumSnapshots,
-  Totals,
-  WorkerMetrics,
-} from "../../src/ops/metrics/metrics.ts";
+import { countersOf, sumSnapshots, Totals } from "../../src/ops/metrics/metrics.ts";
+import { MetricsPage } from "../../src/ops/metrics/page.ts";
+import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
+import { WorkerMetrics } from "../../src/ops/metrics/worker_metrics.ts";
 import { type Family, parsePage } from "../support/metrics.ts";
 
 function fixture(workers = 2): {
@@ -20,7 +16,7 @@ function fixture(workers = 2): {
   const gauge = new StreamGauge(0, memory);
   const metrics = Array.from(
     { length: workers },
-    (_, index) => new WorkerMetrics(new StreamGauge(index, memory)),
+    (_, index) => new WorkerMetrics({ streams: new StreamGauge(index, memory), models: () => ["m"] }),
   );
   const page = new MetricsPage(gauge, {
     version: "1.2.3",
@@ -199,7 +195,7 @@ Deno.test("every reason is on the page from the start, at zero", async () => {
 
 Deno.test("the daemon's own: version, fds, connections, restarts", async () => {
   const { page, render } = fixture();
-  page.workerRestarted();
+  page.workerDied(2);
   const families = await render();
   const only = (name: string) => [...families.get(name)?.series ?? []];
   assert.deepEqual(only("daemon_build_info"), [
@@ -229,15 +225,60 @@ Deno.test("a worker that died takes its streams with it, and only its own", () =
   const [first, second] = [new StreamGauge(0, memory), new StreamGauge(1, memory)];
   for (let stream = 0; stream < 3; stream++) first.enter();
   second.enter();
-  first.clear();
+  assert.equal(first.clear(), 3);
+  assert.equal(first.clear(), 0);
   assert.deepEqual([second.active, second.peak], [1, 4]);
 });
 
-Deno.test("label values with quotes, backslashes and line ends do not break the page", async () => {
-  const { workers: [first], render } = fixture();
-  first?.tokensUsed('a"b\\c\nd', 1, 1);
-  const series = [...(await render()).get("daemon_backend_tokens_total")?.series.keys() ?? []];
-  assert.equal(series[0], 'daemon_backend_tokens_total{model="a\\"b\\\\c\\nd",direction="input"}');
+Deno.test("tokens are counted by the models that are named, and together for all others", async () => {
+  const memory = StreamGauge.allocate(1);
+  let models = ["m", 'a"b\\c\nd'];
+  const metrics = new WorkerMetrics({ streams: new StreamGauge(0, memory), models: () => models });
+  for (let stream = 0; stream < 1000; stream++) metrics.tokensUsed(`made up ${stream}`, 1, 2);
+  for (const model of models) metrics.tokensUsed(model, 3, 4);
+  models = [];
+  metrics.tokensUsed("m", 5, 6);
+  const { page } = fixture();
+  const families = parsePage(await page.render([await metrics.snapshot()]));
+  assert.deepEqual([...families.get("daemon_backend_tokens_total")?.series ?? []], [
+    ['daemon_backend_tokens_total{model="other",direction="input"}', 1005],
+    ['daemon_backend_tokens_total{model="other",direction="output"}', 2006],
+    ['daemon_backend_tokens_total{model="m",direction="input"}', 3],
+    ['daemon_backend_tokens_total{model="m",direction="output"}', 4],
+    ['daemon_backend_tokens_total{model="a\\"b\\\\c\\nd",direction="input"}', 3],
+    ['daemon_backend_tokens_total{model="a\\"b\\\\c\\nd",direction="output"}', 4],
+  ]);
+});
+
+Deno.test("what the daemon itself refuses, and streams lost with a worker, add up with what workers count", async () => {
+  const { page, workers: [first], render } = fixture();
+  count(first as WorkerMetrics, 1);
+  page.handoffsRefused("no_fd", 10);
+  page.workerDied(7);
+  page.workerDied(0);
+  const families = await render();
+  const value = (name: string, labels: string) => families.get(name)?.series.get(`${name}${labels}`);
+  assert.equal(value("daemon_handoffs_failed", '{reason="no_fd"}'), 11);
+  assert.equal(value("daemon_handoffs_failed", '{reason="many_fds"}'), 1);
+  assert.equal(value("daemon_stream_errors_total", '{reason="other"}'), 8);
+  assert.equal(value("daemon_stream_errors_total", '{reason="shutdown"}'), 1);
+  assert.equal(value("daemon_worker_restarts_total", ""), 2);
+});
+
+Deno.test("the lag of the event loop is that of the pings since the last scrape", async () => {
+  const { page, render } = fixture();
+  const lags = async () => {
+    const families = await render();
+    return ["", "_min", "_max", "_mean", "_stddev", "_p50", "_p90", "_p99"].map((which) => {
+      const name = `nodejs_eventloop_lag${which}_seconds`;
+      return families.get(name)?.series.get(name);
+    });
+  };
+  assert.deepEqual(await lags(), [0, 0, 0, 0, 0, 0, 0, 0]);
+  for (const delaySecs of [4, 2, 4, 4, 5, 5, 7, 9]) page.eventLoopLag(delaySecs);
+  assert.deepEqual(await lags(), [9, 2, 9, 5, 2, 4, 9, 9]);
+  for (let ping = 0; ping < 5000; ping++) page.eventLoopLag(ping < 4000 ? 100 : 1);
+  assert.deepEqual((await lags()).slice(0, 4), [1, 1, 1, 1], "the latest thousand");
 });
 
 Deno.test("sums of snapshots can be summed again", async () => {
@@ -287,7 +328,11 @@ Deno.test("what a backend tells of its connections is on the page", async () => 
     retries: 4,
     cancelled: 7,
   };
-  const metrics = new WorkerMetrics(new StreamGauge(0, StreamGauge.allocate(1)), () => stats);
+  const metrics = new WorkerMetrics({
+    streams: new StreamGauge(0, StreamGauge.allocate(1)),
+    models: () => [],
+    upstream: () => stats,
+  });
   const value = (snapshot: Awaited<ReturnType<WorkerMetrics["snapshot"]>>, name: string) =>
     snapshot.find((metric) => metric.name === name)?.values[0]?.value;
   const snapshot = await metrics.snapshot();

@@ -3,7 +3,9 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { MetricsPage, type MetricsSnapshot, StreamGauge } from "../../src/ops/metrics/metrics.ts";
+import type { MetricsSnapshot } from "../../src/ops/metrics/metrics.ts";
+import { MetricsPage } from "../../src/ops/metrics/page.ts";
+import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 
 /** One metric of a page. */
 export interface Family {

@@ -1,0 +1,219 @@
+/**
+ * What happens in one worker, counted for Prometheus.
+ * @module
+ */
+import client, { type Counter, type Histogram, type Registry } from "prom-client";
+import {
+  type BackendFailure,
+  HANDOFF_FAILURES,
+  type HandoffFailure,
+  STREAM_FAILURES,
+  type StreamFailure,
+} from "../../errors.ts";
+import type { Metrics, MetricsSnapshot, UpstreamStats } from "./metrics.ts";
+import type { StreamGauge } from "./stream_gauge.ts";
+
+/** What a {@linkcode WorkerMetrics} is made of. */
+export interface WorkerMetricsParts {
+  readonly streams: StreamGauge;
+  /** The models that have a series of their own; tokens of others are counted as those of `other`. */
+  models(): readonly string[];
+  /** What the backend tells of its connections; asked for each snapshot. */
+  upstream?(): UpstreamStats | undefined;
+}
+
+const twofold = (firstSecs: number): number[] => client.exponentialBuckets(firstSecs, 2, 15);
+
+const UPSTREAM_METRICS = [
+  ["connections", "Gauge", "daemon_upstream_connections", "Connections to providers that are open"],
+  ["streams", "Gauge", "daemon_upstream_streams", "Requests under way over them"],
+  ["waiting", "Gauge", "daemon_upstream_waiting", "Requests that wait for a connection"],
+  [
+    "opened",
+    "Counter",
+    "daemon_upstream_connections_opened_total",
+    "Connections to providers that were opened",
+  ],
+  [
+    "failedDials",
+    "Counter",
+    "daemon_upstream_connect_failures_total",
+    "Connections that could not be opened",
+  ],
+  ["retries", "Counter", "daemon_upstream_retries_total", "Requests that were tried again"],
+  [
+    "cancelled",
+    "Counter",
+    "daemon_upstream_cancelled_total",
+    "Requests given up, as a rule since the client left",
+  ],
+] as const;
+
+const OTHER_MODELS = "other";
+
+/** `daemon_handoffs_failed`, every reason at zero: workers and the daemon itself refuse handoffs. */
+export function handoffsFailedCounter(registry: Registry): Counter<"reason"> {
+  const counter = new client.Counter({
+    name: "daemon_handoffs_failed",
+    help: "Handoffs refused",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  for (const reason of HANDOFF_FAILURES) counter.inc({ reason }, 0);
+  return counter;
+}
+
+/** `daemon_stream_errors_total`, every reason at zero: streams end in workers, or with them. */
+export function streamErrorsCounter(registry: Registry): Counter<"reason"> {
+  const counter = new client.Counter({
+    name: "daemon_stream_errors_total",
+    help: "Streams that did not end with [DONE]",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  for (const reason of STREAM_FAILURES) counter.inc({ reason }, 0);
+  return counter;
+}
+
+/** Counts for Prometheus what happens in one worker. */
+export class WorkerMetrics implements Metrics {
+  readonly #registry = new client.Registry();
+  readonly #parts: WorkerMetricsParts;
+  #events = 0;
+  #bytes = 0;
+  readonly #connectionsTotal = this.#counter("daemon_connections_total", "Handoffs that became a client");
+  readonly #rejected = this.#counter(
+    "daemon_connections_rejected_total",
+    "Clients that were answered 503: too many connections, or no memory for one more",
+  );
+  readonly #handoffs = this.#counter("daemon_handoffs_received", "Complete handoffs received");
+  readonly #handoffsFailed = handoffsFailedCounter(this.#registry);
+  readonly #handoffSeconds = this.#histogram(
+    "daemon_handoff_duration_seconds",
+    "From the accept of a handoff connection to its whole payload",
+    twofold(0.0001),
+  );
+  readonly #streamErrors = streamErrorsCounter(this.#registry);
+  readonly #streamSeconds = this.#histogram(
+    "daemon_stream_duration_seconds",
+    "From the handoff to the close of the client",
+    twofold(0.01),
+  );
+  readonly #backendRequests = this.#counter("daemon_backend_requests", "Requests to backends", ["backend"]);
+  readonly #backendErrors = this.#counter("daemon_backend_errors", "Failures of backends", [
+    "backend",
+    "kind",
+  ]);
+  readonly #backendSeconds = this.#histogram(
+    "daemon_backend_duration_seconds",
+    "From the request to the backend's end",
+    twofold(0.01),
+  );
+  readonly #backendTtfb = this.#histogram(
+    "daemon_backend_ttfb_seconds",
+    "From the request to the backend's first event",
+    twofold(0.001),
+  );
+  readonly #tokens = this.#counter(
+    "daemon_backend_tokens_total",
+    "Tokens as the provider counted them",
+    ["model", "direction"],
+  );
+
+  constructor(parts: WorkerMetricsParts) {
+    this.#parts = parts;
+    for (const [stat, type, name, help] of UPSTREAM_METRICS) {
+      this.#mirror(name, help, () => parts.upstream?.()?.[stat] ?? 0, type);
+    }
+    this.#mirror("daemon_stream_events_sent_total", "Events sent to clients", () => this.#events);
+    this.#mirror("daemon_stream_bytes_sent", "Bytes sent to clients", () => this.#bytes);
+  }
+
+  handoffReceived(durationSecs: number): void {
+    this.#handoffs.inc();
+    this.#handoffSeconds.observe(durationSecs);
+  }
+
+  handoffFailed(reason: HandoffFailure): void {
+    this.#handoffsFailed.inc({ reason });
+  }
+
+  connectionOpened(): void {
+    this.#connectionsTotal.inc();
+  }
+
+  connectionRejected(): void {
+    this.#rejected.inc();
+  }
+
+  streamStarted(): void {
+    this.#parts.streams.enter();
+  }
+
+  streamEnded(durationSecs: number, failure: StreamFailure | undefined): void {
+    this.#parts.streams.leave();
+    this.#streamSeconds.observe(durationSecs);
+    if (failure !== undefined) this.#streamErrors.inc({ reason: failure });
+  }
+
+  eventSent(): void {
+    this.#events++;
+  }
+
+  bytesSent(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  backendRequest(backend: string): void {
+    this.#backendRequests.inc({ backend });
+  }
+
+  backendFirstEvent(durationSecs: number): void {
+    this.#backendTtfb.observe(durationSecs);
+  }
+
+  backendDone(durationSecs: number): void {
+    this.#backendSeconds.observe(durationSecs);
+  }
+
+  backendError(backend: string, kind: BackendFailure): void {
+    this.#backendErrors.inc({ backend, kind });
+  }
+
+  tokensUsed(requested: string, input: number, output: number): void {
+    // The request's own word would let whoever hands over make as many series as he likes.
+    const model = this.#parts.models().includes(requested) ? requested : OTHER_MODELS;
+    this.#tokens.inc({ model, direction: "input" }, input);
+    this.#tokens.inc({ model, direction: "output" }, output);
+  }
+
+  /** All of it as plain data, for `MetricsPage.render`. */
+  snapshot(): Promise<MetricsSnapshot> {
+    return this.#registry.getMetricsAsJSON() as Promise<MetricsSnapshot>;
+  }
+
+  #counter<Label extends string = never>(
+    name: string,
+    help: string,
+    labelNames: Label[] = [],
+  ): Counter<Label> {
+    return new client.Counter({ name, help, labelNames, registers: [this.#registry] });
+  }
+
+  #histogram(name: string, help: string, buckets: number[]): Histogram {
+    return new client.Histogram({ name, help, buckets, registers: [this.#registry] });
+  }
+
+  // For what is counted too often to go through prom-client each time.
+  #mirror(name: string, help: string, value: () => number, type: "Counter" | "Gauge" = "Counter"): void {
+    new client[type]({
+      name,
+      help,
+      registers: [this.#registry],
+      collect(): void {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  }
+}
