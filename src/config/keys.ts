@@ -12,6 +12,7 @@ import {
   jsonObject,
   levelsByPart,
   listenAddr,
+  names,
   oneOf,
   seconds,
   secret,
@@ -31,6 +32,14 @@ export type BackendProvider = typeof BACKEND_PROVIDERS[number];
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 /** One of {@linkcode LOG_LEVELS}. */
 export type LogLevel = typeof LOG_LEVELS[number];
+
+/**
+ * The parts of the log: `daemon` (start, end, reloads, workers), `handoff` (what was refused or could not be accepted),
+ * `stream` (how each ended), `backend` (what failed there), `log` (lines that were dropped).
+ */
+export const LOG_PARTS = ["daemon", "handoff", "stream", "backend", "log"] as const;
+/** One of {@linkcode LOG_PARTS}. */
+export type LogPart = typeof LOG_PARTS[number];
 
 /** One key. The property that holds it in {@linkcode KEYS} is its name in `Config`. */
 export interface Key<Value> {
@@ -296,6 +305,13 @@ export const KEYS = {
       doc: `Where: "host:port", "[::1]:9090", or ":9090" for every IPv4 address.`,
       restart: true,
     },
+    models: {
+      name: "models",
+      env: "DAEMON_METRICS_MODELS",
+      type: names("models"),
+      default: [],
+      doc: `Models besides default_model whose tokens are counted by name; of all others: "other".`,
+    },
   },
   logging: {
     level: {
@@ -310,7 +326,9 @@ export const KEYS = {
       env: "DAEMON_LOG",
       type: levelsByPart(LOG_LEVELS),
       default: {},
-      doc: "Levels of single parts. In the environment: backend=debug,handoff=warning.",
+      doc: `Levels of single parts (${
+        LOG_PARTS.join(", ")
+      }). In the environment: backend=debug,handoff=warning.`,
     },
     format: {
       name: "format",

@@ -3,11 +3,19 @@
  * @module
  */
 import { parse as parseToml, TomlError } from "smol-toml";
-import { type Key, KEYS } from "./keys.ts";
+import { type Key, KEYS, LOG_PARTS } from "./keys.ts";
+import { editDistance, nearest } from "./nearest.ts";
 import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
 import { ConfigError } from "../errors.ts";
 
-export { BACKEND_PROVIDERS, type BackendProvider, LOG_LEVELS, type LogLevel } from "./keys.ts";
+export {
+  BACKEND_PROVIDERS,
+  type BackendProvider,
+  LOG_LEVELS,
+  LOG_PARTS,
+  type LogLevel,
+  type LogPart,
+} from "./keys.ts";
 export type { ListenAddr } from "./types.ts";
 
 type ValuesOf<Group> = {
@@ -194,6 +202,12 @@ function crossCheck(config: Config, origins: ReadonlyMap<string, string>): strin
       problem(origins.get(path), path, `""`, `a key for ${apiBase}, best in the environment OPENAI_API_KEY`),
     );
   }
+  for (const part of Object.keys(config.logging.parts)) {
+    if ((LOG_PARTS as readonly string[]).includes(part)) continue;
+    const known = nearest(LOG_PARTS, (candidate) => editDistance(part, candidate));
+    const path = "logging.parts";
+    problems.push(`${origins.get(path)}: ${path}: unknown part ${part}; the nearest known one is ${known}`);
+  }
   return problems;
 }
 
@@ -207,6 +221,8 @@ async function readFile(path: string, readTextFile: ConfigSources["readTextFile"
       ? `the sandbox denies it; start with --allow-read=${path} besides the other permissions`
       : cause instanceof Deno.errors.PermissionDenied
       ? "permission denied; the daemon's user must be able to read it"
+      : cause instanceof DOMException && cause.name === "TimeoutError"
+      ? "it did not come to an end in time; a regular file is expected"
       : cause instanceof Error
       ? cause.message
       : String(cause);
@@ -253,21 +269,7 @@ function nearestKey(path: string, keys: readonly KeyPlace[]): string {
   // The place weighs little, so that a key in the wrong table finds its own.
   const distance = (candidate: string): number =>
     editDistance(last(path), last(candidate)) + editDistance(path, candidate) / 100;
-  return [...known].reduce((best, candidate) => distance(candidate) < distance(best) ? candidate : best);
-}
-
-/** Levenshtein's distance: how many characters to insert, delete or replace. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 0; i < a.length; i++) {
-    const next = [i + 1];
-    for (let j = 0; j < b.length; j++) {
-      const replaced = (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
+  return nearest([...known], distance);
 }
 
 function problem(origin: string | undefined, path: string, shown: string, expected: string): string {

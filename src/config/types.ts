@@ -128,6 +128,16 @@ export function fileMode(): ValueType<number> {
   };
 }
 
+/** Names of something; in text separated by commas. */
+export function names(of: string): ValueType<readonly string[]> {
+  return {
+    expected: `a list of names of ${of}`,
+    schema: z.array(text("", (name) => name !== "").schema),
+    fromText: (value) => value.trim() === "" ? [] : value.split(",").map((name) => name.trim()),
+    toToml: tomlValue,
+  };
+}
+
 /** User ids; in text separated by commas. */
 export function uids(): ValueType<readonly number[]> {
   return {

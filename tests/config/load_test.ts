@@ -78,7 +78,7 @@ Deno.test("config: the defaults are those of the contract", async () => {
         pingIntervalMs: 30_000,
       },
     },
-    metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 } },
+    metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 }, models: [] },
     logging: { level: "info", parts: {}, format: "pretty" },
   });
 });
@@ -132,6 +132,7 @@ Deno.test("config: every key can be set from its environment variable", async ()
     OPENAI_PING_INTERVAL_SECS: ["0", 0],
     DAEMON_METRICS_ENABLED: ["1", true],
     DAEMON_METRICS_ADDR: ["[::1]:0", { hostname: "::1", port: 0 }],
+    DAEMON_METRICS_MODELS: ["gpt-4o-mini, o3", ["gpt-4o-mini", "o3"]],
     DAEMON_LOG_LEVEL: ["error", "error"],
     DAEMON_LOG: ["backend=debug, handoff=warning", { backend: "debug", handoff: "warning" }],
     DAEMON_LOG_FORMAT: ["json", "json"],
@@ -226,8 +227,8 @@ Deno.test("config: a refused value is named with source, key, value and what is 
     [`metrics.listen_addr = "::1:90"`, `metrics.listen_addr = "::1:90": expected ${addr}`],
     [`metrics.listen_addr = "h:70000"`, `metrics.listen_addr = "h:70000": expected ${addr}`],
     [
-      `logging.parts = { a = "warn" }`,
-      `logging.parts = {"a":"warn"}: expected ${level} (in the environment: "backend=debug,handoff=warning")`,
+      `logging.parts = { backend = "warn" }`,
+      `logging.parts = {"backend":"warn"}: expected ${level} (in the environment: "backend=debug,handoff=warning")`,
     ],
   ];
   for (const [toml, line] of cases) assert.equal(await refusal({ toml }), `file /etc/d.toml: ${line}`);
@@ -252,6 +253,18 @@ Deno.test("config: a refused value of the environment or of a flag is named as w
       /^environment DAEMON_LOG: logging\.parts = ".*": /,
     );
   }
+});
+
+Deno.test("config: an unknown part of the log names the nearest known one", async () => {
+  assert.equal(
+    await refusal({ env: { DAEMON_LOG: "bakend=debug,handoff=warning,streams=info" } }),
+    "environment DAEMON_LOG: logging.parts: unknown part bakend; the nearest known one is backend\n" +
+      "environment DAEMON_LOG: logging.parts: unknown part streams; the nearest known one is stream",
+  );
+  assert.equal(
+    await refusal({ toml: '[logging.parts]\nhandof = "debug"' }),
+    "file /etc/d.toml: logging.parts: unknown part handof; the nearest known one is handoff",
+  );
 });
 
 Deno.test("config: an unknown key names the nearest known one", async () => {

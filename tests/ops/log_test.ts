@@ -109,19 +109,6 @@ Deno.test("log: levels change for logs that exist already", async () => {
   assert.deepEqual((await captured.objects()).map(({ message }) => message), ["shown"]);
 });
 
-Deno.test("log: fields of with() are in every line, also in those of another part", async () => {
-  const captured = capture();
-  const log = captured.log.with({ request_id: "r-1", n: 1 });
-  log.info("a");
-  log.child("backend").with({ n: 2 }).info("b", { n: 3 });
-  captured.log.info("c");
-  assert.deepEqual((await captured.objects()).map(({ fields }) => fields), [
-    { request_id: "r-1", n: 1 },
-    { request_id: "r-1", n: 3 },
-    undefined,
-  ]);
-});
-
 Deno.test("log: what is off is not even looked at", async () => {
   const captured = capture();
   captured.log.debug("x", {
@@ -160,7 +147,9 @@ Deno.test("log: an error has its name, message, kind and chain of causes", async
 Deno.test("log: secrets are hidden by the name of their field, at any depth", async () => {
   const headers = new Headers({ authorization: "geheim", cookie: "geheim", accept: "text" });
   const captured = capture();
-  captured.log.with({ api_key: "geheim" }).info("x", {
+  captured.log.info("x", {
+    api_key: "geheim",
+    pin_secret: 1234,
     apiKey: "geheim",
     "X-Api-Key": "geheim",
     access_token: "geheim",
@@ -176,6 +165,7 @@ Deno.test("log: secrets are hidden by the name of their field, at any depth", as
   assert(!text.includes("geheim"), text);
   assert.deepEqual(JSON.parse(text).fields, {
     api_key: "(hidden)",
+    pin_secret: "(hidden)",
     apiKey: "(hidden)",
     "X-Api-Key": "(hidden)",
     access_token: "(hidden)",
@@ -257,6 +247,77 @@ Deno.test("log: any value makes a bounded line", async () => {
   const text = await captured.text();
   assert(text.length < 6000, `${text.length} characters`);
   assert.match(text, /x… \(97952 characters more\)"/);
+});
+
+Deno.test("log: names that come from outside and values of any kind keep the format, in every style", async () => {
+  for (const style of ["json", "plain"] as const) {
+    const captured = capture(INFO, style);
+    captured.log.info('say "hi" \\', {
+      'a "b" c': 1,
+      text: 'q"\\',
+      uni: "\u{1F600}ä",
+      true: true,
+      none: null,
+    });
+    const text = await captured.text();
+    if (style === "json") {
+      const { message, fields } = JSON.parse(text);
+      assert.equal(message, 'say "hi" \\');
+      assert.deepEqual(fields, { 'a "b" c': 1, text: 'q"\\', uni: "\u{1F600}ä", true: true, none: null });
+    } else {
+      assert(
+        text.endsWith('say "hi" \\ a "b" c=1 text="q\\"\\\\" uni="\u{1F600}ä" true=true none=null\n'),
+        text,
+      );
+    }
+  }
+});
+
+/** Messages and sums of a log, after its end. */
+async function linesOf(captured: Captured): Promise<unknown[]> {
+  return (await captured.objects()).map(({ message, fields }) =>
+    fields === undefined ? message : [message, fields]
+  );
+}
+
+Deno.test("log: of equal warnings within a second ten are written, then how many more there were", async () => {
+  const captured = capture({ level: "info", parts: {} });
+  const handoff = captured.log.child("handoff");
+  for (let line = 0; line < 4721; line++) handoff.warning("Handoff refused", { reason: "no_fd", line });
+  handoff.warning("Handoff refused", { reason: "timeout" });
+  for (let line = 0; line < 12; line++) captured.log.error("failed");
+  for (let line = 0; line < 20; line++) captured.log.info("told");
+  const lines = await linesOf(captured);
+  assert.deepEqual(lines, [
+    ...Array.from({ length: 10 }, (_, line) => ["Handoff refused", { reason: "no_fd", line }]),
+    ["Handoff refused", { reason: "timeout" }],
+    ...Array(10).fill("failed"),
+    ...Array(20).fill("told"),
+    ["Handoff refused … and 4,711 more", { reason: "no_fd" }],
+    "failed … and 2 more",
+  ]);
+});
+
+Deno.test("log: a flood is summed up each second, and does not keep the process alive", async () => {
+  const [code, , stderr] = await run(`
+    const part = log.child("handoff");
+    const startedAt = performance.now();
+    while (performance.now() - startedAt < 1500) {
+      for (let line = 0; line < 100; line++) part.warning("again");
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await close(1000);`);
+  assert.equal(code, 0);
+  const lines = stderr.split("\n").slice(0, -1);
+  const sums = lines.filter((line) => /^<4>handoff: again … and [\d,]+ more$/.test(line));
+  assert.equal(sums.length, 2, stderr);
+  assert.equal(lines.length, 22);
+});
+
+Deno.test("log: warnings of ever new texts cost no memory without end, and none is lost", async () => {
+  const captured = capture();
+  for (let line = 0; line < 1000; line++) captured.log.warning(`text ${line}`);
+  assert.equal((await captured.objects()).length, 1000);
 });
 
 Deno.test("log: what is logged in one turn is written together, in whole lines of at most PIPE_BUF bytes", async () => {
@@ -407,7 +468,7 @@ Deno.test("log: a process ends by itself after its last line", async () => {
 Deno.test("log: each worker has its own, and their lines do not mix", async () => {
   const program = `
     const inWorker = typeof WorkerGlobalScope !== "undefined";
-    const part = log.child(inWorker ? "worker" : "main");
+    const part = log.child(inWorker ? "stream" : "daemon");
     const worker = inWorker ? undefined : new Worker(import.meta.url, { type: "module" });
     const ended = worker && new Promise((resolve) => worker.onmessage = resolve);
     for (let i = 0; i < 500; i++) {
@@ -421,7 +482,7 @@ Deno.test("log: each worker has its own, and their lines do not mix", async () =
   const source = new URL("../../src/", import.meta.url).pathname;
   const [code, , stderr] = await run(program, (dir) => [`--allow-read=${dir},${source}`]);
   assert.equal(code, 0, stderr);
-  const expected = ["main", "worker"].flatMap((part) =>
+  const expected = ["daemon", "stream"].flatMap((part) =>
     Array.from({ length: 500 }, (_, i) => `<6>${part}: ${"x".repeat(i)}`)
   );
   assert.deepEqual(stderr.split("\n").slice(0, -1).sort(), expected.sort());

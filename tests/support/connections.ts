@@ -97,7 +97,6 @@ export function listLog(lines: LoggedLine[]): Log {
     warning: write("warning"),
     error: write("error"),
     child: () => log,
-    with: () => log,
     enabled: () => true,
   };
   return log;
