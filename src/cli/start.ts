@@ -17,6 +17,7 @@ import { monotonicUsec, notify } from "../native/process.ts";
 import { listenFds, Notifier } from "../ops/systemd.ts";
 
 const LOG_CLOSE_MS = 1000;
+const READ_TIMEOUT_MS = 5000;
 // `deno task` passes on what the terminal or systemd sends to the daemon as well: one signal then comes twice.
 const SAME_SIGNAL_MS = 250;
 
@@ -34,7 +35,8 @@ export function load(
     path: configPath,
     flags,
     env,
-    readTextFile: (path) => Deno.readTextFile(path),
+    // A path may well lead to what never ends, such as a FIFO.
+    readTextFile: (path) => Deno.readTextFile(path, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) }),
   };
   return loadConfig(sources);
 }
@@ -99,7 +101,7 @@ class Service {
     });
     this.#daemon = daemon;
     const ended = new AbortController();
-    this.#notifier.keepAlive(Deno.pid, () => true, ended.signal);
+    this.#notifier.keepAlive(Deno.pid, () => daemon.healthy, ended.signal);
     if (this.#stoppingSinceMs === undefined) this.#notifier.ready("Taking handoffs");
     else daemon.drain();
     await daemon.ended.finally(() => ended.abort());
@@ -117,15 +119,17 @@ class Service {
     this.#daemon?.drain();
   }
 
+  // Never rejects, and tells systemd of its end, whatever comes of it.
   async #reload(): Promise<void> {
     const daemon = this.#daemon;
     const { log } = this.#opened;
     if (daemon === undefined || this.#stoppingSinceMs !== undefined) return;
     this.#notifier.reloading();
-    log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
     try {
-      const changes = configChanges(this.#config, (await load(this.#command)).config);
-      daemon.reload(changes.config);
+      log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
+      const { config } = await load(this.#command);
+      const changes = configChanges(this.#config, config);
+      await daemon.reload(changes.config);
       this.#config = changes.config;
       log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });
       this.#opened.setLevels(this.#config.logging); // only now: it may hide that line

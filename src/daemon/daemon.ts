@@ -9,7 +9,9 @@ import type { Config } from "../config/load.ts";
 import { TimerWheel } from "../timing/timer_wheel.ts";
 import { ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
-import { MetricsPage, StreamGauge, sumSnapshots } from "../ops/metrics/metrics.ts";
+import { sumSnapshots } from "../ops/metrics/metrics.ts";
+import { MetricsPage } from "../ops/metrics/page.ts";
+import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
@@ -58,10 +60,11 @@ export class Daemon {
     this.#pool = parts.pool;
     this.#admin = parts.admin;
     this.#fdLimit = parts.fdLimit;
+    const handoffLog = log.child("handoff");
     const accepting = this.#acceptor.run({
       refused: ({ reason, count, receivedBytes, durationSecs, detail }) => {
         parts.page.handoffsRefused(reason, count);
-        log.warning("Handoff refused", {
+        handoffLog.warning("Handoff refused", {
           reason,
           detail,
           received_bytes: receivedBytes,
@@ -70,7 +73,7 @@ export class Daemon {
         });
       },
       drained: () => this.#drained.resolve(),
-      acceptFailed: (errno) => log.error("Cannot accept handoffs for a moment", { errno }),
+      acceptFailed: (errno) => handoffLog.error("Cannot accept handoffs for a moment", { errno }),
     });
     this.ended = this.#untilEnd(accepting);
   }
@@ -117,7 +120,8 @@ export class Daemon {
         streams,
         benchmark,
         log,
-        restarted: () => page.workerRestarted(),
+        died: (lostStreams) => page.workerDied(lostStreams),
+        pinged: (delaySecs) => page.eventLoopLag(delaySecs),
       });
       daemon = new Daemon(options, { acceptor, pool, admin, page, fdLimit });
     } catch (error) {
@@ -135,15 +139,21 @@ export class Daemon {
   }
 
   /**
-   * Takes over a new configuration, for handoffs from now on. What needs a restart must be unchanged in it.
+   * Takes over a new configuration, for handoffs from now on. What needs a restart must be unchanged in it. Resolves
+   * when all workers have it.
    *
    * @throws {ConfigError} if its backend cannot be made; the old configuration stays
    */
-  reload(config: Config): void {
+  async reload(config: Config): Promise<void> {
     checkBackend(config);
-    this.#config = config;
     this.#acceptor.configure(acceptorPolicy(config, this.#fdLimit, this.#log));
-    this.#pool.reload(config);
+    this.#config = config;
+    await this.#pool.reload(config);
+  }
+
+  /** Whether every worker is there and answers. */
+  get healthy(): boolean {
+    return this.#pool.answers;
   }
 
   /** Clients whose socket is open. */

@@ -1,153 +1,187 @@
 /**
- * The daemon's workers: one in this isolate, or several in isolates of their own, each replaced if it dies.
+ * The daemon's workers, each in an isolate of its own and replaced if it dies.
  * @module
  */
 import type { Config } from "../config/load.ts";
 import type { Log } from "../ops/log/log.ts";
-import { countersOf, type MetricsSnapshot, StreamGauge, sumSnapshots } from "../ops/metrics/metrics.ts";
-import { closeReactor } from "../native/reactor.ts";
-import { IsolatedWorker } from "./worker_proxy.ts";
-import { Worker as LocalWorker, type WorkerHandle, type WorkerInit } from "../worker/worker.ts";
+import { countersOf, type MetricsSnapshot, sumSnapshots } from "../ops/metrics/metrics.ts";
+import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
+import type { WorkerInit } from "../worker/worker.ts";
+import { DEADLINES, type WorkerDeadlines, WorkerProxy } from "./worker_proxy.ts";
 
 /** What the pool needs. */
 export interface WorkerPoolOptions {
   readonly config: Config;
-  /** How many; one has no isolate of its own. */
   readonly workers: number;
   readonly acceptor: number;
   readonly streams: SharedArrayBuffer;
   /** Whether to count totals only. */
   readonly benchmark: boolean;
   readonly log: Log;
-  /** Called for each worker that died and is replaced. */
-  restarted(): void;
+  /** Called for each worker that died, with the number of streams that it took along. */
+  died(lostStreams: number): void;
+  /** Called for each ping that a worker answered. */
+  pinged(delaySecs: number): void;
+  /** For tests. */
+  readonly deadlines?: WorkerDeadlines;
 }
 
-// A scrape does not wait longer than this for a worker that is busy.
-const METRICS_TIMEOUT_MS = 2000;
 // A worker that dies again and again is not started without end.
 const RESTART_DELAY_MS = 100;
-const MAX_RESTARTS_PER_MINUTE = 20;
+const MAX_DEATHS_PER_MINUTE = 20;
 
 /** All workers as one. */
 export class WorkerPool {
   /** Resolves after a drain; rejects if the workers cannot be kept alive. */
   readonly ended: Promise<void>;
   readonly #options: WorkerPoolOptions;
-  readonly #drained = Promise.withResolvers<void>();
-  readonly #failed = Promise.withResolvers<never>();
-  readonly #workers: (WorkerHandle | undefined)[] = [];
-  // Those that take the place of dead ones and have not started yet.
-  readonly #starting = new Set<Promise<void>>();
+  readonly #end = Promise.withResolvers<void>();
+  readonly #slots: Slot[];
   // What workers that died had counted when they were last asked, added up: counters must not go back.
   #retired: Promise<MetricsSnapshot[]> = Promise.resolve([]);
-  readonly #lastSnapshots: MetricsSnapshot[] = [];
-  readonly #restartTimes: number[] = [];
-  readonly #restarts = new Set<ReturnType<typeof setTimeout>>();
+  readonly #deathTimes: number[] = [];
   #config: Config;
   #draining = false;
 
   private constructor(options: WorkerPoolOptions) {
     this.#options = options;
     this.#config = options.config;
-    this.ended = Promise.race([this.#drained.promise, this.#failed.promise]);
+    this.ended = this.#end.promise;
+    this.#slots = Array.from({ length: options.workers }, (_, index) => new Slot(index));
   }
 
   /**
    * Starts the workers and waits until all take handoffs.
    *
-   * @throws {Error} if one dies before it does
+   * @throws {Error} if one dies before it does; the others are given up then
    */
   static async start(options: WorkerPoolOptions): Promise<WorkerPool> {
     const pool = new WorkerPool(options);
-    if (options.workers === 1) {
-      const worker = new LocalWorker(pool.#init(0), options.log);
-      pool.#workers.push(worker);
-      worker.ended.catch((error) => pool.#failed.reject(error));
-    } else {
-      await Promise.all(Array.from({ length: options.workers }, (_, index) => pool.#spawn(index)));
+    const started = await Promise.allSettled(pool.#slots.map((slot) => pool.#spawn(slot)));
+    const failed = started.find((each) => each.status === "rejected");
+    if (failed !== undefined) {
+      for (const { worker } of pool.#slots) {
+        worker?.terminate("is not needed, since another one did not start");
+      }
+      throw failed.reason;
     }
+    for (const slot of pool.#slots) pool.#watch(slot);
     return pool;
   }
 
-  #init(index: number): WorkerInit {
-    const { acceptor, streams, benchmark } = this.#options;
-    return { index, config: this.#config, acceptor, streams, benchmark };
+  /** Whether every worker is there and answers. */
+  get answers(): boolean {
+    return this.#slots.every(({ worker }) => worker?.answers);
   }
 
-  async #spawn(index: number): Promise<void> {
-    const init = this.#init(index);
-    const worker = await IsolatedWorker.start(init);
-    this.#workers[index] = worker;
-    worker.ended.catch((error) => this.#died(index, worker, error));
-    if (this.#config !== init.config) worker.reload(this.#config); // it came in between
+  // Resolves when the worker takes handoffs.
+  async #spawn(slot: Slot): Promise<void> {
+    const { acceptor, streams, benchmark, pinged, deadlines = DEADLINES } = this.#options;
+    const init: WorkerInit = { index: slot.index, config: this.#config, acceptor, streams, benchmark };
+    const worker = new WorkerProxy(init, pinged, deadlines);
+    slot.worker = worker;
+    worker.ended.catch(() => {}); // until #watch; what happened before is the error of its start
+    await worker.started;
+    for (let { config } = init; config !== this.#config;) { // a reload came in between
+      config = this.#config;
+      await worker.reload(config);
+    }
   }
 
-  #respawn(index: number): void {
-    if (this.#draining) return;
-    const started = this.#spawn(index)
-      .catch((error) => this.#failed.reject(error))
-      .finally(() => this.#starting.delete(started));
-    this.#starting.add(started);
+  #watch(slot: Slot): void {
+    slot.worker?.ended.catch((error) => this.#died(slot, error));
   }
 
-  #died(index: number, worker: IsolatedWorker, error: unknown): void {
-    const { log, streams, restarted } = this.#options;
-    this.#workers[index] = undefined;
-    closeReactor(worker.reactor); // closes its clients' sockets
-    new StreamGauge(index, streams).clear();
-    const counted = this.#lastSnapshots[index];
-    if (counted !== undefined) {
-      const lasting = countersOf(counted);
+  // A failure to start is one more death.
+  async #respawn(slot: Slot): Promise<void> {
+    try {
+      await this.#spawn(slot);
+    } catch (error) {
+      return this.#died(slot, error);
+    }
+    this.#watch(slot);
+  }
+
+  #died(slot: Slot, error: unknown): void {
+    const { log, streams, died } = this.#options;
+    const lostStreams = new StreamGauge(slot.index, streams).clear();
+    if (slot.lastSnapshot !== undefined) {
+      const lasting = countersOf(slot.lastSnapshot);
       this.#retired = this.#retired.then(async (retired) => [await sumSnapshots([...retired, lasting])]);
     }
-    delete this.#lastSnapshots[index];
-    log.error("Worker died", { worker: index, error });
+    slot.worker = undefined;
+    slot.lastSnapshot = undefined;
+    died(lostStreams);
+    log.error("Worker died", { worker: slot.index, lost_streams: lostStreams, error });
     if (this.#draining) return;
     const now = performance.now();
-    while ((this.#restartTimes[0] ?? now) < now - 60_000) this.#restartTimes.shift();
-    if (this.#restartTimes.push(now) > MAX_RESTARTS_PER_MINUTE) {
-      return this.#failed.reject(new Error(`Workers died ${MAX_RESTARTS_PER_MINUTE} times in a minute`));
+    while ((this.#deathTimes[0] ?? now) < now - 60_000) this.#deathTimes.shift();
+    if (this.#deathTimes.push(now) > MAX_DEATHS_PER_MINUTE) {
+      return this.#end.reject(new Error(`Workers died ${MAX_DEATHS_PER_MINUTE} times in a minute`));
     }
-    restarted();
-    const timer = setTimeout(() => {
-      this.#restarts.delete(timer);
-      this.#respawn(index);
+    slot.restart = setTimeout(() => {
+      slot.restart = undefined;
+      slot.starting = this.#respawn(slot).finally(() => slot.starting = undefined);
     }, RESTART_DELAY_MS);
-    this.#restarts.add(timer);
   }
 
-  /** Passes a new configuration on to all. */
-  reload(config: Config): void {
+  /** Passes a new configuration on to all. Resolves when it holds for each; one that dies hands that to its successor. */
+  async reload(config: Config): Promise<void> {
     this.#config = config;
-    for (const worker of this.#workers) worker?.reload(config);
+    await Promise.all(this.#slots.map(({ worker, starting }) => starting ?? worker?.reload(config)));
   }
 
   /** One snapshot per worker. A worker that does not answer in time is represented by its last one. */
   async snapshots(): Promise<MetricsSnapshot[]> {
-    const ask = async (worker: WorkerHandle | undefined, index: number): Promise<void> => {
-      if (worker === undefined) return;
-      const { promise, resolve } = Promise.withResolvers<undefined>();
-      const timer = setTimeout(() => resolve(undefined), METRICS_TIMEOUT_MS);
-      const snapshot = await Promise.race([
-        worker.metrics(),
-        worker.ended.then(() => undefined, () => undefined),
-        promise,
-      ]);
-      clearTimeout(timer);
-      if (snapshot !== undefined && this.#workers[index] === worker) this.#lastSnapshots[index] = snapshot;
-    };
-    await Promise.all(this.#workers.map(ask));
-    return [...await this.#retired, ...this.#lastSnapshots.filter((each) => each !== undefined)];
+    await Promise.all(this.#slots.map(async (slot) => {
+      const { worker } = slot;
+      const snapshot = await worker?.metrics();
+      if (snapshot !== undefined && slot.worker === worker) slot.lastSnapshot = snapshot;
+    }));
+    const live = this.#slots.flatMap(({ lastSnapshot }) => lastSnapshot === undefined ? [] : [lastSnapshot]);
+    return [...await this.#retired, ...live];
   }
 
-  /** Drains all, as {@linkcode WorkerHandle.drain} does one. */
+  /**
+   * Drains all: each serves what is left of the backlog, waits for its streams to end, tells those that have not.
+   *
+   * @param timeoutMs how long the streams may take
+   * @param now ends the wait early
+   */
   async drain(timeoutMs: number, now: AbortSignal): Promise<void> {
     this.#draining = true;
-    for (const timer of this.#restarts) clearTimeout(timer);
-    await Promise.all(this.#starting);
-    // One that dies now is logged by #died; its clients are closed, which is what a drain comes to.
-    await Promise.allSettled(this.#workers.map((worker) => worker?.drain(timeoutMs, now)));
-    this.#drained.resolve();
+    await Promise.all(this.#slots.map(async (slot) => {
+      clearTimeout(slot.restart);
+      if (slot.starting !== undefined) await untilStarted(slot, slot.starting, now);
+      const { worker } = slot;
+      worker?.drain(timeoutMs, now);
+      // One that dies now is logged by #died; its clients are closed, which is what a drain comes to.
+      await worker?.ended.catch(() => {});
+    }));
+    this.#end.resolve();
   }
+}
+
+/** The place of one worker, and of its successors. */
+class Slot {
+  readonly index: number;
+  worker: WorkerProxy | undefined;
+  lastSnapshot: MetricsSnapshot | undefined;
+  /** Set while a dead worker waits for its successor. */
+  restart: ReturnType<typeof setTimeout> | undefined;
+  /** Set while the successor starts; never rejects. */
+  starting: Promise<void> | undefined;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+/** Waits for a successor that is about to start, and gives it up if there is no time left. Never rejects. */
+async function untilStarted({ worker }: Slot, starting: Promise<void>, now: AbortSignal): Promise<void> {
+  const giveUp = () => worker?.terminate("had not started when the daemon stopped");
+  if (now.aborted) giveUp();
+  now.addEventListener("abort", giveUp, { once: true });
+  await starting;
+  now.removeEventListener("abort", giveUp);
 }

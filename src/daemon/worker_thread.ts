@@ -3,16 +3,23 @@
  * @module
  */
 import type { Config } from "../config/load.ts";
-import { heapGuard } from "../worker/heap_guard.ts";
 import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
 import type { MetricsSnapshot } from "../ops/metrics/metrics.ts";
 import { Worker, type WorkerInit } from "../worker/worker.ts";
 
+/** What is answered by an {@linkcode Answer} of the same id. */
+export type Question =
+  /** Whether it lives. */
+  | { readonly type: "ping" }
+  /** Answered once the new configuration holds. */
+  | { readonly type: "reload"; readonly config: Config }
+  /** Answered with a snapshot. */
+  | { readonly type: "metrics" };
+
 /** From the daemon. */
 export type Command =
   | { readonly type: "start"; readonly init: WorkerInit }
-  | { readonly type: "reload"; readonly config: Config }
-  | { readonly type: "metrics"; readonly id: number }
+  | { readonly type: "question"; readonly id: number; readonly question: Question }
   | { readonly type: "drain"; readonly timeoutMs: number }
   /** Ends a drain early. */
   | { readonly type: "stop" };
@@ -20,7 +27,7 @@ export type Command =
 /** From the worker. */
 export type Report =
   | { readonly type: "started"; readonly reactor: number }
-  | { readonly type: "metrics"; readonly id: number; readonly snapshot: MetricsSnapshot }
+  | { readonly type: "answer"; readonly id: number; readonly snapshot: MetricsSnapshot | undefined }
   /** With its last word on what it has counted. */
   | { readonly type: "ended"; readonly snapshot: MetricsSnapshot };
 
@@ -32,27 +39,31 @@ interface Scope {
 }
 
 const LOG_CLOSE_MS = 1000;
-const HEAP_LOOK_MS = 250;
 
 function serve(scope: Scope): void {
   const stop = new AbortController();
   let worker: Worker | undefined;
   let opened: OpenLog | undefined;
+
+  // A failure is this isolate's: it is not caught, and the daemon replaces the worker.
+  const answer = async (worker: Worker, question: Question): Promise<MetricsSnapshot | undefined> => {
+    if (question.type === "metrics") return await worker.metrics();
+    if (question.type === "reload") {
+      opened?.setLevels(question.config.logging);
+      worker.reload(question.config);
+    }
+    return undefined;
+  };
   const obey = async (command: Command): Promise<void> => {
     if (command.type === "start") {
       const { logging } = command.init.config;
       opened = openLog(logging, stderrOutput(logging.format, (name) => Deno.env.get(name)));
       worker = new Worker(command.init, opened.log);
       scope.postMessage({ type: "started", reactor: worker.reactorHandle });
-      // A failure is this isolate's: it is not caught, here or in a timer, and the daemon replaces the worker.
-      setInterval(heapGuard(), HEAP_LOOK_MS);
       await worker.ended;
     } else if (worker === undefined) throw new Error(`Command "${command.type}" before "start"`);
-    else if (command.type === "reload") {
-      opened?.setLevels(command.config.logging);
-      worker.reload(command.config);
-    } else if (command.type === "metrics") {
-      scope.postMessage({ type: "metrics", id: command.id, snapshot: await worker.metrics() });
+    else if (command.type === "question") {
+      scope.postMessage({ type: "answer", id: command.id, snapshot: await answer(worker, command.question) });
     } else if (command.type === "stop") stop.abort();
     else {
       await worker.drain(command.timeoutMs, stop.signal);

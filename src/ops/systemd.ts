@@ -43,7 +43,8 @@ export function listenFds(env: Env, pid: number): readonly ListenFd[] {
 }
 
 /**
- * How often systemd wants to hear from this process: half of its limit, as sd_watchdog_enabled(3) advises.
+ * How often to tell systemd that this process is well: four times within its limit, so that a worker that hangs can be
+ * replaced before the limit has passed.
  *
  * @returns `undefined` if there is no watchdog, or not for this process
  */
@@ -56,7 +57,7 @@ export function watchdogIntervalMs(env: Env, pid: number): number | undefined {
       `environment WATCHDOG_USEC = ${JSON.stringify(limitUsec)}: expected a number of microseconds`,
     );
   }
-  return Math.max(1, Math.floor(Number(limitUsec) / 2000));
+  return Math.max(1, Math.floor(Number(limitUsec) / 4000));
 }
 
 /** What {@linkcode Notifier} needs of the world. */
@@ -93,11 +94,6 @@ export class Notifier {
   /** No more handoffs; streams drain. */
   stopping(status: string): void {
     this.#notify(["STOPPING=1", statusLine(status)]);
-  }
-
-  /** One line for `systemctl status`. */
-  status(status: string): void {
-    this.#notify([statusLine(status)]);
   }
 
   /**

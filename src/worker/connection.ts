@@ -121,7 +121,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   #logRefusal(message: string, fields: Record<string, unknown>): void {
     this.#requestId = this.#parts.defaults.makeRequestId();
-    this.#parts.log.warning(message, { ...this.#identity(), ...fields });
+    this.#parts.log.child("handoff").warning(message, { ...this.#identity(), ...fields });
   }
 
   #refuse(status: PlainStatus, line: string): void {
@@ -324,7 +324,11 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   }
 
   #logFailure(message: string, fields: Record<string, unknown>): void {
-    this.#parts.log.warning(message, { ...this.#identity(), backend: this.#parts.backend.name, ...fields });
+    this.#parts.log.child("backend").warning(message, {
+      ...this.#identity(),
+      backend: this.#parts.backend.name,
+      ...fields,
+    });
   }
 
   #identity(): Record<string, unknown> {

@@ -8,7 +8,9 @@ import { type BackendParts, makeBackend } from "../backend/mod.ts";
 import type { Config } from "../config/load.ts";
 import { type ClientEvents, type Handoff, type HandoffTaker, Reactor } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
-import { type MetricsSnapshot, StreamGauge, Totals, WorkerMetrics } from "../ops/metrics/metrics.ts";
+import { type MetricsSnapshot, Totals } from "../ops/metrics/metrics.ts";
+import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
+import { WorkerMetrics } from "../ops/metrics/worker_metrics.ts";
 import { SseEncoderStream } from "../protocol/sse.ts";
 import type { EventBatch } from "../protocol/stream_event.ts";
 import { ReadCoalescer } from "../timing/read_coalescer.ts";
@@ -76,9 +78,11 @@ export class Worker implements WorkerHandle, HandoffTaker {
    * @throws {ShimError} if the shim cannot be opened
    */
   constructor({ index, config, acceptor, streams, benchmark }: WorkerInit, log: Log) {
-    this.#metrics = benchmark
-      ? new Totals()
-      : new WorkerMetrics(new StreamGauge(index, streams), () => this.#parts.backend.stats?.());
+    this.#metrics = benchmark ? new Totals() : new WorkerMetrics({
+      streams: new StreamGauge(index, streams),
+      models: () => [this.#config.backend.defaultModel, ...this.#config.metrics.models],
+      upstream: () => this.#parts.backend.stats?.(),
+    });
     this.#log = log;
     this.#index = index;
     this.#config = config;
@@ -94,7 +98,7 @@ export class Worker implements WorkerHandle, HandoffTaker {
       connections: this.#connections,
       own: this.#own,
       metrics: this.#metrics,
-      log: log.child("connection"),
+      log: log.child("stream"),
       ...this.#configured(config, backend),
     };
     const reactor = this.#reactor.run(this);
@@ -164,7 +168,7 @@ export class Worker implements WorkerHandle, HandoffTaker {
 
   #closeBackend(backend: Backend): Promise<void> {
     return backend.close().catch((error) =>
-      this.#log.warning("Cannot close a backend", { backend: backend.name, error })
+      this.#log.child("backend").warning("Cannot close a backend", { backend: backend.name, error })
     );
   }
 

@@ -1,15 +1,8 @@
 /** Two workers in isolates of their own. */
 import assert from "node:assert/strict";
-import { ShimError } from "../../src/errors.ts";
-import { pairEnds, tcpEnds, type TestClient } from "../support/clients.ts";
+import { pairEnds, tcpEnds } from "../support/clients.ts";
 import { TestFolder } from "../support/folders.ts";
 import { spawnDaemon, startDaemon } from "../support/daemon.ts";
-import { mockLlm } from "../support/mock_llm.ts";
-
-/** Fits into handoff data; one character beyond Latin-1 makes V8 keep two bytes for each. */
-const LARGE_PROMPT = "\u{43f}" + "x".repeat(120_000);
-
-const EPIPE = -32;
 
 const two = (env: Record<string, string> = {}) => ({ env: { DAEMON_WORKERS: "2", ...env } });
 
@@ -143,97 +136,3 @@ Deno.test("two workers: a socket that is taken ends the daemon with one clear li
   assert.match(second.stderr.at(-1) ?? "", /^streaming-daemon-ts: server\.socket_path = /);
   assert(second.log.every(({ level }) => level === "info"), second.stderr.join("\n"));
 });
-
-Deno.test("a worker whose heap runs full is replaced; the other's streams do not notice", async () => {
-  await using mock = await mockLlm({ protocol: "h2c", events: 10_000, delayMs: 20, maxStreams: 2000 });
-  await using daemon = await startDaemon({
-    ...two({
-      DAEMON_BACKEND_PROVIDER: "openai",
-      OPENAI_API_BASE: mock.base,
-      DAEMON_SHUTDOWN_TIMEOUT_SECS: "0",
-    }),
-    permissions: ["--v8-flags=--max-semi-space-size=16,--max-old-space-size=96"],
-  });
-  // The id that a worker makes tells which one it is.
-  const isAtFirst = (prompt: string): boolean => {
-    const request = mock.requests.find(({ body }) => (body["messages"] as Message[])[0]?.content === prompt);
-    return String(request?.headers["x-request-id"]).includes("-0-");
-  };
-  // Some streams that go on and on, a word each 20 ms, and many of one word and then silence.
-  const opened = Array.from({ length: 800 }, (_, index) => {
-    const prompt = `${index}`;
-    const goesOn = index < 4;
-    const client = daemon.handOff({ prompt, test_pattern: goesOn ? "plain" : "stall-1" });
-    return { prompt, goesOn, client };
-  });
-  for (const { client } of opened) await client.readUntil("word0 ");
-  const others = opened.filter(({ prompt }) => !isAtFirst(prompt));
-  let lastWord = Infinity;
-  const heard: number[] = [];
-  const followed = others.filter(({ goesOn }) => goesOn).map(async ({ client }, index) => {
-    for (let word = 0; word < lastWord; word++) {
-      await client.readUntil(`data: {"content":"word${word} "}\n\n`);
-      heard[index] = word;
-    }
-  });
-  assert(followed.length > 0);
-  // A new client goes to the worker that has fewer: once the first one's are gone, as many are all for it. A stream
-  // keeps its prompt, so each is a piece of the heap.
-  for (const { prompt, client } of opened) if (isAtFirst(prompt)) client.close();
-  await daemon.until(
-    "the first worker without clients",
-    async () => await daemon.metric("daemon_connections_active") === others.length,
-  );
-  const large: TestClient[] = [];
-  const oneMore = async (): Promise<boolean> => {
-    const prompt = `${large.length} ${LARGE_PROMPT}`;
-    const ends = pairEnds();
-    large.push(ends.near);
-    try {
-      daemon.handOff({ prompt, test_pattern: "stall-1" }, { ends });
-    } catch (error) {
-      assert(error instanceof ShimError && error.status === EPIPE, `${error}`); // the dying one had accepted it
-      ends.near.close();
-      large.pop();
-      return false;
-    }
-    if (await ends.near.read() === undefined) return false; // it was closed with its worker
-    if (isAtFirst(prompt)) return true;
-    large.pop()?.close(); // its worker had died, and had no successor yet
-    return false;
-  };
-  while (await oneMore()) assert(large.length < others.length, "the heap is not full yet");
-  const { level, fields } = await daemon.logged("Worker died");
-  assert.deepEqual([level, fields["worker"]], ["error", 0]);
-  assert.match(
-    (fields["error"] as Error).message,
-    /: The heap is full: \d\d MiB of 96 MiB are in use after a collection; raise the limit with --v8-flags/,
-  );
-  // Cut off, without a word about it.
-  for (const client of large) {
-    const rest = await client.readAll();
-    assert(!rest.includes("error") && !rest.includes("[DONE]"), rest);
-    client.close();
-  }
-  // All others are there, those that go on do so, nothing but one death is in the log, and there is a successor.
-  await daemon.until("a client of the successor", async () => {
-    const prompt = `after ${mock.requests.length}`;
-    using client = daemon.handOff({ prompt, test_pattern: "stall-1" });
-    await client.readUntil("word0 ");
-    return isAtFirst(prompt);
-  });
-  lastWord = Math.max(...heard) + 50;
-  await Promise.all(followed);
-  assert.equal(await daemon.metric("daemon_worker_restarts_total"), 1);
-  assert.equal(daemon.log.filter(({ level }) => level !== "info").length, 1);
-  daemon.signal("SIGTERM");
-  for (const { client } of others) {
-    assert((await client.readAll()).endsWith('data: {"error":"Server is shutting down"}\n\n'));
-    client.close();
-  }
-  assert.equal(await daemon.exit(), 0);
-});
-
-interface Message {
-  readonly content: string;
-}

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { ConfigError, ShimError } from "../../src/errors.ts";
 import { openFds } from "../../src/native/process.ts";
 import { closeReactor } from "../../src/native/reactor.ts";
-import { StreamGauge } from "../../src/ops/metrics/metrics.ts";
+import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 import { plainResponse } from "../../src/protocol/http_response.ts";
 import { Worker } from "../../src/worker/worker.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
