@@ -68,7 +68,7 @@ async function startPool(workers = 2): Promise<Fixture> {
 
 /** A configuration with which a worker dies, as it would of a bug, as soon as a client is full. */
 function deadly(config: Config): Config {
-  return { ...config, server: undefined as unknown as Config["server"] };
+  return { ...config, server: { ...config.server, writeTimeoutMs: 1n as unknown as number } };
 }
 
 /** Hands over a client that is full. */
@@ -106,7 +106,7 @@ Deno.test("a worker that dies is logged, counted and replaced, and the other's s
   await kill();
   await until(() => pool.deaths() > 0);
   assert.deepEqual(pool.lines.map(({ level, message }) => [level, message]), [["error", "Worker died"]]);
-  assert.match((pool.lines[0]?.fields["error"] as Error).message, /The reactor ended by itself/);
+  assert.match((pool.lines[0]?.fields["error"] as Error).message, /A thread of the shim ended by itself/);
   assert.equal(pool.gauge.active, 5);
   assert.equal(pool.acceptor.acceptor.active(), 5);
   // Two live ones, and what the dead one had counted when it was last asked: that is not lost.
@@ -176,7 +176,7 @@ async function failedStart(options: Partial<WorkerPoolOptions>): Promise<WorkerP
 Deno.test("a worker that cannot start is an error of the start", async () => {
   await assert.rejects(
     failedStart({ acceptor: 4_000_000 }),
-    /Cannot make a reactor: no such intake, reactor or client/,
+    /Cannot make a reactor: no such acceptor, reactor or client/,
   );
 });
 
