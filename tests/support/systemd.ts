@@ -56,6 +56,9 @@ const ACTIVATOR = `
     socket(my $socket, AF_UNIX, $kind eq "stream" ? SOCK_STREAM : SOCK_SEQPACKET, 0) or die $!;
     bind($socket, sockaddr_un($path)) or die $!;
     listen($socket, 64) or die $!;
+    for my $option (split /,/, $ENV{SOCKET_OPTIONS} // "") { # numbers of SOL_SOCKET's, as in linux/socket.h
+      setsockopt($socket, SOL_SOCKET, $option, 1) or die $!;
+    }
     push @sockets, $socket;
   }
   $ENV{LISTEN_FDS} = scalar @sockets; $ENV{LISTEN_PID} = $$;
@@ -65,7 +68,8 @@ const ACTIVATOR = `
 /**
  * A wrapper that passes listening sockets to what it runs, as sd_listen_fds(3) has it.
  *
- * @param sockets each a kind and a path: `seqpacket:/run/x.sock`
+ * @param sockets each a kind and a path: `seqpacket:/run/x.sock`; the variable SOCKET_OPTIONS, if the wrapper finds
+ * one, has the numbers of the options that each of them is to have
  */
 export function activator(sockets: readonly string[]): string[] {
   return ["perl", "-e", ACTIVATOR, ...sockets, "--"];

@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use nix::sys::socket::{SockType, UnixAddr};
 
 use crate::handoff::{ClientKind, Door};
+use crate::knock::{Kind, Knocks};
 use crate::player::Job;
 use crate::target::Launch;
 
@@ -19,6 +20,7 @@ loadgen plays Apache and its clients against a streaming daemon, and measures bo
   loadgen run   --socket PATH [OPTIONS]    n clients; prints a summary
   loadgen floor --socket PATH [OPTIONS]    serves what a daemon serves with the least work, until a signal
   loadgen probe --socket PATH [OPTIONS]    prints one answer as a plan for the floor
+  loadgen knock --socket PATH [OPTIONS]    handoffs of one kind at a rate; prints what they were told
 
 All:
   --socket PATH               the daemon's handoff socket
@@ -52,6 +54,17 @@ run and probe, the daemon:
 floor:
   --plan FILE                 what to send, as probe prints it [the shape of the mock backend]
   --max-clients N             leave further ones to others on the same socket [the fd limit less a reserve]
+
+knock:
+  --kind KIND                 good|gone (before the answer)|garbage (no JSON)|oversized (140 KiB)|two-fds|no-fd|
+                              silent (connections)|trickle (on STREAM: a byte and 253 fds a message, for ever) [good]
+  --client tcp|pair           as for run [pair]
+  --rate N                    knocks per second [20000]
+  --time-ms N                 for how long [3000]
+  --most N                    then no more [no limit]
+  --pause-us N                between connect and message, from 0 to this, each time another [0]
+  --hold N                    clients that wait for an answer, or silent connections, at the same time [4096]
+  --json -                    what came of it as JSON, in place of a summary
 ";
 
 /// A command line.
@@ -65,6 +78,8 @@ pub enum Command {
     Floor(Floor),
     /// Watch one answer.
     Probe(Probe),
+    /// Knock. The flag says whether the outcome goes out as JSON.
+    Knock(Knocks, bool),
 }
 
 /// Which daemon.
@@ -143,14 +158,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         Some("run") => run(&mut flags)?,
         Some("floor") => floor(&mut flags)?,
         Some("probe") => probe(&mut flags)?,
+        Some("knock") => knock(&mut flags)?,
         Some(other) => {
             return Err(format!(
-                "{other:?} is not a subcommand; expected run, floor or probe"
+                "{other:?} is not a subcommand; expected run, floor, probe or knock"
             ));
         }
         None => {
             return Err(
-                "a subcommand is missing; expected run, floor or probe (see --help)".into(),
+                "a subcommand is missing; expected run, floor, probe or knock (see --help)".into(),
             );
         }
     };
@@ -229,6 +245,40 @@ fn probe(flags: &mut Flags) -> Result<Command, String> {
         daemon: flags.daemon()?,
         limit: Duration::from_secs(flags.number("time-limit-secs", 60, 1..=86_400)? as u64),
     }))
+}
+
+fn knock(flags: &mut Flags) -> Result<Command, String> {
+    let job = Knocks {
+        door: flags.door()?,
+        kind: flags.one_of(
+            "kind",
+            &[
+                ("good", Kind::Good),
+                ("gone", Kind::Gone),
+                ("garbage", Kind::Garbage),
+                ("oversized", Kind::Oversized),
+                ("two-fds", Kind::TwoFds),
+                ("no-fd", Kind::NoFd),
+                ("silent", Kind::Silent),
+                ("trickle", Kind::Trickle),
+            ],
+        )?,
+        client: flags.one_of(
+            "client",
+            &[("pair", ClientKind::Pair), ("tcp", ClientKind::Tcp)],
+        )?,
+        rate: flags.number("rate", 20_000, 1..=10_000_000)? as f64,
+        time: Duration::from_millis(flags.number("time-ms", 3000, 1..=86_400_000)? as u64),
+        most: flags.number("most", usize::MAX, 1..=usize::MAX)? as u64,
+        pause_ns: flags.number("pause-us", 0, 0..=1_000_000)? as u64 * 1000,
+        hold: flags.number("hold", 4096, 1..=1_000_000)?,
+    };
+    let json = match flags.take("json").as_deref() {
+        None => false,
+        Some("-") => true,
+        Some(other) => return Err(format!("--json {other:?}: expected -")),
+    };
+    Ok(Command::Knock(job, json))
 }
 
 /// Flags that were given and not asked for yet.
@@ -434,7 +484,7 @@ mod tests {
         assert!(refusal("run --socket /s --type dgram").contains("expected seqpacket or stream"));
         assert!(refusal("run --socket /s --speed 9").contains("--speed is not a flag"));
         assert!(refusal("floor --socket /s --clients 9").contains("--clients is not a flag"));
-        assert!(refusal("fly --socket /s").contains("expected run, floor or probe"));
+        assert!(refusal("fly --socket /s").contains("expected run, floor, probe or knock"));
         assert!(
             refusal("run --socket /s --clients 2 --slow-readers 2 --leavers 1")
                 .contains("more than --clients 2")

@@ -5,6 +5,7 @@ mod board;
 mod clock;
 mod floor;
 mod handoff;
+mod knock;
 mod observer;
 mod plan;
 mod player;
@@ -114,6 +115,20 @@ fn execute(command: Command) -> io::Result<()> {
                 probed.plan.sends.len()
             );
             println!("{}", serde_json::to_string_pretty(&probed.plan)?);
+        }
+        Command::Knock(job, json) => {
+            let room = fd_limit()?.saturating_sub(FD_RESERVE);
+            if job.hold > room {
+                return Err(io::Error::other(format!(
+                    "--hold {} is more than the fd limit allows, {room}",
+                    job.hold
+                )));
+            }
+            let knocked = knock::run(&job)?;
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&knocked)?),
+                false => print!("{}", knocked.text()),
+            }
         }
     }
     Ok(())
