@@ -52,11 +52,22 @@ export function floorCommand(socket: string, planPath: string, intervalMs: numbe
     .join(" ");
 }
 
-/** Plays one step and measures. Memory is looked at again `restSecs` after the last client has gone. */
+/** What a measurement takes besides the step. */
+export interface Pace {
+  /** In each answer, `[DONE]` included. */
+  readonly events: number;
+  readonly settleSecs: number;
+  /** Memory is looked at again so long after the last client has gone. */
+  readonly restSecs: number;
+  /** A line for sh(1) that runs from when every client is being served. */
+  readonly beside?: string;
+}
+
+/** Plays one step and measures. */
 export async function measure(
   contender: Contender,
   step: Step,
-  { events, settleSecs, restSecs }: { events: number; settleSecs: number; restSecs: number },
+  { events, settleSecs, restSecs, beside }: Pace,
   signal: AbortSignal,
 ): Promise<Report> {
   const secs = step.clients / step.ratePerSec + (events * step.intervalMs) / 1000;
@@ -76,7 +87,21 @@ export async function measure(
   if (step.instances !== undefined) {
     args.push("--instances", String(step.instances));
   }
+  if (beside !== undefined) {
+    args.push("--beside", beside);
+  }
   return JSON.parse(await run(PROGRAM, args, { signal, env: contender.env })) as Report;
+}
+
+/** Knocks with these flags; the JSON of what came of it. */
+export function knock(contender: Contender, flags: readonly string[], signal: AbortSignal): Promise<string> {
+  const args = ["knock", ...daemonArgs(contender), ...flags, "--json", "-"];
+  return run(PROGRAM, args, { signal, env: contender.env });
+}
+
+/** The JSON of what the daemon costs that has nothing to do. */
+export function idle(contender: Contender, signal: AbortSignal): Promise<string> {
+  return run(PROGRAM, ["idle", ...daemonArgs(contender)], { signal, env: contender.env });
 }
 
 function daemonArgs({ socket, daemon, log }: Contender): string[] {

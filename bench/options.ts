@@ -3,12 +3,13 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { type Profile, PROFILES, type Step } from "./profiles.ts";
+import { OTHERS, type Profile, PROFILES, type Step } from "./profiles.ts";
 
 /** What `--help` prints. */
 export const HELP = `deno task bench [OPTIONS] [PROFILE…]
 
 Profiles: ${PROFILES.map((p) => p.name).join(", ")}; all. Default: quick.
+Others:   ${Object.keys(OTHERS).join(", ")}.
 
   --command LINE        the daemon, for sh(1) [this one, with the flags of \`deno task start\`]
   --daemon-pid PID      in place of it, processes that run already (may be given more than once)
@@ -25,6 +26,8 @@ Profiles: ${PROFILES.map((p) => p.name).join(", ")}; all. Default: quick.
 export interface Options {
   readonly help: boolean;
   readonly profiles: readonly Profile[];
+  /** Names in {@linkcode OTHERS}. */
+  readonly others: readonly (keyof typeof OTHERS)[];
   /** The daemon; absent with `pids`, or when it is this repository's. */
   readonly command: string | undefined;
   readonly pids: readonly number[];
@@ -74,7 +77,8 @@ export function readOptions(args: readonly string[]): Options {
     return value === undefined ? undefined : Number(value);
   };
   const names = positionals.length === 0 ? ["quick"] : positionals;
-  const known = PROFILES.map((p) => p.name);
+  const others = Object.keys(OTHERS) as (keyof typeof OTHERS)[];
+  const known = [...PROFILES.map((p) => p.name), ...others];
   const unknown = names.find((name) => name !== "all" && !known.includes(name));
   if (unknown !== undefined) {
     throw new UsageError(`${unknown} is not a profile; expected ${known.join(", ")} or all`);
@@ -92,6 +96,7 @@ export function readOptions(args: readonly string[]): Options {
   return {
     help: values.help === true,
     profiles: PROFILES.filter((p) => names.includes("all") || names.includes(p.name)),
+    others: others.filter((name) => names.includes(name)),
     command: values.command,
     pids,
     socket: values.socket,

@@ -121,7 +121,15 @@ export const PROFILES: readonly Profile[] = [
   },
 ];
 
-function changed(step: Step, changes: Partial<Step>): Step {
+/** What is measured in other ways, by name. */
+export const OTHERS = {
+  knock: "How late running streams are while something knocks",
+  idle: "A daemon that has nothing to do",
+  handoffs: "A million handoffs of senders that close at once, delay 0",
+} as const;
+
+/** The step with some of its figures replaced, and a title that says so. */
+export function changedStep(step: Step, changes: Partial<Step>): Step {
   if (Object.keys(changes).length === 0) {
     return step;
   }
@@ -132,6 +140,6 @@ function changed(step: Step, changes: Partial<Step>): Step {
 
 /** The profile's steps with some of their figures replaced, and titles that say so; each once. */
 export function changedSteps(profile: Profile, changes: Partial<Step>): readonly Step[] {
-  const steps = profile.steps.map((step) => changed(step, changes));
+  const steps = profile.steps.map((step) => changedStep(step, changes));
   return [...new Map(steps.map((step) => [JSON.stringify(step), step])).values()];
 }

@@ -2,10 +2,18 @@
  * `deno task bench`: runs profiles on the daemon and on the floor, in turns, and prints tables.
  * @module
  */
-import { build, type Contender, floorCommand, measure, probe, quote } from "./loadgen.ts";
+import {
+  KNOCK_ROWS,
+  KNOCK_STEP,
+  type KnockResult,
+  knockTable,
+  measureHandoffs,
+  measureKnock,
+} from "./knock.ts";
+import { build, type Contender, floorCommand, idle, measure, probe, quote } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { HELP, type Options, readOptions, UsageError } from "./options.ts";
-import { changedSteps, type Profile, type Step } from "./profiles.ts";
+import { changedStep, changedSteps, OTHERS, type Profile, type Step } from "./profiles.ts";
 import { type Provider, withProvider } from "./provider.ts";
 import {
   faultLines,
@@ -50,7 +58,6 @@ async function contender(bench: Bench, step: Step, provider: Provider | undefine
     DAEMON_SOCKET_PATH: socket,
     DAEMON_TOKEN_DELAY_MS: String(step.intervalMs),
     DAEMON_WORKERS: String(step.workers),
-    DAEMON_LOG_LEVEL: "error",
     // Several processes cannot share the port of the metrics.
     ...(step.instances === undefined ? {} : { DAEMON_METRICS_ENABLED: "false" }),
     ...provider?.env,
@@ -165,6 +172,37 @@ async function runAll(bench: Bench): Promise<void> {
       await Deno.writeTextFile(options.json, `${JSON.stringify({ machine: about, tables }, null, 2)}\n`);
     }
   }
+  for (const name of options.others) {
+    out(`\n## ${OTHERS[name]}, ${workersText(changedStep(KNOCK_STEP, options.overrides))}\n\n`);
+    out(await runOther(bench, name));
+  }
+}
+
+/** Events of an answer of the mock backend, `[DONE]` included. */
+const MOCK_EVENTS = 19;
+
+async function runOther(bench: Bench, name: keyof typeof OTHERS): Promise<string> {
+  const { options, dir, signal } = bench;
+  const step = changedStep(KNOCK_STEP, options.overrides);
+  if (name === "handoffs") {
+    const daemon = await contender(
+      bench,
+      { ...step, intervalMs: options.overrides.intervalMs ?? 0 },
+      undefined,
+    );
+    return await measureHandoffs(daemon, signal);
+  }
+  const daemon = await contender(bench, step, undefined);
+  if (name === "idle") {
+    const seen = JSON.parse(await idle(daemon, signal)) as Record<string, number>;
+    return Object.entries(seen).map(([what, figure]) => `- ${what}: ${+figure.toFixed(1)}\n`).join("");
+  }
+  const results: KnockResult[] = [];
+  for (const row of KNOCK_ROWS) {
+    note(`knock: ${row.title}`);
+    results.push(await measureKnock(daemon, row, step, { dir, events: MOCK_EVENTS }, signal));
+  }
+  return knockTable(results);
 }
 
 async function main(): Promise<number> {

@@ -2,12 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
-use nix::sys::socket::{SockType, UnixAddr};
 
+use crate::flags::Flags;
 use crate::handoff::{ClientKind, Door};
 use crate::knock::{Kind, Knocks};
 use crate::player::Job;
@@ -21,6 +20,7 @@ loadgen plays Apache and its clients against a streaming daemon, and measures bo
   loadgen floor --socket PATH [OPTIONS]    serves what a daemon serves with the least work, until a signal
   loadgen probe --socket PATH [OPTIONS]    prints one answer as a plan for the floor
   loadgen knock --socket PATH [OPTIONS]    handoffs of one kind at a rate; prints what they were told
+  loadgen idle  --socket PATH [OPTIONS]    how often a daemon wakes that has nothing to do
 
 All:
   --socket PATH               the daemon's handoff socket
@@ -42,9 +42,10 @@ run:
   --processes N               players; each takes at most the fd limit of clients [1]
   --settle-secs N             from the daemon's start to its idle sample [1]
   --after-secs N              from the last client's end to the sample after [1]
+  --beside LINE               runs, by sh(1), from when every client is being served; it is waited for
   --json FILE                 the report as JSON; - prints it in place of the summary
 
-run and probe, the daemon:
+run, probe, knock and idle, the daemon:
   --daemon-pid N              measure this process and its children (may be given more than once)
   --command LINE              start it by sh(1), measure and stop it
   --instances N               start the command N times on one listening socket (LISTEN_FDS, READY=1)
@@ -62,9 +63,12 @@ knock:
   --rate N                    knocks per second [20000]
   --time-ms N                 for how long [3000]
   --most N                    then no more [no limit]
-  --pause-us N                between connect and message, from 0 to this, each time another [0]
   --hold N                    clients that wait for an answer, or silent connections, at the same time [4096]
-  --json -                    what came of it as JSON, in place of a summary
+  --json -                    the same as JSON
+
+idle:
+  --settle-secs N             from the daemon's start to the first look [5]
+  --time-ms N                 for how long [10000]
 ";
 
 /// A command line.
@@ -78,8 +82,10 @@ pub enum Command {
     Floor(Floor),
     /// Watch one answer.
     Probe(Probe),
-    /// Knock. The flag says whether the outcome goes out as JSON.
-    Knock(Knocks, bool),
+    /// Knock.
+    Knock(Knock),
+    /// Watch a daemon that has nothing to do.
+    Idle(Idle),
 }
 
 /// Which daemon.
@@ -102,8 +108,34 @@ pub struct Run {
     pub settle: Duration,
     /// From the last client's end to the last sample.
     pub rest: Duration,
+    /// A line for sh(1) that runs from when every client is being served.
+    pub beside: Option<String>,
     /// Where the JSON goes; `-`: standard output.
     pub json: Option<PathBuf>,
+}
+
+/// Options of `knock`.
+#[derive(Debug)]
+pub struct Knock {
+    /// What is done.
+    pub job: Knocks,
+    /// Against which daemon.
+    pub daemon: Daemon,
+    /// Whether the outcome goes out as JSON.
+    pub json: bool,
+}
+
+/// Options of `idle`.
+#[derive(Debug)]
+pub struct Idle {
+    /// Where it takes handoffs.
+    pub door: Door,
+    /// Which daemon.
+    pub daemon: Daemon,
+    /// From its start to the first look.
+    pub settle: Duration,
+    /// How long it is watched.
+    pub time: Duration,
 }
 
 /// Options of `floor`.
@@ -159,14 +191,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         Some("floor") => floor(&mut flags)?,
         Some("probe") => probe(&mut flags)?,
         Some("knock") => knock(&mut flags)?,
+        Some("idle") => idle(&mut flags)?,
         Some(other) => {
             return Err(format!(
-                "{other:?} is not a subcommand; expected run, floor, probe or knock"
+                "{other:?} is not a subcommand; expected run, floor, probe, knock or idle"
             ));
         }
         None => {
             return Err(
-                "a subcommand is missing; expected run, floor, probe or knock (see --help)".into(),
+                "a subcommand is missing; expected run, floor, probe, knock or idle (see --help)"
+                    .into(),
             );
         }
     };
@@ -221,6 +255,7 @@ fn run(flags: &mut Flags) -> Result<Command, String> {
     let json = flags.take("json").map(PathBuf::from);
     Ok(Command::Run(Box::new(Run {
         job,
+        beside: flags.take("beside"),
         daemon: flags.daemon()?,
         settle,
         rest,
@@ -270,7 +305,6 @@ fn knock(flags: &mut Flags) -> Result<Command, String> {
         rate: flags.number("rate", 20_000, 1..=10_000_000)? as f64,
         time: Duration::from_millis(flags.number("time-ms", 3000, 1..=86_400_000)? as u64),
         most: flags.number("most", usize::MAX, 1..=usize::MAX)? as u64,
-        pause_ns: flags.number("pause-us", 0, 0..=1_000_000)? as u64 * 1000,
         hold: flags.number("hold", 4096, 1..=1_000_000)?,
     };
     let json = match flags.take("json").as_deref() {
@@ -278,129 +312,26 @@ fn knock(flags: &mut Flags) -> Result<Command, String> {
         Some("-") => true,
         Some(other) => return Err(format!("--json {other:?}: expected -")),
     };
-    Ok(Command::Knock(job, json))
+    Ok(Command::Knock(Knock {
+        job,
+        daemon: flags.daemon()?,
+        json,
+    }))
 }
 
-/// Flags that were given and not asked for yet.
-#[derive(Default)]
-struct Flags {
-    given: Vec<(String, String)>,
-}
-
-impl Flags {
-    /// The flag's value, the last one if it was given more than once.
-    fn take(&mut self, flag: &str) -> Option<String> {
-        self.take_all(flag).pop()
-    }
-
-    fn take_all(&mut self, flag: &str) -> Vec<String> {
-        let (found, left) = std::mem::take(&mut self.given)
-            .into_iter()
-            .partition(|(name, _)| name == flag);
-        self.given = left;
-        let found: Vec<(String, String)> = found;
-        found.into_iter().map(|(_, value)| value).collect()
-    }
-
-    fn optional<T: FromStr + PartialOrd + std::fmt::Display>(
-        &mut self,
-        flag: &str,
-        range: std::ops::RangeInclusive<T>,
-    ) -> Result<Option<T>, String> {
-        let Some(text) = self.take(flag) else {
-            return Ok(None);
-        };
-        match text.parse() {
-            Ok(number) if range.contains(&number) => Ok(Some(number)),
-            _ => Err(format!(
-                "--{flag} {text:?}: expected a number of {} to {}",
-                range.start(),
-                range.end()
-            )),
-        }
-    }
-
-    fn number(
-        &mut self,
-        flag: &str,
-        default: usize,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<usize, String> {
-        Ok(self.optional(flag, range)?.unwrap_or(default))
-    }
-
-    /// The value's meaning; the first choice is the default.
-    fn one_of<T: Copy>(&mut self, flag: &str, choices: &[(&str, T)]) -> Result<T, String> {
-        let text = self.take(flag).unwrap_or_else(|| choices[0].0.to_owned());
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let found = choices
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, value)| *value);
-        found.ok_or_else(|| format!("--{flag} {text:?}: expected {}", names.join(" or ")))
-    }
-
-    fn door(&mut self) -> Result<Door, String> {
-        let path = self
-            .take("socket")
-            .ok_or("--socket is missing: the path of the handoff socket")?;
-        let kind = self.one_of(
-            "type",
-            &[
-                ("seqpacket", SockType::SeqPacket),
-                ("stream", SockType::Stream),
-            ],
-        )?;
-        let address =
-            UnixAddr::new(path.as_str()).map_err(|e| format!("--socket {path:?}: {e}"))?;
-        Ok(Door { kind, address })
-    }
-
-    fn interval(&mut self) -> Result<Duration, String> {
-        Ok(Duration::from_millis(
-            self.number("interval-ms", 300, 1..=3_600_000)? as u64,
-        ))
-    }
-
-    fn payload(&mut self) -> Result<Option<Vec<u8>>, String> {
-        let Some(text) = self.take("payload") else {
-            return Ok(None);
-        };
-        if text.is_empty() {
-            return Ok(Some(vec![0]));
-        }
-        // Sent as it is, so that a daemon's answer to bad data can be measured too.
-        Ok(Some(text.into_bytes()))
-    }
-
-    fn daemon(&mut self) -> Result<Daemon, String> {
-        let mut pids = Vec::new();
-        for text in self.take_all("daemon-pid") {
-            let pid = text.parse::<i32>().ok().filter(|pid| *pid > 0);
-            pids.push(pid.ok_or_else(|| format!("--daemon-pid {text:?}: expected a process id"))?);
-        }
-        let command = self.take("command");
-        let instances = self.optional("instances", 1..=1000)?;
-        let log = self.take("daemon-log").map(PathBuf::from);
-        let start_limit = Duration::from_secs(self.number("start-limit-secs", 20, 1..=600)? as u64);
-        match command {
-            Some(_) if !pids.is_empty() => {
-                Err("--command and --daemon-pid exclude each other".into())
-            }
-            Some(command) => Ok(Daemon::Started(Launch {
-                command,
-                instances,
-                log,
-                start_limit,
-            })),
-            None if instances.is_some() => Err("--instances needs --command".into()),
-            None => Ok(Daemon::Attached(pids)),
-        }
-    }
+fn idle(flags: &mut Flags) -> Result<Command, String> {
+    Ok(Command::Idle(Idle {
+        door: flags.door()?,
+        daemon: flags.daemon()?,
+        settle: Duration::from_secs(flags.number("settle-secs", 5, 0..=600)? as u64),
+        time: Duration::from_millis(flags.number("time-ms", 10_000, 1..=86_400_000)? as u64),
+    }))
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::SockType;
+
     use super::*;
 
     fn line(text: &str) -> Result<Command, String> {
@@ -434,7 +365,7 @@ mod tests {
         let text = "run --socket /s --type stream --client pair --clients 7 --rate 3 --interval-ms 300 \
             --expect-events 19 --payload {} --slow-readers 1 --slow-bytes-per-sec 0 --slow-receive-buffer 99 \
             --leavers 2 --leave-after 5 --time-limit-secs 9 --processes 2 --settle-secs 3 --after-secs 4 \
-            --daemon-pid 1 --daemon-pid 2 --json -";
+            --daemon-pid 1 --daemon-pid 2 --beside true --json -";
         let Ok(Command::Run(run)) = line(text) else {
             panic!("not a run")
         };
@@ -444,7 +375,9 @@ mod tests {
             settle,
             rest,
             json,
+            beside,
         } = *run;
+        assert_eq!(beside.as_deref(), Some("true"));
         assert_eq!(
             (job.door.kind, job.client, job.clients),
             (SockType::Stream, ClientKind::Pair, 7)
@@ -474,6 +407,26 @@ mod tests {
     }
 
     #[test]
+    fn knock_has_the_defaults_of_its_help_and_takes_every_flag() {
+        let Ok(Command::Knock(Knock { job, json, .. })) = line("knock --socket /s") else {
+            panic!("not a knock")
+        };
+        assert_eq!((job.kind, job.client), (Kind::Good, ClientKind::Pair));
+        assert_eq!((job.rate, job.time.as_secs()), (20_000.0, 3));
+        assert_eq!((job.most, job.hold, json), (u64::MAX, 4096, false));
+        let text = "knock --socket /s --type stream --kind trickle --client tcp --rate 7 --time-ms 8 --most 9 \
+            --hold 10 --json - --daemon-pid 1";
+        let Ok(Command::Knock(Knock { job, json, daemon })) = line(text) else {
+            panic!("not a knock")
+        };
+        assert_eq!((job.kind, job.client), (Kind::Trickle, ClientKind::Tcp));
+        assert_eq!((job.rate, job.time.as_millis()), (7.0, 8));
+        assert_eq!((job.most, job.hold, json), (9, 10, true));
+        assert!(matches!(daemon, Daemon::Attached(pids) if pids == [1]));
+        assert!(refusal("knock --socket /s --kind rude").contains("expected good or gone or"));
+    }
+
+    #[test]
     fn refusals_name_flag_value_and_what_is_expected() {
         assert!(refusal("run").contains("--socket is missing"));
         assert!(
@@ -484,7 +437,7 @@ mod tests {
         assert!(refusal("run --socket /s --type dgram").contains("expected seqpacket or stream"));
         assert!(refusal("run --socket /s --speed 9").contains("--speed is not a flag"));
         assert!(refusal("floor --socket /s --clients 9").contains("--clients is not a flag"));
-        assert!(refusal("fly --socket /s").contains("expected run, floor, probe or knock"));
+        assert!(refusal("fly --socket /s").contains("expected run, floor, probe, knock or idle"));
         assert!(
             refusal("run --socket /s --clients 2 --slow-readers 2 --leavers 1")
                 .contains("more than --clients 2")

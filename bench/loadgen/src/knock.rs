@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -20,6 +21,8 @@ use serde::Serialize;
 use crate::clock::now_ns;
 use crate::handoff::{ClientKind, Clients, Door};
 use crate::player::default_payload;
+use crate::sample::{rss_kib, snapshot};
+use crate::target::Target;
 
 /// What knocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,6 +50,8 @@ pub enum Kind {
 pub const MOST_FDS: usize = 253;
 /// More than the 128 KiB that Apache's module sends at most, and less than a Unix socket's send buffer.
 const OVERSIZED_BYTES: usize = 140 * 1024;
+/// From the last client's end to the count of the daemon's fds.
+const REST: Duration = Duration::from_millis(500);
 /// How long a client waits for its answer, and a sender for room in the backlog.
 const PATIENCE_MS: u16 = 10_000;
 
@@ -65,8 +70,6 @@ pub struct Knocks {
     pub time: Duration,
     /// No more than so many in all.
     pub most: u64,
-    /// What a sender waits at most between connect and message: each time another part of it.
-    pub pause_ns: u64,
     /// How many clients, or silent connections, may wait at the same time. Further ones knock when the oldest is over.
     pub hold: usize,
 }
@@ -82,6 +85,11 @@ pub struct Knocked {
     answers: BTreeMap<String, u64>,
     /// How many knocks did not get through, and why.
     failed: BTreeMap<&'static str, u64>,
+    /// The daemon's resident set at the beginning and after each tenth of the knocks or the time, KiB; without a
+    /// process to look at 0.
+    rss_kib: Vec<u64>,
+    /// Its fds at the beginning, and at the end, when all clients are gone.
+    fds: [u64; 2],
 }
 
 impl Knocked {
@@ -93,8 +101,11 @@ impl Knocked {
             self.ms / 1e3,
             self.per_sec
         );
+        let mib = |kib: &u64| format!("{:.0}", *kib as f64 / 1024.0);
+        let rss: Vec<String> = self.rss_kib.iter().map(mib).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "  daemon: {} MiB, fds {:?}", rss.join(" "), self.fds);
         for (what, count) in &self.answers {
-            // Writing to a String cannot fail.
             let _ = writeln!(out, "  {count} × {what}");
         }
         for (why, count) in &self.failed {
@@ -115,7 +126,7 @@ struct Knocker<'a> {
 }
 
 /// Knocks until the time is over.
-pub fn run(job: &Knocks) -> io::Result<Knocked> {
+pub fn run(job: &Knocks, target: &mut Target) -> io::Result<Knocked> {
     if job.kind == Kind::Trickle && job.door.kind != SockType::Stream {
         return Err(io::Error::other("--kind trickle needs --type stream"));
     }
@@ -131,8 +142,12 @@ pub fn run(job: &Knocks) -> io::Result<Knocked> {
             per_sec: 0.0,
             answers: BTreeMap::new(),
             failed: BTreeMap::new(),
+            rss_kib: Vec::new(),
+            fds: [0; 2],
         },
     };
+    let pids = target.pids();
+    knocker.knocked.fds[0] = snapshot(&pids)?.fds;
     let began = now_ns();
     let until = began + job.time.as_nanos() as u64;
     while knocker.knocked.knocks < job.most {
@@ -140,6 +155,12 @@ pub fn run(job: &Knocks) -> io::Result<Knocked> {
         let now = now_ns();
         if due.max(now) >= until {
             break;
+        }
+        let done = (knocker.knocked.knocks as f64 / job.most as f64)
+            .max((now - began) as f64 / job.time.as_nanos() as f64);
+        if done >= knocker.knocked.rss_kib.len() as f64 / 10.0 {
+            knocker.knocked.rss_kib.push(rss_kib(&pids)?);
+            target.check_alive()?;
         }
         if due > now {
             sleep_until(due);
@@ -157,6 +178,10 @@ pub fn run(job: &Knocks) -> io::Result<Knocked> {
         knocker.part_with_oldest();
     }
     let mut knocked = knocker.knocked;
+    knocked.rss_kib.push(rss_kib(&pids)?);
+    // What the daemon has not heard of yet, it hears now.
+    sleep(REST);
+    knocked.fds[1] = snapshot(&pids)?.fds;
     knocked.ms = ns as f64 / 1e6;
     knocked.per_sec = knocked.knocks as f64 / (ns as f64 / 1e9);
     Ok(knocked)
@@ -188,24 +213,11 @@ impl Knocker<'_> {
     fn hand_over(&mut self, data: &[u8], times: usize) -> nix::Result<()> {
         let (mine, theirs) = self.clients.make(self.knocked.knocks as usize, None)?;
         let fds = [theirs.as_raw_fd(); 2];
-        let connection = open(&self.job.door)?;
-        self.pause();
-        send(&connection, data, &fds[..times])?;
-        drop(connection);
+        send(&open(&self.job.door)?, data, &fds[..times])?;
         if self.job.kind != Kind::Gone {
             self.held.push_back(mine);
         }
         Ok(())
-    }
-
-    /// Spins, since a sleep is too coarse to meet the moment in which the daemon looks for the message.
-    fn pause(&self) {
-        // Steps of the golden ratio spread evenly, however many there are.
-        let part = (self.knocked.knocks as f64 * 0.618_033_988_749_895).fract();
-        let until = now_ns() + (self.job.pause_ns as f64 * part) as u64;
-        while now_ns() < until {
-            std::hint::spin_loop();
-        }
     }
 
     fn trickle(&mut self) -> nix::Result<()> {
@@ -238,7 +250,11 @@ impl Knocker<'_> {
             return;
         };
         if self.job.kind != Kind::Silent {
-            *self.knocked.answers.entry(first_words(&oldest)).or_default() += 1;
+            *self
+                .knocked
+                .answers
+                .entry(first_words(&oldest))
+                .or_default() += 1;
         }
     }
 }
@@ -253,7 +269,9 @@ fn first_words(client: &OwnedFd) -> String {
     match recv(client.as_raw_fd(), &mut text, MsgFlags::MSG_DONTWAIT) {
         Ok(0) => "closed without a word".into(),
         Ok(read) => {
-            let status = text[..read].strip_prefix(b"HTTP/1.1 ").and_then(|t| t.get(..3));
+            let status = text[..read]
+                .strip_prefix(b"HTTP/1.1 ")
+                .and_then(|t| t.get(..3));
             match status.map(std::str::from_utf8) {
                 Some(Ok(status)) => status.into(),
                 _ => "no HTTP".into(),
@@ -276,7 +294,13 @@ fn send(connection: &OwnedFd, data: &[u8], fds: &[RawFd]) -> nix::Result<()> {
     let rights = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &[] } else { &rights[..] };
     let data = [IoSlice::new(data)];
-    sendmsg::<()>(connection.as_raw_fd(), &data, control, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(
+        connection.as_raw_fd(),
+        &data,
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 mod args;
 mod board;
 mod clock;
+mod flags;
 mod floor;
 mod handoff;
+mod idle;
 mod knock;
 mod observer;
 mod plan;
@@ -64,10 +66,11 @@ fn execute(command: Command) -> io::Result<()> {
                 daemon,
                 settle,
                 rest,
+                beside,
                 json,
             } = *run;
             let mut target = target(daemon, &job.door)?;
-            let measured = observer::run(&job, &mut target, settle, rest)?;
+            let measured = observer::run(&job, &mut target, settle, rest, beside.as_deref())?;
             drop(target);
             let report = Report::new(&job, measured);
             let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -116,7 +119,7 @@ fn execute(command: Command) -> io::Result<()> {
             );
             println!("{}", serde_json::to_string_pretty(&probed.plan)?);
         }
-        Command::Knock(job, json) => {
+        Command::Knock(args::Knock { job, daemon, json }) => {
             let room = fd_limit()?.saturating_sub(FD_RESERVE);
             if job.hold > room {
                 return Err(io::Error::other(format!(
@@ -124,11 +127,19 @@ fn execute(command: Command) -> io::Result<()> {
                     job.hold
                 )));
             }
-            let knocked = knock::run(&job)?;
+            let mut target = target(daemon, &job.door)?;
+            let knocked = knock::run(&job, &mut target)?;
+            drop(target);
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&knocked)?),
                 false => print!("{}", knocked.text()),
             }
+        }
+        Command::Idle(options) => {
+            let mut target = target(options.daemon, &options.door)?;
+            let idle = idle::watch(&mut target, options.settle, options.time)?;
+            drop(target);
+            println!("{}", serde_json::to_string_pretty(&idle)?);
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
@@ -80,12 +81,14 @@ struct Moment {
     events: u64,
 }
 
-/// Plays `job` against `target`. `settle` passes before the idle sample, `rest` before the one after.
+/// Plays `job` against `target`. `settle` passes before the idle sample, `rest` before the one after. `beside` is a line
+/// for sh(1) that runs from when every client is being served; it is waited for.
 pub fn run(
     job: &Job,
     target: &mut Target,
     settle: Duration,
     rest: Duration,
+    beside: Option<&str>,
 ) -> io::Result<Measured> {
     let slots = shared_slots(NonZeroUsize::new(job.players).unwrap_or(NonZeroUsize::MIN))?;
     sleep(settle);
@@ -104,6 +107,7 @@ pub fn run(
     let began = now_ns();
     let mut players = Players::start(job, slots)?;
     let (mut from, mut to): (Option<Moment>, Option<Moment>) = (None, None);
+    let mut besides = None;
     while !players.over()? {
         sleep(TICK);
         target.check_alive()?;
@@ -127,12 +131,16 @@ pub fn run(
             if from.is_none() {
                 daemon.peak = snapshot(&pids)?;
                 used_peak_kib = Some(machine_used_kib()?);
+                besides = beside.map(Beside::start).transpose()?;
             }
             from = from.or(Some(moment));
             to = Some(moment);
         }
     }
     let run_ns = now_ns() - began;
+    if let Some(beside) = besides {
+        beside.wait()?;
+    }
     let used_peak_kib = used_peak_kib.map_or_else(machine_used_kib, Ok)?;
     daemon.cpu_ns = cpu_ns(&pids)? - cpu_before;
     let (machine_after, own_ns) = (machine()?, own_cpu_ns() - own_before);
@@ -166,6 +174,25 @@ pub fn run(
         machine_grown_kib: used_peak_kib.saturating_sub(used_before_kib),
         daemon: (!pids.is_empty()).then_some(daemon),
     })
+}
+
+/// What runs while all clients are being served.
+struct Beside(Child);
+
+impl Beside {
+    fn start(line: &str) -> io::Result<Self> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).stdin(Stdio::null());
+        Ok(Beside(command.spawn()?))
+    }
+
+    fn wait(mut self) -> io::Result<()> {
+        let status = self.0.wait()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("--beside ended with {status}"))),
+        }
+    }
 }
 
 /// The players' processes. They send their tally through a pipe and end.

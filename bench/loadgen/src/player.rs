@@ -73,7 +73,8 @@ struct Client {
     fd: Option<OwnedFd>,
     role: Role,
     answer: SseCounter,
-    handed_ns: u64,
+    /// When it was to arrive; a handoff that is late is late for it.
+    due_ns: u64,
     last_event_ns: u64,
 }
 
@@ -148,7 +149,7 @@ impl Player<'_> {
                 && starts < STARTS_PER_TURN
                 && self.arrival_ns(began) <= now
             {
-                self.start()?;
+                self.start(self.arrival_ns(began))?;
                 starts += 1;
             }
             self.retry(now_ns());
@@ -195,7 +196,7 @@ impl Player<'_> {
         began + (client as f64 / self.job.rate * 1e9) as u64
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&mut self, due_ns: u64) -> io::Result<()> {
         let index = self.clients.len();
         let role = role(self.job, index * self.job.players + self.number);
         let small = (role == Role::Slow).then_some(self.job.slow_receive_buffer_bytes);
@@ -215,7 +216,7 @@ impl Player<'_> {
             fd: Some(mine),
             role,
             answer,
-            handed_ns: 0,
+            due_ns,
             last_event_ns: 0,
         });
         self.hand(Waiting {
@@ -243,8 +244,7 @@ impl Player<'_> {
             .and_then(|connection| hand_over(&connection, payload, handoff.theirs.as_fd()));
         let now = now_ns();
         match sent {
-            Ok(began) => {
-                self.clients[client].handed_ns = began;
+            Ok(_) => {
                 self.slot.handed.fetch_add(1, Ordering::Relaxed);
             }
             Err(Errno::EAGAIN) => {
@@ -328,7 +328,7 @@ impl Player<'_> {
                     if client.role != Role::Slow {
                         self.tally
                             .ttfb
-                            .record_ns(now.saturating_sub(client.handed_ns), 1);
+                            .record_ns(now.saturating_sub(client.due_ns), 1);
                     }
                 }
                 let before = client.answer.events;

@@ -175,7 +175,7 @@ pub struct Tally {
     pub segments: u64,
     /// Events of the clients that `segments` counts.
     pub segment_events: u64,
-    /// From the handoff's sendmsg(2) to the answer's first byte.
+    /// From when a client was to arrive to the answer's first byte: what delays its handoff counts.
     pub ttfb: Times,
     /// From one event to the next of the same client, `[DONE]` left out.
     pub gap: Times,

@@ -5,7 +5,7 @@ use std::io::{IoSliceMut, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::thread;
 
 use nix::cmsg_space;
@@ -34,6 +34,22 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// A process that ends with its test.
+struct Running(Child);
+
+impl Running {
+    fn stop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -213,8 +229,23 @@ fn probe_makes_a_plan_that_the_floor_plays_alike() {
         ),
     );
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
-    assert_eq!(read(&first)["sends"].as_array().unwrap().len(), 19);
-    assert_eq!(read(&first), read(&again));
+    let (first, again) = (read(&first), read(&again));
+    let sends = |plan: &Value| plan["sends"].as_array().unwrap().clone();
+    let texts =
+        |plan: &Value| -> Vec<Value> { sends(plan).iter().map(|s| s["text"].clone()).collect() };
+    assert_eq!(texts(&first).len(), 19);
+    assert_eq!(texts(&first), texts(&again));
+    // A machine that is busy makes gaps longer and the next ones shorter, but not the whole.
+    for plan in [first, again] {
+        let slots: Vec<u64> = sends(&plan)
+            .iter()
+            .map(|s| s["slot"].as_u64().unwrap())
+            .collect();
+        assert!(
+            slots.is_sorted() && slots[0] == 0 && slots[18] >= 15,
+            "{slots:?}"
+        );
+    }
 }
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
@@ -356,4 +387,112 @@ fn a_command_that_ends_or_never_accepts_is_an_error() {
             .code(),
         Some(2)
     );
+}
+
+#[test]
+fn knocking_counts_what_clients_are_told_and_what_did_not_get_through() {
+    let dir = TempDir::new("knock");
+    let mut floor = Running(
+        Command::new(LOADGEN)
+            .args(["floor", "--interval-ms", "1000", "--socket", &dir.socket()])
+            .spawn()
+            .unwrap(),
+    );
+    let knock = |kind: &str, most: &str, more: &[&str]| -> Value {
+        let socket = dir.socket();
+        let args = [
+            "knock", "--socket", &socket, "--kind", kind, "--most", most, "--json", "-",
+        ];
+        let output = loadgen(&[&args, more].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    while !Path::new(&dir.socket()).exists() {
+        thread::yield_now();
+    }
+    for client in ["pair", "tcp"] {
+        let good = knock("good", "300", &["--client", client, "--hold", "10"]);
+        assert_eq!(
+            (&good["knocks"], &good["answers"]["200"]),
+            (&300.into(), &300.into()),
+            "{good}"
+        );
+        assert_eq!(good["failed"], serde_json::json!({}));
+    }
+    // The floor serves the first of two.
+    let two = knock("two-fds", "20", &[]);
+    assert_eq!(two["answers"], serde_json::json!({ "200": 20 }));
+    for kind in ["gone", "no-fd", "silent"] {
+        let told = knock(kind, "20", &["--hold", "5"]);
+        assert_eq!(
+            (&told["knocks"], &told["answers"]),
+            (&20.into(), &serde_json::json!({})),
+            "{kind}"
+        );
+    }
+    let slow = knock("no-fd", "1000000", &["--rate", "1000", "--time-ms", "200"]);
+    let knocks = slow["knocks"].as_u64().unwrap();
+    assert!((100..=200).contains(&knocks), "{knocks} of 200");
+    floor.stop();
+    let nobody = knock("good", "5", &[]);
+    assert_eq!(
+        nobody["failed"],
+        serde_json::json!({ "Connection refused": 5 })
+    );
+    let wrong = loadgen(&["knock", "--socket", &dir.socket(), "--kind", "trickle"]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("needs --type stream"));
+}
+
+#[test]
+fn a_command_beside_runs_while_all_are_served_and_its_failure_is_one() {
+    let dir = TempDir::new("beside");
+    let floor = format!(
+        "{LOADGEN} floor --socket {} --interval-ms 100",
+        dir.socket()
+    );
+    let run = |beside: &str| {
+        let socket = dir.socket();
+        let args = [
+            "run",
+            "--socket",
+            &socket,
+            "--clients",
+            "20",
+            "--settle-secs",
+            "0",
+            "--after-secs",
+            "0",
+        ];
+        loadgen(&[&args[..], &["--command", &floor, "--beside", beside]].concat())
+    };
+    let mark = dir.0.join("mark");
+    assert!(run(&format!("touch {}", mark.display())).status.success());
+    assert!(mark.exists());
+    let failed = run("exit 3");
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&failed.stderr).contains("--beside ended"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_floor_without_clients_sleeps() {
+    let dir = TempDir::new("idle");
+    let floor = format!("{LOADGEN} floor --socket {}", dir.socket());
+    let output = loadgen(&[
+        "idle",
+        "--socket",
+        &dir.socket(),
+        "--time-ms",
+        "500",
+        "--command",
+        &floor,
+    ]);
+    let idle: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&idle["processes"], &idle["threads"]),
+        (&1.into(), &1.into())
+    );
+    assert!(idle["wakeups_per_sec"].as_f64().unwrap() < 4.0, "{idle}");
 }
