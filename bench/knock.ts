@@ -16,6 +16,7 @@ export interface Knocked {
   readonly rss_kib: readonly number[];
   /** At the beginning and at the end. */
   readonly fds: readonly [number, number];
+  readonly cpu_ms: number;
 }
 
 /** One row: what knocks while streams run. */
@@ -82,7 +83,7 @@ export async function measureKnock(
 }
 
 /** The results as a Markdown table. */
-export function knockTable(results: readonly KnockResult[]): string {
+export function knockTable(results: readonly KnockResult[], processors: number): string {
   const head = [
     "beside 1,000 streams",
     "knocks/s",
@@ -91,6 +92,7 @@ export function knockTable(results: readonly KnockResult[]): string {
     "daemon's CPU, % of a core",
     "largest RSS, MiB",
     "broken + lost + refused",
+    "others, %",
   ];
   const lines = [head, head.map((_, index) => index % 2 === 0 && index < 3 ? "---" : "---:")];
   for (const { row, report, knocked } of results) {
@@ -106,6 +108,7 @@ export function knockTable(results: readonly KnockResult[]): string {
       report.daemon?.steady?.cpu_percent.toFixed(0) ?? "–",
       report.daemon === null ? "–" : (report.daemon.rss_max_kib / 1024).toFixed(0),
       String(broken + lost + refused),
+      (report.others_percent - (knocked?.cpu_ms ?? 0) / report.run_ms / processors * 100).toFixed(1),
     ]);
   }
   return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("");

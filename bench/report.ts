@@ -26,6 +26,9 @@ export interface Report {
   };
   readonly events: number;
   readonly sends_per_event: number | null;
+  /** By a full backlog, or because nobody listened. */
+  readonly handoff_retries: number;
+  readonly run_ms: number;
   readonly ttfb: Times;
   readonly deviation: Times | null;
   readonly steady_deviation: Times | null;
@@ -103,6 +106,7 @@ const COLUMNS = [
   "first byte p50 / p95 / p99 / max, ms",
   "gap off p50 / p95 / p99 / max, ms",
   "broken + lost + refused",
+  "tried again",
   "sends/event",
   "switches/event",
   "others, %",
@@ -133,14 +137,20 @@ function cells(reports: readonly Report[], floor: readonly Report[]): readonly s
     return ours === undefined || theirs === undefined ? "" : (ours / theirs).toFixed(2);
   };
   const fixed = (of: Figure, digits: number): string => figure(reports, of)?.toFixed(digits) ?? "–";
+  // The least and the most of several rounds say how far they are to be trusted.
+  const spread = (of: Figure): string => {
+    const all = reports.map(of).filter((value) => typeof value === "number");
+    const range = all.length > 1 ? ` (${Math.min(...all).toFixed(1)}–${Math.max(...all).toFixed(1)})` : "";
+    return fixed(of, 2) + range;
+  };
   const times = (of: (r: Report) => Times | null): string =>
     (["p50_ms", "p95_ms", "p99_ms", "max_ms"] as const).map((q) => fixed((r) => of(r)?.[q], 2)).join(" / ");
   const mib = (of: (d: NonNullable<Report["daemon"]>) => number): string =>
     fixed((r) => r.daemon && of(r.daemon) / 1024, 1);
   return [
-    fixed(steady, 2),
+    spread(steady),
     ratio(steady),
-    fixed(whole, 2),
+    spread(whole),
     ratio(whole),
     fixed((r) => r.daemon?.steady?.events_per_sec, 0),
     fixed((r) => r.daemon?.rss_kib_per_connection, 2),
@@ -150,6 +160,7 @@ function cells(reports: readonly Report[], floor: readonly Report[]): readonly s
     times((r) => r.steady_deviation?.count ? r.steady_deviation : r.deviation),
     // Not the median: one lost stream in any round has to show.
     String(reports.reduce((sum, r) => sum + faults(r), 0)),
+    String(reports.reduce((sum, r) => sum + r.handoff_retries, 0)),
     fixed((r) => r.sends_per_event, 3),
     fixed((r) => r.daemon && r.daemon.context_switches / r.events, 2),
     fixed((r) => r.others_percent, 1),

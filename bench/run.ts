@@ -127,13 +127,31 @@ function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Pr
     for (let round = 1; round <= rounds; round++) {
       if (hasFloor && floor.length < round) {
         note(`${step.title}, round ${round} of ${rounds}: floor`);
-        floor.push(await measure(lowest, step, { events, settleSecs: 0, restSecs: 0 }, signal));
+        const measured = () => measure(lowest, step, { events, settleSecs: 0, restSecs: 0 }, signal);
+        floor.push(await (profile.provider ? measured() : undisturbed(measured)));
       }
       note(`${step.title}, round ${round} of ${rounds}: daemon, ${workersText(step)}`);
-      daemon.push(await measure(ours, step, { events, settleSecs: 1, restSecs: options.restSecs }, signal));
+      const measured = () =>
+        measure(ours, step, { events, settleSecs: 1, restSecs: options.restSecs }, signal);
+      // A provider's CPU counts as others'.
+      daemon.push(await (profile.provider ? measured() : undisturbed(measured)));
     }
     return { step, eventsPerStream: events, floor: hasFloor ? floor : [], daemon };
   });
+}
+
+const OTHERS_AT_MOST_PERCENT = 3;
+const TRIES = 3;
+
+/** Measures again where others took too much of the machine; after some tries, the least disturbed one counts. */
+async function undisturbed(measured: () => Promise<Report>): Promise<Report> {
+  let best = await measured();
+  for (let tries = 1; tries < TRIES && best.others_percent > OTHERS_AT_MOST_PERCENT; tries++) {
+    note(`others took ${best.others_percent.toFixed(1)} %: again`);
+    const next = await measured();
+    if (next.others_percent < best.others_percent) best = next;
+  }
+  return best;
 }
 
 async function runProfile(bench: Bench, profile: Profile): Promise<readonly StepResult[]> {
@@ -202,7 +220,7 @@ async function runOther(bench: Bench, name: keyof typeof OTHERS): Promise<string
     note(`knock: ${row.title}`);
     results.push(await measureKnock(daemon, row, step, { dir, events: MOCK_EVENTS }, signal));
   }
-  return knockTable(results);
+  return knockTable(results, machine().cores);
 }
 
 async function main(): Promise<number> {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { changedSteps, type Profile, PROFILES } from "../../bench/profiles.ts";
 import { readOptions, UsageError } from "../../bench/options.ts";
+import { knockTable } from "../../bench/knock.ts";
 import {
   faultLines,
   figure,
@@ -35,6 +36,8 @@ function report(cpuUs: number, lost = 0): Report {
     },
     events: 100,
     sends_per_event: 1,
+    handoff_retries: 3,
+    run_ms: 1000,
     ttfb: times,
     deviation: times,
     steady_deviation: null,
@@ -77,8 +80,9 @@ Deno.test("the ratio is the daemon's median over the floor's median", () => {
   };
   const [head, , floor, daemon] = markdown([result]).split("\n").map(cellsOf);
   const whole = head?.indexOf("µs/event whole") ?? -1;
-  assert.equal(floor?.[whole], "11.00");
-  assert.equal(daemon?.[whole], "16.50");
+  assert.equal(floor?.[whole], "11.00 (10.0–12.0)");
+  assert.equal(daemon?.[whole], "16.50 (16.0–17.0)");
+  assert.equal(daemon?.[head?.indexOf("tried again") ?? -1], "6");
   assert.equal(daemon?.[whole + 1], "1.50");
 });
 
@@ -153,6 +157,34 @@ Deno.test("what processes on one socket take together is said below the table", 
     "the sockets' both ends included",
   ]);
   assert.deepEqual(totalLines(results({})), []);
+});
+
+Deno.test("what knocked, what it was told and what others took are in the row", () => {
+  const measured = { ...report(1, 2), others_percent: 30, steady_deviation: times };
+  const knocked = {
+    knocks: 2000,
+    per_sec: 999.6,
+    answers: { 200: 1500, silence: 400 },
+    failed: { "Broken pipe": 100 },
+    rss_kib: [],
+    fds: [1, 1],
+    cpu_ms: 250,
+  } as const;
+  const [, , quiet, row] = knockTable([
+    { row: { title: "nothing" }, report: { ...measured, others_percent: 1 }, knocked: undefined },
+    { row: { title: "good" }, report: measured, knocked },
+  ], 1).split("\n").map(cellsOf);
+  assert.deepEqual(quiet?.slice(1, 4), ["nothing", "–", "–"]);
+  assert.deepEqual(row?.slice(1, -1), [
+    "good",
+    "1,000",
+    "1,500 200, 400 silence, 100 not sent (Broken pipe)",
+    "0.50 / 2.00 / 3.00 / 4.00",
+    "–",
+    "2",
+    "2",
+    "5.0", // of one processor's 1,000 ms 300 were not the daemon's, and 250 of those were the knocking's
+  ]);
 });
 
 Deno.test("every step's arrivals end before its first stream does, so that all are served at once", () => {

@@ -18,7 +18,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use serde::Serialize;
 
-use crate::clock::now_ns;
+use crate::clock::{now_ns, own_cpu_ns};
 use crate::handoff::{ClientKind, Clients, Door};
 use crate::player::default_payload;
 use crate::sample::{rss_kib, snapshot};
@@ -90,6 +90,8 @@ pub struct Knocked {
     rss_kib: Vec<u64>,
     /// Its fds at the beginning, and at the end, when all clients are gone.
     fds: [u64; 2],
+    /// What the knocking itself took, user and system.
+    cpu_ms: f64,
 }
 
 impl Knocked {
@@ -144,6 +146,7 @@ pub fn run(job: &Knocks, target: &mut Target) -> io::Result<Knocked> {
             failed: BTreeMap::new(),
             rss_kib: Vec::new(),
             fds: [0; 2],
+            cpu_ms: 0.0,
         },
     };
     let pids = target.pids();
@@ -182,6 +185,7 @@ pub fn run(job: &Knocks, target: &mut Target) -> io::Result<Knocked> {
     // What the daemon has not heard of yet, it hears now.
     sleep(REST);
     knocked.fds[1] = snapshot(&pids)?.fds;
+    knocked.cpu_ms = own_cpu_ns() as f64 / 1e6;
     knocked.ms = ns as f64 / 1e6;
     knocked.per_sec = knocked.knocks as f64 / (ns as f64 / 1e9);
     Ok(knocked)
