@@ -60,7 +60,8 @@ daemonTest("SO_LINGER: clients that are refused hold nobody up", setup, async (d
   await daemon.fdsBackTo(fds);
 });
 
-daemonTest("SO_LINGER of 0 s: a slow reader has all of its answer", setup, async (daemon) => {
+const quick = { env: { DAEMON_TOKEN_DELAY_MS: "0" } };
+daemonTest("SO_LINGER of 0 s: a slow reader has all of its answer", quick, async (daemon) => {
   const ends = await tcpEnds();
   setOption(ends.far, "SO_LINGER", 1, 0);
   const filled = fill(ends);

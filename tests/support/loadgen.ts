@@ -3,7 +3,7 @@
  * and clients whose times are taken while that happens.
  * @module
  */
-import type { SocketKind } from "../../src/native/intake.ts";
+import type { SocketKind } from "../../src/native/acceptor.ts";
 import type { TestDaemon } from "./daemon.ts";
 
 const ROOT = new URL("../..", import.meta.url);
