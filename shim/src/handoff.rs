@@ -131,7 +131,8 @@ impl Handoff {
         None
     }
 
-    /// The time is up: what has come counts, if a payload has begun.
+    /// The time is up: what has come counts, if a payload has begun. Before its time, which is not the sender's fault,
+    /// what is not whole is not judged.
     pub fn expire(&mut self, scratch: &mut [u8]) -> Ending {
         if let Some(ending) = self.advance(scratch) {
             return ending;
@@ -139,7 +140,7 @@ impl Handoff {
         if !self.is_allowed {
             return self.refuse(Reason::UidNotAllowed, self.uid);
         }
-        if self.payload.is_empty() {
+        if self.payload.is_empty() || Instant::now() < self.deadline() {
             return self.refuse(Reason::Timeout, self.policy.handoff_timeout_ms);
         }
         let payload = std::mem::take(&mut self.payload);

@@ -170,7 +170,7 @@ export class Acceptor {
   /**
    * Stops listening once the backlog is served; `drained` follows. Removes the paths.
    *
-   * @param now ends at once what has not said all yet, as if its time were over
+   * @param now refuses what has not said all yet
    * @throws {ShimError} if a path cannot be removed; it has stopped all the same
    */
   stop(now: boolean): void {
