@@ -5,7 +5,9 @@
  * @module
  */
 const LIBRARIES = ["shim", "tools"].map((name) => `target/release/libstreaming_daemon_${name}.so`);
-const PACKAGES = ["shim", "shim/border", "tools/handoff"].flatMap((folder) => [`${folder}/src`, `${folder}/Cargo.toml`]);
+const PACKAGES = ["shim", "shim/border", "tools/handoff"].flatMap((
+  folder,
+) => [`${folder}/src`, `${folder}/Cargo.toml`]);
 const SOURCES = [...PACKAGES, "Cargo.toml", "Cargo.lock"];
 
 function modifiedAt(path: string): number {
