@@ -78,15 +78,24 @@ class StreamAnswer implements Answer {
   }
 
   /** Passes events on until the end. Never rejects. */
-  async run(source: StreamSource, request: BackendRequest): Promise<void> {
-    const { signal } = this.#abort;
+  run(source: StreamSource, request: BackendRequest): Promise<void> {
     try {
-      this.#reader = source.stream(request, signal).getReader();
+      this.#reader = source.stream(request, this.#abort.signal).getReader();
+    } catch (error) {
+      this.#fail(error);
+      return Promise.resolve();
+    }
+    // In a function of its own, whose frame does not hold the request for as long as the answer lasts.
+    return this.#pass(this.#reader);
+  }
+
+  async #pass(reader: ReadableStreamDefaultReader<StreamEvent>): Promise<void> {
+    try {
       let units = 0;
       while (true) {
-        const { done, value } = await this.#reader.read();
+        const { done, value } = await reader.read();
         await this.#room?.promise;
-        if (signal.aborted) return;
+        if (this.#abort.signal.aborted) return;
         if (done) return this.#queue.push(this.#recipient, { kind: "end" });
         this.#queue.push(this.#recipient, value);
         if (value.kind === "end" || value.kind === "error") return this.cancel();
@@ -97,10 +106,13 @@ class StreamAnswer implements Answer {
         }
       }
     } catch (error) {
-      if (!signal.aborted) {
-        this.#queue.push(this.#recipient, { kind: "error", error: asBackendError(error) });
-      }
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#abort.signal.aborted) return; // what cancelling it brought about
+    this.#queue.push(this.#recipient, { kind: "error", error: asBackendError(error) });
   }
 
   pause(): void {

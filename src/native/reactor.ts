@@ -97,7 +97,9 @@ export class Reactor {
 
   /** Whether new handoffs may come here. While it is closed they go to other workers, if one is open. */
   admit(open: boolean): void {
-    check(this.#shim.shim_reactor_admit(this.handle, open ? 1 : 0), "open or close a reactor");
+    if (!this.#closed) {
+      check(this.#shim.shim_reactor_admit(this.handle, open ? 1 : 0), "open or close a reactor");
+    }
   }
 
   /**

@@ -20,6 +20,7 @@ import type { ClientEvent, Recipient } from "../protocol/stream_event.ts";
 import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
 import type { Clients } from "./clients.ts";
 import type { ConnectionSet } from "./connection_set.ts";
+import type { LoadShedding } from "./load_shedding.ts";
 
 /** What the connections of one worker share. */
 export interface ConnectionParts {
@@ -27,6 +28,8 @@ export interface ConnectionParts {
   readonly sockets: Sockets;
   readonly wheel: TimerWheel;
   readonly connections: ConnectionSet;
+  /** Is told of what is kept of requests. */
+  readonly shedding: Pick<LoadShedding, "hold" | "release">;
   /** For what the daemon itself says to clients. */
   readonly own: EventQueue;
   readonly metrics: Metrics;
@@ -70,6 +73,8 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   /** Set as long as a backend has been asked. */
   #model: string | undefined;
   #answer: Answer | undefined;
+  /** Of the request, until the provider has taken it. */
+  #requestBytes = 0;
   #kept: Uint8Array<ArrayBuffer> | undefined;
   #endKept = false;
   /** The last event was taken note of: nothing may follow. */
@@ -87,7 +92,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     parts.connections.add(this);
     parts.metrics.connectionOpened();
     const request = this.#admit(handoff, stopping);
-    if (request !== undefined) this.#ask(request);
+    if (request !== undefined) this.#ask(request, handoff.payload.length);
   }
 
   // Returns the request, or nothing if the client was told why not.
@@ -128,8 +133,10 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#parts.own.push(this, { kind: "refusal", status, line });
   }
 
-  #ask(request: BackendRequest): void {
-    const { backend, metrics, wheel, backendTimeoutMs } = this.#parts;
+  #ask(request: BackendRequest, requestBytes: number): void {
+    const { backend, metrics, wheel, backendTimeoutMs, shedding } = this.#parts;
+    this.#requestBytes = requestBytes;
+    shedding.hold(requestBytes);
     this.#requestId = request.requestId;
     this.#userId = request.userId;
     this.#model = request.model;
@@ -182,6 +189,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
         this.#lastEvent(undefined);
         break;
     }
+    if (event.kind !== "alive") this.#releaseRequest();
     if (!this.headSent && this.#failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
       metrics.backendFirstEvent((performance.now() - this.#startedMs) / 1000);
     }
@@ -199,7 +207,15 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   #answerEnded(): void {
     this.#answer = undefined;
+    this.#releaseRequest();
     this.#parts.metrics.backendDone((performance.now() - this.#startedMs) / 1000);
+  }
+
+  // The backend has let go of it.
+  #releaseRequest(): void {
+    if (this.#requestBytes === 0) return;
+    this.#parts.shedding.release(this.#requestBytes);
+    this.#requestBytes = 0;
   }
 
   #cancelAnswer(): void {

@@ -18,6 +18,7 @@ import { TimerWheel } from "../timing/timer_wheel.ts";
 import { Clients } from "./clients.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import { ConnectionSet } from "./connection_set.ts";
+import { LoadShedding } from "./load_shedding.ts";
 
 /** What a worker is started with: plain data, so that it can be sent to another isolate. */
 export interface WorkerInit {
@@ -47,6 +48,8 @@ export interface WorkerHandle {
 const TIMEOUT_RESOLUTION_MS = 50;
 // The pace of the mock backend's pieces.
 const PAUSE_RESOLUTION_MS = 3;
+// How often a worker looks at its heap.
+const LOOK_MS = 1000;
 // For last words to the clients that a drain did not wait for.
 const LAST_WORDS_MS = 1000;
 
@@ -65,6 +68,7 @@ export class Worker implements WorkerHandle, HandoffTaker {
     arrivals: new ReadCoalescer({ rest: (ms) => this.#reactor.rest(ms) }),
   };
   readonly #failed = Promise.withResolvers<never>();
+  readonly #looking: ReturnType<typeof setInterval>;
   readonly #index: number;
   #config: Config;
   #parts: ConnectionParts;
@@ -91,11 +95,14 @@ export class Worker implements WorkerHandle, HandoffTaker {
     this.#reactor = new Reactor(acceptor);
     this.#clients = new Clients(this.#reactor, this.#metrics);
     const ownPiped = this.#pipe(this.#own.events);
+    const shedding = new LoadShedding(this.#reactor, log);
+    this.#looking = setInterval(() => shedding.look(), LOOK_MS);
     this.#parts = {
       clients: this.#clients,
       sockets: this.#reactor,
       wheel: new TimerWheel(TIMEOUT_RESOLUTION_MS),
       connections: this.#connections,
+      shedding,
       own: this.#own,
       metrics: this.#metrics,
       log: log.child("stream"),
@@ -116,6 +123,7 @@ export class Worker implements WorkerHandle, HandoffTaker {
     try {
       await Promise.race([inOrder, this.#failed.promise]);
     } finally {
+      clearInterval(this.#looking);
       this.#reactor.shutDown();
     }
   }

@@ -130,6 +130,8 @@ export interface FakeWorker {
   readonly calls: unknown[][];
   /** Bytes that were counted as sent. */
   readonly traffic: { bytes: number };
+  /** Bytes of requests that are kept. */
+  readonly held: { bytes: number };
   /** Hands over; the data is JSON unless it is bytes. */
   open(
     data?: Readonly<Record<string, unknown>> | Uint8Array,
@@ -148,6 +150,7 @@ export function fakeWorker(): FakeWorker {
   const lines: LoggedLine[] = [];
   const calls: unknown[][] = [];
   const traffic = { bytes: 0 };
+  const held = { bytes: 0 };
   const own = new EventQueue();
   const clients = new Clients(reactor, { bytesSent: (bytes) => void (traffic.bytes += bytes) });
   // Nothing ends these, and what fails them fails the test.
@@ -158,6 +161,10 @@ export function fakeWorker(): FakeWorker {
     sockets: reactor,
     wheel: new TimerWheel(1, timing),
     connections,
+    shedding: {
+      hold: (bytes) => void (held.bytes += bytes),
+      release: (bytes) => void (held.bytes -= bytes),
+    },
     own,
     metrics: listMetrics(calls),
     log: listLog(lines),
@@ -189,6 +196,7 @@ export function fakeWorker(): FakeWorker {
     lines,
     calls,
     traffic,
+    held,
     open,
     async ask(options) {
       const socket = await open({}, options);

@@ -77,6 +77,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     sockets: reactor,
     wheel,
     connections,
+    shedding: { hold() {}, release() {} },
     own,
     metrics: listMetrics(calls),
     log: listLog([]),

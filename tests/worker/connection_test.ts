@@ -71,6 +71,29 @@ Deno.test("the answers of many clients are one stream: a turn's events go out in
   );
 });
 
+Deno.test("a request's bytes are held until the provider has taken it, or nobody wants the answer", async () => {
+  const { ask, open, held } = fakeWorker();
+  const ends: readonly ((answer: Awaited<ReturnType<typeof ask>>) => void)[] = [
+    ([, answer]) => answer.emit({ kind: "open" }),
+    ([, answer]) => answer.emit("a"),
+    ([, answer]) => answer.end(),
+    ([client]) => client.owner?.gone(0),
+  ];
+  for (const end of ends) {
+    const asked = await ask();
+    asked[1].emit({ kind: "alive" });
+    await turn();
+    assert.equal(held.bytes, "{}".length);
+    end(asked);
+    await turn();
+    assert.equal(held.bytes, 0);
+    asked[0].owner?.gone(0);
+    assert.equal(held.bytes, 0);
+  }
+  await open(new TextEncoder().encode("no JSON"));
+  assert.equal(held.bytes, 0);
+});
+
 Deno.test("usage and finish are in the log line and the metrics, not in the answer", async () => {
   const { open, backend, lines, calls } = fakeWorker();
   const client = await open({ request_id: "r-1", user_id: 7, model: "m" });
