@@ -3,11 +3,19 @@
  * The program: flags to a command to an exit code (0 clean, 1 failure at run time, 2 bad flags or configuration).
  * @module
  */
-import { type CheckCommand, parseCli, type TryCommand } from "./src/cli/parse.ts";
+import { type CheckCommand, type CliCommand, parseCli, type TryCommand } from "./src/cli/parse.ts";
+import {
+  daemonPermissions,
+  permissionFlags,
+  type Permissions,
+  readerPermissions,
+  tryPermissions,
+} from "./src/cli/permissions.ts";
 import { describeConfig } from "./src/config/load.ts";
 import { ConfigError, saysAll } from "./src/errors.ts";
 import { load, runService } from "./src/cli/start.ts";
 import { tryDaemon } from "./src/cli/try.ts";
+import { proxyFromEnvironment } from "./src/upstream/proxy_environment.ts";
 
 async function check(command: CheckCommand): Promise<number> {
   console.log(describeConfig(await load(command)));
@@ -28,12 +36,36 @@ async function tryOut({ configPath, socketPath, stream, data, timeoutMs }: TryCo
   return whole ? 0 : 1;
 }
 
+async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> {
+  switch (cli.command) {
+    case "start":
+      return daemonPermissions({ ...cli, ...await load(cli), proxies: proxyFromEnvironment() });
+    case "check":
+      return readerPermissions(cli);
+    case "try":
+      return tryPermissions(cli);
+    case "permissions": {
+      const about = parseCli(cli.args);
+      return readerPermissions("configPath" in about ? about : {});
+    }
+    case "exit":
+      return undefined; // help and mistakes need nothing; they are printed when the command itself runs
+  }
+}
+
+async function printPermissions(args: readonly string[]): Promise<number> {
+  const permissions = await permissionsOf(parseCli(args));
+  for (const flag of permissions === undefined ? [] : permissionFlags(permissions)) console.log(flag);
+  return 0;
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const cli = parseCli(args);
   try {
     if (cli.command === "start") return await runService(cli);
     if (cli.command === "check") return await check(cli);
     if (cli.command === "try") return await tryOut(cli);
+    if (cli.command === "permissions") return await printPermissions(cli.args);
     if (cli.stdout) console.log(cli.stdout.trimEnd());
     if (cli.stderr) console.error(cli.stderr.trimEnd());
     return cli.exitCode;

@@ -41,17 +41,10 @@ interface Bench {
   readonly floors: Map<string, Report[]>;
 }
 
-/** The daemon of this repository, with exactly the permissions of `deno task start`, and the provider's address. */
-async function ownCommand(provider: Provider | undefined): Promise<string> {
-  const { tasks, permissions } = JSON.parse(await Deno.readTextFile("deno.json")) as {
-    tasks: { start: { command: string } };
-    permissions: { daemon: { net: string[] } };
-  };
-  const net = provider ? ` --allow-net=${[provider.address, ...permissions.daemon.net].join()}` : "";
-  return tasks.start.command.replace(/^deno run /, `${quote(Deno.execPath())} run${net} `);
-}
+/** The daemon of this repository, as `deno task start` runs it. */
+const OWN_COMMAND = `sh tools/launch ${quote(Deno.execPath())} main.ts`;
 
-async function contender(bench: Bench, step: Step, provider: Provider | undefined): Promise<Contender> {
+function contender(bench: Bench, step: Step, provider: Provider | undefined): Contender {
   const { options, dir } = bench;
   const socket = options.socket ?? `${dir}/daemon.sock`;
   const env = {
@@ -64,7 +57,7 @@ async function contender(bench: Bench, step: Step, provider: Provider | undefine
   };
   const daemon = options.pids.length > 0
     ? { pids: options.pids }
-    : { command: options.command ?? await ownCommand(provider) };
+    : { command: options.command ?? OWN_COMMAND };
   return { socket, env, daemon, log: `${dir}/daemon.log` };
 }
 
@@ -85,8 +78,7 @@ async function learn(bench: Bench, profile: Profile, step: Step): Promise<Learnt
     bench,
     profile,
     intervalMs,
-    async (provider) =>
-      probe(await contender(bench, { ...step, intervalMs }, provider), intervalMs, bench.signal),
+    (provider) => probe(contender(bench, { ...step, intervalMs }, provider), intervalMs, bench.signal),
   );
   const planPath = `${bench.dir}/plan.json`;
   await Deno.writeTextFile(planPath, plan);
@@ -122,7 +114,7 @@ function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Pr
   const lowest: Contender = { socket, daemon: { command }, env: {}, log: `${dir}/floor.log` };
   const floor = floorOf(bench, learnt, step);
   return besideProvider(bench, profile, step.intervalMs, async (provider) => {
-    const ours = await contender(bench, step, provider);
+    const ours = contender(bench, step, provider);
     const daemon: Report[] = [];
     for (let round = 1; round <= rounds; round++) {
       if (hasFloor && floor.length < round) {

@@ -5,7 +5,6 @@
  * @module
  */
 import { Command, CommanderError, InvalidArgumentError } from "commander";
-import denoJson from "../deno.json" with { type: "json" };
 import { PLAIN_OUTPUT } from "../src/cli/parse.ts";
 import { Front } from "./front.ts";
 
@@ -65,12 +64,10 @@ function parsePort(args: readonly string[]): number | CommanderError {
   }
 }
 
-/** The daemon with the permissions of `deno task start`, of the network only the address of its metrics. */
+/** The daemon as `deno task start` runs it. */
 function startDaemon(socketPath: string, metricsAddr: string): Deno.ChildProcess {
-  const [, run, ...rest] = denoJson.tasks.start.command.split(" ");
-  const args = [run as string, `--allow-net=${metricsAddr}`, ...rest]; // a flag takes the place of the set's
-  return new Deno.Command(Deno.execPath(), {
-    args: [...args, "--socket", socketPath, "--backend", "mock"],
+  return new Deno.Command("sh", {
+    args: ["tools/launch", Deno.execPath(), "main.ts", "--socket", socketPath, "--backend", "mock"],
     cwd: new URL("..", import.meta.url),
     env: {
       DAEMON_STREAM_SOCKET_PATH: `${socketPath}.stream`,

@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { parse as parseToml } from "smol-toml";
 import denoJson from "../deno.json" with { type: "json" };
+import { daemonPermissions, permissionFlags } from "../src/cli/permissions.ts";
 import { allKeys, describeConfig, loadConfig } from "../src/config/load.ts";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/errors.ts";
-import { allowFlag, spawnDaemon, startDaemon } from "./support/daemon.ts";
+import { spawnDaemon, startDaemon, startFlags } from "./support/daemon.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const DOCUMENTS = ["README.md", "CONTRIBUTING.md"] as const;
@@ -134,7 +135,7 @@ Deno.test("README.md: denials read as they are quoted", async () => {
     { args: ["/srv/daemon.toml"] },
     { env: { DAEMON_SHIM_PATH: "/usr/lib/other.so", DAEMON_METRICS_ENABLED: "false" } },
   ];
-  const permissions = [allowFlag("net")];
+  const permissions = startFlags().filter((flag) => flag.startsWith("--allow-net="));
   const text = section(read("README.md"), "Permissions");
   for (const denial of denials) {
     await using daemon = spawnDaemon({ ...denial, permissions });
@@ -145,36 +146,51 @@ Deno.test("README.md: denials read as they are quoted", async () => {
   }
 });
 
-Deno.test("README.md: its table of permissions is the set of deno.json", () => {
-  const set: Readonly<Record<string, readonly string[]>> = denoJson.permissions.daemon;
-  const rows = tableRows(section(read("README.md"), "Permissions"));
-  assert.deepEqual(rows.map(([kind]) => kind), Object.keys(set).map((kind) => `\`${kind}\``));
-  for (const [kind, values] of rows) {
-    const [named, more] = (values as string).replaceAll("`", "").split(", …") as [string, string | undefined];
-    const all = (set[(kind as string).replaceAll("`", "")] ?? []).join(", ");
-    assert(more === undefined ? named === all : all.startsWith(`${named}, `), `${kind}: ${named}`);
-  }
+Deno.test("README.md: its table has all permissions that a configuration can need", async () => {
+  const { config } = await loadConfig({
+    path: "README.md",
+    env: () => undefined,
+    readTextFile: () =>
+      Promise.resolve('backend = { provider = "openai", openai = { api_socket = "/s", api_key = "k" } }'),
+  });
+  const flags = permissionFlags(daemonPermissions({ config, proxies: {} }));
+  assert.deepEqual(
+    tableRows(section(read("README.md"), "Permissions")).map(([cell]) =>
+      (cell as string).replaceAll("`", "")
+    ),
+    flags.map((flag) => flag.split("=")[0]),
+  );
 });
 
-Deno.test("the compiled file and the drop-in have the permissions of deno task start", () => {
-  const { start, compile } = denoJson.tasks;
-  const flags = (command: string): string[] =>
-    command.split(/\s+/).filter((word) => word.startsWith("--allow-"));
-  const dropIn = read("systemd/checkout.conf").replaceAll("\\\n", "");
-  const exec = /^ExecStart=(\/.*)$/m.exec(dropIn)?.[1] ?? "";
-  assert.deepEqual(exec.split(/\s+/), [
-    "/usr/local/bin/deno",
-    ...start.command.split(" ").slice(1),
-    "/etc/streaming-daemon-ts/daemon.toml",
-  ]);
-  assert(compile.command.includes(" -P=daemon ") && start.command.includes(" -P=daemon "));
+Deno.test("the compiled file has the permissions of the default configuration and of OpenAI itself", async () => {
+  const { config } = await loadConfig({
+    path: "README.md",
+    env: () => undefined,
+    readTextFile: () => Promise.resolve('backend = { provider = "openai", openai = { api_key = "k" } }'),
+  });
+  const { net, env } = daemonPermissions({ config, proxies: {} });
+  assert.deepEqual(denoJson.permissions.daemon, { net, env });
   // Of its own files a compiled program needs no permission, and the shim is elsewhere.
-  assert.deepEqual(flags(start.command), []);
-  assert.deepEqual(flags(compile.command), [
+  const { command } = denoJson.tasks.compile;
+  assert.deepEqual(command.match(/(?<= )(?:-P|--allow-)\S+/g), [
+    "-P=daemon",
     "--allow-ffi=/tmp/deno-compile-streaming-daemon-ts/target/release/libstreaming_daemon_shim.so," +
     "/usr/local/lib/streaming-daemon-ts/libstreaming_daemon_shim.so",
     "--allow-read=/etc/streaming-daemon-ts",
   ]);
+});
+
+Deno.test("the tasks and the drop-in start the daemon by one script", () => {
+  const exec = /^ExecStart=(\/.*)$/m.exec(read("systemd/checkout.conf"))?.[1];
+  const config = "/etc/streaming-daemon-ts/daemon.toml";
+  assert.equal(exec, `/opt/streaming-daemon-ts/tools/launch /usr/local/bin/deno main.ts ${config}`);
+  const start = `sh tools/launch "$(deno eval 'console.log(Deno.execPath())')" main.ts`;
+  assert.equal(denoJson.tasks.start.command, start);
+  assert.equal(denoJson.tasks.try.command, `${start} try`);
+  // The compiled file cannot have a script; README.md explains the flag.
+  const [v8Flag] = startFlags().filter((flag) => flag.startsWith("--v8-flags="));
+  assert(denoJson.tasks.compile.command.includes(` ${v8Flag} `));
+  assert(read("README.md").includes(`\`${v8Flag}\``));
 });
 
 Deno.test("deno task compile leaves out the file that it would overflow on", () => {

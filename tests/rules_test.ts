@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 /** The rooms of `src/`, the ground floor first: a room imports from itself and from those before it. */
 const FLOORS = [
   "errors",
+  "places",
   "timing",
   "protocol",
   "native",

@@ -51,6 +51,13 @@ export interface TryCommand {
   readonly timeoutMs: number;
 }
 
+/** Print the permissions that a command line needs. */
+export interface PermissionsCommand {
+  readonly command: "permissions";
+  /** That command line. */
+  readonly args: readonly string[];
+}
+
 /** Print and end: help, the version, or what is wrong with the flags. */
 export interface ExitCommand {
   readonly command: "exit";
@@ -60,7 +67,7 @@ export interface ExitCommand {
 }
 
 /** What the command line asks for. */
-export type CliCommand = StartCommand | CheckCommand | TryCommand | ExitCommand;
+export type CliCommand = StartCommand | CheckCommand | TryCommand | PermissionsCommand | ExitCommand;
 
 interface RootOptions {
   readonly socket?: string;
@@ -145,6 +152,17 @@ export function parseCli(args: readonly string[]): CliCommand {
         },
         timeoutMs: Math.round(options.timeout * 1000),
       };
+    });
+
+  program.command("permissions")
+    .description(
+      "Print the flags of deno run that a command line needs, one a line: permissions [OPTIONS] [CONFIG].",
+    )
+    .argument("[ARGS...]", "the command line; after --, if it may begin with --help")
+    .passThroughOptions()
+    .allowUnknownOption()
+    .action((args: string[]) => {
+      result = { command: "permissions", args };
     });
 
   try {

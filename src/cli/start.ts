@@ -11,10 +11,12 @@ import {
   type LoadedConfig,
 } from "../config/load.ts";
 import { Daemon } from "../daemon/daemon.ts";
-import { saysAll } from "../errors.ts";
+import { ConfigError, saysAll } from "../errors.ts";
 import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
 import { monotonicUsec, notify } from "../native/process.ts";
 import { listenFds, Notifier } from "../ops/systemd.ts";
+import { daemonPermissions, missingPermissions } from "./permissions.ts";
+import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 
 const LOG_CLOSE_MS = 1000;
 const READ_TIMEOUT_MS = 5000;
@@ -108,6 +110,19 @@ class Service {
     log.info("Stopped");
   }
 
+  /** @throws {ConfigError} if the sandbox, which was made for the configuration of the start, has no room for this one */
+  async #checkPermitted(config: Config): Promise<void> {
+    const wanted = daemonPermissions({ ...this.#command, config, proxies: proxyFromEnvironment() });
+    const missing = await missingPermissions(wanted);
+    if (missing.length > 0) {
+      throw new ConfigError(
+        `it takes a restart: the sandbox was made for the configuration of the start and lacks ${
+          missing.join(" ")
+        }`,
+      );
+    }
+  }
+
   #stop(): void {
     if (this.#stoppingSinceMs !== undefined) {
       if (performance.now() - this.#stoppingSinceMs > SAME_SIGNAL_MS) this.#daemon?.stopNow();
@@ -129,6 +144,7 @@ class Service {
       log.info("Reloading the configuration", { connections: daemon.connectionsActive() });
       const { config } = await load(this.#command);
       const changes = configChanges(this.#config, config);
+      await this.#checkPermitted(changes.config);
       await daemon.reload(changes.config);
       this.#config = changes.config;
       log.info("Configuration reloaded", { changed: changes.changed, need_restart: changes.needRestart });

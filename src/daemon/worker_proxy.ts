@@ -3,9 +3,11 @@
  * it has so long to start, to answer and to stop, and past that it is given up.
  * @module
  */
+import { pathToFileURL } from "node:url";
 import type { Config } from "../config/load.ts";
 import { closeReactor } from "../native/reactor.ts";
 import type { MetricsSnapshot } from "../ops/metrics/metrics.ts";
+import { WORKER_MODULE } from "../places.ts";
 import type { WorkerInit } from "../worker/worker.ts";
 import type { Command, Question, Report } from "./worker_thread.ts";
 
@@ -63,7 +65,7 @@ export class WorkerProxy {
     this.#deadlines = deadlines;
     this.started = this.#start.promise;
     this.ended = this.#end.promise;
-    this.#isolate = new Worker(new URL("./worker_thread.ts", import.meta.url), {
+    this.#isolate = new Worker(pathToFileURL(WORKER_MODULE), {
       type: "module",
       name: `worker-${init.index}`,
     });

@@ -4,6 +4,7 @@
  */
 import { getSystemErrorMap } from "node:util";
 import { ShimError } from "../errors.ts";
+import { LIBRARIES } from "../places.ts";
 import { SHIM_ABI_VERSION, SYMBOLS, TOOLS_ABI_VERSION, TOOLS_SYMBOLS } from "./symbols.ts";
 
 /** The opened shim. */
@@ -63,8 +64,7 @@ let shim: Shim | undefined;
 let tools: Tools | undefined;
 
 /**
- * The shim, opened at the first call. Looked for where `DAEMON_SHIM_PATH` points, else where cargo builds it in a
- * checkout or, in a compiled program, where the embedded copy is.
+ * The shim, opened at the first call.
  *
  * @throws {ShimError} if there is none, it cannot be opened, or its ABI is another
  */
@@ -81,8 +81,7 @@ export function openShim(): Shim {
  * @throws {ShimError} if there is none, it cannot be opened, or its ABI is another
  */
 export function openTools(): Tools {
-  const path = shimPath().replace(/[^/]*$/, TOOLS_FILE);
-  return tools ??= open("library", path, TOOLS_ABI_VERSION, (path) => {
+  return tools ??= open("library", toolsPath(), TOOLS_ABI_VERSION, (path) => {
     const library = Deno.dlopen(path, TOOLS_SYMBOLS);
     return { symbols: library.symbols, version: library.symbols.tools_abi_version() };
   });
@@ -114,9 +113,15 @@ function open<Symbols>(
   return loaded.symbols;
 }
 
-function shimPath(): string {
-  const named = Deno.env.get("DAEMON_SHIM_PATH");
-  if (named) return named;
-  // In a compiled program this resolves to the embedded copy, from which Deno.dlopen can load.
-  return decodeURIComponent(new URL(`../../target/release/${SHIM_FILE}`, import.meta.url).pathname);
+/**
+ * Where the shim is: where `DAEMON_SHIM_PATH` points, else where cargo builds it in a checkout, or beside the program
+ * in a package. In a compiled program that is the embedded copy, from which Deno.dlopen can load.
+ */
+export function shimPath(): string {
+  return Deno.env.get("DAEMON_SHIM_PATH") || LIBRARIES + SHIM_FILE;
+}
+
+/** Where the library that plays the other side of a handoff is: beside the shim. */
+export function toolsPath(): string {
+  return shimPath().replace(/[^/]*$/, TOOLS_FILE);
 }

@@ -31,6 +31,14 @@ Deno.test("cli: --check asks for a check", () => {
   assert.deepEqual(parseCli(["--check", "d.toml"]), { command: "check", configPath: "d.toml", flags: [] });
 });
 
+Deno.test("cli: permissions takes a whole command line, flags and commands included", () => {
+  const expected = (...args: string[]) => ({ command: "permissions", args });
+  assert.deepEqual(parseCli(["permissions"]), expected());
+  assert.deepEqual(parseCli(["permissions", "-b", "openai", "d.toml"]), expected("-b", "openai", "d.toml"));
+  assert.deepEqual(parseCli(["permissions", "--", "--help"]), expected("--help"));
+  assert.deepEqual(parseCli(["permissions", "--", "try", "--stream"]), expected("try", "--stream"));
+});
+
 Deno.test("cli: try without more asks as the daemon does by default", () => {
   assert.deepEqual(parseCli(["try"]), { command: "try", stream: false, data: {}, timeoutMs: 60_000 });
 });

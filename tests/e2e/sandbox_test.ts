@@ -1,18 +1,19 @@
 /** The permissions of `deno task start`: enough for the daemon, and for nothing else. */
 import assert from "node:assert/strict";
-import { allowFlag, spawnDaemon, startFlags } from "../support/daemon.ts";
+import { spawnDaemon, startFlags } from "../support/daemon.ts";
 
 Deno.test("under exactly the permissions of deno task start the daemon streams an answer", async (t) => {
   for (const workers of ["1", "2"]) {
     await t.step(`${workers} worker(s)`, async () => {
       await using daemon = spawnDaemon({
-        permissions: [allowFlag("net")], // else it would be what these tests run with
+        // As it is given, in the place of the one that these tests run with.
+        permissions: startFlags().filter((flag) => flag.startsWith("--allow-net=")),
         env: { DAEMON_METRICS_ENABLED: "false", DAEMON_METRICS_ADDR: undefined, DAEMON_WORKERS: workers },
       });
       await daemon.logged("Taking handoffs");
       assert.deepEqual(
         (await Deno.readTextFile(`/proc/${daemon.pid}/cmdline`)).split("\0").slice(1, -1),
-        ["run", ...startFlags(), allowFlag("net"), "main.ts"],
+        ["run", ...startFlags(), "main.ts"],
       );
       using client = daemon.handOff();
       assert.match(await client.readAll(), /\[DONE\]\n\n$/);

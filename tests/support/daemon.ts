@@ -9,8 +9,9 @@
  * @module
  */
 import assert from "node:assert/strict";
-import denoJson from "../../deno.json" with { type: "json" };
 import { TextLineStream } from "./lines.ts";
+import { daemonPermissions, permissionFlags } from "../../src/cli/permissions.ts";
+import { loadConfig } from "../../src/config/load.ts";
 import type { SocketKind } from "../../src/native/acceptor.ts";
 import { handOff } from "../../src/native/sender.ts";
 import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";
@@ -38,18 +39,21 @@ export interface LogLine {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** The flag that allows what the set "daemon" of deno.json does of one kind, such as `net`. */
-export function allowFlag(kind: "net" | "read" | "ffi" | "env"): string {
-  return `--allow-${kind}=${denoJson.permissions.daemon[kind].join(",")}`;
-}
+const ROOT = new URL("../../", import.meta.url);
+const DEFAULTS = await loadConfig({ env: () => undefined, readTextFile: () => Promise.reject(new Error()) });
 
 /**
- * The flags of `deno task start`, with some replaced by name, or added; of two, the first counts. A flag that allows
- * something takes the place of all that the set of permissions has of that kind.
+ * The flags that `deno task start` gives to `deno run` under the default configuration, with some replaced by name, or
+ * added; of two, the first counts.
  */
 export function startFlags(others: readonly string[] = []): string[] {
-  const [deno, run, ...words] = denoJson.tasks.start.command.split(" ");
-  assert.deepEqual([deno, run, words.pop()], ["deno", "run", "main.ts"]);
+  const script = Deno.readTextFileSync(new URL("tools/launch", ROOT));
+  const fixed = /^exec "\$deno" run (.*) \$permissions /m.exec(script)?.[1];
+  assert(fixed !== undefined);
+  const words = [
+    ...fixed.split(" "),
+    ...permissionFlags(daemonPermissions({ ...DEFAULTS, proxies: {} })),
+  ];
   const nameOf = (flag: string) => flag.split("=")[0];
   const known = words.map(nameOf);
   return [
@@ -85,7 +89,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
   ];
   const process = new Deno.Command(command[0] as string, {
     args: command.slice(1),
-    cwd: new URL("../..", import.meta.url),
+    cwd: ROOT,
     env: Object.fromEntries(
       Object.entries({
         DAEMON_SOCKET_PATH: `${folder}/d.sock`,

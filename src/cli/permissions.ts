@@ -1,0 +1,127 @@
+/**
+ * Which permissions of Deno's sandbox a command needs under its configuration, and no more: the hosts, sockets and
+ * files that the configuration names.
+ * @module
+ */
+import type { Config } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
+import { shimPath, toolsPath } from "../native/library.ts";
+import { MODULES } from "../places.ts";
+import { proxyFor, type ProxySettings } from "../upstream/proxy.ts";
+
+/** What is granted, by the name of Deno's flag: `read` is `--allow-read`. */
+export interface Permissions {
+  readonly ffi?: readonly string[];
+  readonly read?: readonly string[];
+  readonly write?: readonly string[];
+  readonly net?: readonly string[];
+  readonly env: readonly string[];
+}
+
+const CONFIGURED = ["DAEMON_*", "OPENAI_*"];
+const FROM_SYSTEMD = [
+  "NOTIFY_SOCKET",
+  "WATCHDOG_USEC",
+  "WATCHDOG_PID",
+  "LISTEN_FDS",
+  "LISTEN_PID",
+  "LISTEN_FDNAMES",
+  "JOURNAL_STREAM",
+];
+const PROXIES = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
+
+/** A place that a command works with. */
+export interface Place {
+  /** The file that the configuration comes from, if it comes from one. */
+  readonly configPath?: string | undefined;
+}
+
+/** What a command needs that does nothing but read the configuration. */
+export function readerPermissions({ configPath }: Place): Permissions {
+  return { read: given(configPath), env: [...CONFIGURED, ...PROXIES] };
+}
+
+/** What `try` needs. */
+export function tryPermissions({ configPath }: Place): Permissions {
+  return { ffi: [toolsPath()], read: given(configPath), env: CONFIGURED };
+}
+
+/**
+ * What the daemon needs.
+ *
+ * @throws {ConfigError} if a proxy's address is none
+ */
+export function daemonPermissions(
+  { config, proxies, configPath }: Place & { readonly config: Config; readonly proxies: ProxySettings },
+): Permissions {
+  const { metrics, backend } = config;
+  const socket = backend.provider === "openai" ? given(backend.openai.apiSocket) : [];
+  return {
+    ffi: [shimPath()],
+    read: [
+      ...given(configPath),
+      MODULES.replace(/\/$/, ""),
+      ...backend.provider === "openai" ? given(backend.openai.caFile) : [],
+      ...socket,
+    ],
+    write: socket, // to connect to a Unix socket is to write to it
+    net: [
+      ...metrics.enabled ? [hostAndPort(metrics.listenAddr)] : [],
+      ...backend.provider === "openai" ? [provider(backend.openai, proxies)] : [],
+    ],
+    env: [...CONFIGURED, ...FROM_SYSTEMD, ...PROXIES],
+  };
+}
+
+/**
+ * The flags for `deno run`; none for what is not granted.
+ *
+ * @throws {ConfigError} if a path has a comma, at which Deno would take it for two
+ */
+export function permissionFlags(permissions: Permissions): string[] {
+  const flags = [];
+  for (const [name, values] of Object.entries(permissions) as [string, readonly string[]][]) {
+    const divided = values.find((value) => value.includes(","));
+    if (divided !== undefined) {
+      throw new ConfigError(
+        `${divided}: expected a path without a comma, which no permission can be given for`,
+      );
+    }
+    if (values.length > 0) flags.push(`--allow-${name}=${values.join(",")}`);
+  }
+  return flags;
+}
+
+/** What of `wanted` this process was not granted, as flags with the missing values alone. */
+export async function missingPermissions(
+  { net = [], read = [], write = [] }: Permissions,
+): Promise<string[]> {
+  const wanted: Deno.PermissionDescriptor[] = [
+    ...net.map((host) => ({ name: "net", host }) as const),
+    ...read.map((path) => ({ name: "read", path }) as const),
+    ...write.map((path) => ({ name: "write", path }) as const),
+  ];
+  const missing = [];
+  for (const each of wanted) {
+    if ((await Deno.permissions.query(each)).state !== "granted") {
+      missing.push(`--allow-${each.name}=${"host" in each ? each.host : "path" in each ? each.path : ""}`);
+    }
+  }
+  return missing;
+}
+
+function provider(openai: Config["backend"]["openai"], proxies: ProxySettings): string {
+  if (openai.apiSocket !== "") return `unix:${openai.apiSocket}`;
+  const base = new URL(openai.apiBase);
+  const url = proxyFor(base, proxies) ?? base;
+  return `${url.hostname}:${url.port || (url.protocol === "https:" ? 443 : 80)}`;
+}
+
+function hostAndPort({ hostname, port }: { readonly hostname: string; readonly port: number }): string {
+  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** The value in a list, or an empty list where there is none. */
+function given(value: string | undefined): string[] {
+  return value === undefined || value === "" ? [] : [value];
+}

@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import {
+  daemonPermissions,
+  permissionFlags,
+  readerPermissions,
+  tryPermissions,
+} from "../../src/cli/permissions.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import type { ProxySettings } from "../../src/upstream/proxy.ts";
+
+/** The flag of a name that the daemon gets for a configuration; `undefined` if it gets none. */
+async function flag(name: string, toml: string, proxies: ProxySettings = {}): Promise<string | undefined> {
+  const { config } = await loadConfig({
+    path: "x.toml",
+    env: () => undefined,
+    readTextFile: () => Promise.resolve(toml),
+  });
+  const flags = permissionFlags(daemonPermissions({ config, configPath: "/etc/x.toml", proxies }));
+  return flags.find((each) => each.startsWith(`--allow-${name}=`));
+}
+
+const OPENAI = '[backend]\nprovider = "openai"\n[backend.openai]\napi_key = "k"\n';
+
+Deno.test("permissions: the mock backend needs the address of the metrics and no other", async () => {
+  assert.equal(await flag("net", ""), "--allow-net=127.0.0.1:9090");
+  assert.equal(await flag("net", '[metrics]\nlisten_addr = ":80"'), "--allow-net=0.0.0.0:80");
+  assert.equal(await flag("net", '[metrics]\nlisten_addr = "[::1]:80"'), "--allow-net=[::1]:80");
+  assert.equal(await flag("net", "[metrics]\nenabled = false"), undefined);
+  assert.equal(await flag("write", ""), undefined);
+});
+
+Deno.test("permissions: what the configuration of another backend names is not granted", async () => {
+  const toml =
+    '[backend.openai]\napi_base = "http://a.example/v1"\napi_socket = "/run/s"\nca_file = "/ca.pem"';
+  assert.equal(await flag("net", toml), "--allow-net=127.0.0.1:9090");
+  assert.doesNotMatch(await flag("read", toml) ?? "", /\/run\/s|\/ca\.pem/);
+  assert.equal(await flag("write", toml), undefined);
+});
+
+Deno.test("permissions: a provider's host with its port, the scheme's where the URL has none", async () => {
+  const net = (base: string) => flag("net", `[metrics]\nenabled = false\n${OPENAI}api_base = "${base}"`);
+  assert.equal(await net("https://a.example/v1"), "--allow-net=a.example:443");
+  assert.equal(await net("http://a.example/v1"), "--allow-net=a.example:80");
+  assert.equal(await net("http://[::1]:8080/v1"), "--allow-net=[::1]:8080");
+});
+
+Deno.test("permissions: a provider on a Unix socket needs the socket, and no host", async () => {
+  const toml = `[metrics]\nenabled = false\n${OPENAI}api_socket = "/run/llm.sock"`;
+  assert.equal(await flag("net", toml), "--allow-net=unix:/run/llm.sock");
+  assert.match(await flag("read", toml) ?? "", /,\/run\/llm\.sock$/);
+  assert.equal(await flag("write", toml), "--allow-write=/run/llm.sock");
+});
+
+Deno.test("permissions: a proxy in place of the provider, unless the provider is exempt", async () => {
+  const net = (proxies: ProxySettings) => flag("net", `[metrics]\nenabled = false\n${OPENAI}`, proxies);
+  assert.equal(await net({ httpsProxy: "http://u:p@proxy.example:3128" }), "--allow-net=proxy.example:3128");
+  assert.equal(await net({ httpsProxy: "proxy.example" }), "--allow-net=proxy.example:80");
+  assert.equal(
+    await net({ httpsProxy: "proxy.example", noProxy: "openai.com" }),
+    "--allow-net=api.openai.com:443",
+  );
+});
+
+Deno.test("permissions: the files that are named", async () => {
+  const read = await flag("read", `${OPENAI}ca_file = "/etc/a ca.pem"`);
+  assert.match(read ?? "", /^--allow-read=\/etc\/x\.toml,\/.*\/src,\/etc\/a ca\.pem$/);
+});
+
+Deno.test("permissions: a path with a comma is refused, since it would grant two others", async () => {
+  await assert.rejects(flag("read", `${OPENAI}ca_file = "/etc/ca,/etc"`), {
+    name: "ConfigError",
+    message: "/etc/ca,/etc: expected a path without a comma, which no permission can be given for",
+  });
+});
+
+Deno.test("permissions: a command that reads the configuration gets that file; try the library that plays Apache", () => {
+  assert.deepEqual(permissionFlags(readerPermissions({ configPath: "/x" })).slice(0, 1), ["--allow-read=/x"]);
+  assert.equal(permissionFlags(readerPermissions({})).some((each) => each.startsWith("--allow-read")), false);
+  assert.match(
+    permissionFlags(tryPermissions({}))[0] ?? "",
+    /^--allow-ffi=\/.*\/libstreaming_daemon_tools\.so$/,
+  );
+});

@@ -1,0 +1,79 @@
+/** `tools/launch`, by which `deno task start` and the package's units run the program. */
+import assert from "node:assert/strict";
+import { TestFolder } from "../support/folders.ts";
+import { mockLlm } from "../support/mock_llm.ts";
+import { type DaemonSetup, TestDaemon } from "../support/daemon.ts";
+
+/** The daemon by way of the script. */
+function launch(args: readonly string[], env: DaemonSetup["env"] = {}): TestDaemon {
+  const folder = Deno.makeTempDirSync({ prefix: "daemon-test-" });
+  const process = new Deno.Command("tools/launch", {
+    args: [Deno.execPath(), "main.ts", ...args],
+    cwd: new URL("../..", import.meta.url),
+    env: {
+      DAEMON_SOCKET_PATH: `${folder}/d.sock`,
+      DAEMON_METRICS_ADDR: "127.0.0.1:0",
+      DAEMON_WORKERS: "2",
+      DAEMON_TOKEN_DELAY_MS: "5",
+      DAEMON_LOG_FORMAT: "json",
+      ...env as Record<string, string>,
+    },
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  return new TestDaemon(process, folder);
+}
+
+async function commandLine(daemon: TestDaemon): Promise<string[]> {
+  return (await Deno.readTextFile(`/proc/${daemon.pid}/cmdline`)).split("\0").slice(0, -1);
+}
+
+Deno.test("the script becomes the daemon: its process, its signals, its exit code", async () => {
+  await using daemon = launch([]);
+  await daemon.logged("Taking handoffs");
+  assert.equal((await commandLine(daemon))[0], Deno.execPath());
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a configuration that does not hold ends the script as it ends the daemon: with 2 and a line that says why", async () => {
+  await using daemon = launch([], { DAEMON_WORKERS: "none" });
+  assert.equal(await daemon.exit(), 2);
+  assert.deepEqual(daemon.stderr, [
+    'streaming-daemon-ts: environment DAEMON_WORKERS: server.workers = "none": expected "auto" or a whole number from 1 to 256',
+  ]);
+});
+
+Deno.test("the daemon gets what its configuration names and no more; another host takes a restart", async () => {
+  await using provider = await mockLlm({ protocol: "h1", events: 3 });
+  await using other = await mockLlm({ protocol: "h1", events: 3 });
+  using folder = new TestFolder();
+  const path = `${folder.path}/d 1.toml`;
+  const configure = (base: string): void =>
+    Deno.writeTextFileSync(
+      path,
+      `[backend]\nprovider = "openai"\n[backend.openai]\nhttp2 = false\napi_base = "${base}"\n`,
+    );
+  configure(provider.base);
+  await using daemon = launch([path]);
+  await daemon.logged("Taking handoffs");
+  const hostOf = (base: string): string => new URL(base).host;
+  const flags = await commandLine(daemon);
+  assert(flags.includes(`--allow-net=127.0.0.1:0,${hostOf(provider.base)}`), flags.join(" "));
+  assert(flags.includes(`--allow-read=${path},${new URL("../../src", import.meta.url).pathname}`));
+  assert(!flags.some((flag) => /^--allow-(?:all|write|run|sys)|^-A/.test(flag)));
+
+  configure(other.base);
+  daemon.signal("SIGHUP");
+  const { fields } = await daemon.logged("The new configuration does not hold, the old one stays");
+  assert.match(
+    JSON.stringify(fields),
+    new RegExp(`it takes a restart: .* --allow-net=${hostOf(other.base)}`),
+  );
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+  assert.deepEqual([provider.requests.length, other.requests.length], [1, 0]);
+});
