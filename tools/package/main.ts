@@ -1,0 +1,35 @@
+// deno-lint-ignore-file no-console -- what a command prints is its output
+/**
+ * `deno task package`: makes dist/streaming-daemon-ts_VERSION_ARCHITECTURE.deb with Debian's dpkg-deb. All that runs is
+ * in it: Deno, the program bundled to plain JavaScript, the native libraries.
+ * @module
+ */
+import { program } from "./program.ts";
+import { documents } from "./documents.ts";
+import { control } from "./control.ts";
+import { changelog } from "./changelog.ts";
+import { run } from "./run.ts";
+
+const ARCHITECTURES: Readonly<Record<typeof Deno.build.arch, string>> = { x86_64: "amd64", aarch64: "arm64" };
+
+async function main(): Promise<void> {
+  const { version, dateSecs } = changelog();
+  const architecture = ARCHITECTURES[Deno.build.arch];
+  const file = `dist/streaming-daemon-ts_${version}_${architecture}.deb`;
+  const root = await Deno.makeTempDir({ prefix: "package-" });
+  try {
+    await Deno.chmod(root, 0o755); // it becomes the mode of /
+    await program(`${root}/usr/lib/streaming-daemon-ts`);
+    await documents(root);
+    await control(root, { version, architecture });
+    await Deno.mkdir("dist", { recursive: true });
+    await run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", root, file], {
+      SOURCE_DATE_EPOCH: String(dateSecs),
+    });
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+  console.log(`${file}: ${((await Deno.stat(file)).size / 1e6).toFixed(1)} MB`);
+}
+
+if (import.meta.main) await main();
