@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { TestClient } from "../support/clients.ts";
 import { startDaemon, startFlags } from "../support/daemon.ts";
 import { mockLlm } from "../support/mock_llm.ts";
+import { watched } from "../support/with_daemon.ts";
 
 /** Fits into handoff data; one character beyond Latin-1 makes V8 keep two bytes for each. */
 const LARGE_PROMPT = "\u{43f}" + "x".repeat(120_000);
@@ -30,44 +31,46 @@ for (const workers of [1, 2]) {
           OPENAI_HTTP2_ENABLED: "false",
         },
       });
-      const turnedAway = () => daemon.metric("daemon_connections_rejected_total");
-      using early = daemon.handOff({ prompt: "early", test_pattern: "gate" });
-      await early.readUntil("first ");
+      await watched(daemon, async () => {
+        const turnedAway = () => daemon.metric("daemon_connections_rejected_total");
+        using early = daemon.handOff({ prompt: "early", test_pattern: "gate" });
+        await early.readUntil("first ");
 
-      const held: TestClient[] = [];
-      try {
-        while (await turnedAway() === 0) {
-          assert(held.length < workers * MORE_THAN_FITS, "the heap is never full");
-          for (let count = 0; count < BATCH; count++) {
-            held.push(daemon.handOff({ prompt: LARGE_PROMPT, test_pattern: "stall-head" }));
+        const held: TestClient[] = [];
+        try {
+          while (await turnedAway() === 0) {
+            assert(held.length < workers * MORE_THAN_FITS, "the heap is never full");
+            for (let count = 0; count < BATCH; count++) {
+              held.push(daemon.handOff({ prompt: LARGE_PROMPT, test_pattern: "stall-head" }));
+            }
+            await daemon.until(
+              "an answer or a request for each",
+              async () => mock.requests.length - 1 + await turnedAway() >= held.length,
+            );
           }
-          await daemon.until(
-            "an answer or a request for each",
-            async () => mock.requests.length - 1 + await turnedAway() >= held.length,
-          );
+          // A collection may make some room, so that one or the other is still served.
+          let told = "";
+          for (let newcomers = 0; newcomers < 50 && !told.startsWith("HTTP/1.1 503"); newcomers++) {
+            using newcomer = daemon.handOff({ prompt: LARGE_PROMPT, test_pattern: "plain" });
+            told = await newcomer.readAll();
+          }
+          assert.match(told, BUSY);
+        } finally {
+          for (const client of held) client.close();
         }
-        // A collection may make some room, so that one or the other is still served.
-        let told = "";
-        for (let newcomers = 0; newcomers < 50 && !told.startsWith("HTTP/1.1 503"); newcomers++) {
-          using newcomer = daemon.handOff({ prompt: LARGE_PROMPT, test_pattern: "plain" });
-          told = await newcomer.readAll();
-        }
-        assert.match(told, BUSY);
-      } finally {
-        for (const client of held) client.close();
-      }
 
-      await daemon.until("room", async () => {
-        using newcomer = daemon.handOff({ prompt: "later", test_pattern: "plain" });
-        const told = await newcomer.readAll();
-        assert.match(told, /^HTTP\/1\.1 (200|503) /);
-        return told.endsWith("data: [DONE]\n\n");
+        await daemon.until("room", async () => {
+          using newcomer = daemon.handOff({ prompt: "later", test_pattern: "plain" });
+          const told = await newcomer.readAll();
+          assert.match(told, /^HTTP\/1\.1 (200|503) /);
+          return told.endsWith("data: [DONE]\n\n");
+        });
+        gate.resolve();
+        assert.match(await early.readAll(), /\[DONE\]\n\n$/);
+        assert.equal(await daemon.metric("daemon_worker_restarts_total"), 0);
+        daemon.signal("SIGTERM");
+        assert.equal(await daemon.exit(), 0, daemon.stderr.join("\n"));
       });
-      gate.resolve();
-      assert.match(await early.readAll(), /\[DONE\]\n\n$/);
-      assert.equal(await daemon.metric("daemon_worker_restarts_total"), 0);
-      daemon.signal("SIGTERM");
-      assert.equal(await daemon.exit(), 0, daemon.stderr.join("\n"));
     },
   });
 }

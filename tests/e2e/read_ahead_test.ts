@@ -5,6 +5,7 @@ import http2 from "node:http2";
 import type { AddressInfo } from "node:net";
 import { tcpEnds } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { watched } from "../support/with_daemon.ts";
 
 const EVENTS = 60_000;
 const TEXT = "x".repeat(100);
@@ -102,15 +103,17 @@ for (const protocol of ["h1", "h2c"] as const) {
           OPENAI_API_KEY: "key",
         },
       });
-      using client = daemon.handOff({ prompt: "Hi" }, { ends: await tcpEnds() });
-      const sent = await standstill(daemon, provider);
-      const taken = provider.given * CHUNK.length - provider.queuedBytes();
-      assert(provider.waits, `the provider has given all ${provider.given} events`);
-      assert(sent <= MOST_BYTES, `${sent} bytes went out to a client that reads nothing`);
-      assert(taken <= 2 * MOST_BYTES, `${taken} bytes were taken from the provider`);
-      const answer = await client.readAll();
-      assert.equal(answer.match(/"content":"x{100}"/g)?.length, EVENTS);
-      assert(answer.endsWith("data: [DONE]\n\n") && provider.ended);
+      await watched(daemon, async () => {
+        using client = daemon.handOff({ prompt: "Hi" }, { ends: await tcpEnds() });
+        const sent = await standstill(daemon, provider);
+        const taken = provider.given * CHUNK.length - provider.queuedBytes();
+        assert(provider.waits, `the provider has given all ${provider.given} events`);
+        assert(sent <= MOST_BYTES, `${sent} bytes went out to a client that reads nothing`);
+        assert(taken <= 2 * MOST_BYTES, `${taken} bytes were taken from the provider`);
+        const answer = await client.readAll();
+        assert.equal(answer.match(/"content":"x{100}"/g)?.length, EVENTS);
+        assert(answer.endsWith("data: [DONE]\n\n") && provider.ended);
+      });
     },
   });
 }

@@ -19,15 +19,20 @@ export function daemonTest(
     timeout: LIMIT_MS,
     async fn() {
       await using daemon = await startDaemon(setup);
-      try {
-        await body(daemon);
-      } catch (cause) {
-        const said = daemon.stderr.slice(-SHOWN_LINES).map((line) => line.slice(0, SHOWN_CHARACTERS));
-        const why = cause instanceof Error ? cause.message : String(cause);
-        throw new Error(`${why}\nThe daemon's last lines:\n${said.join("\n")}`, { cause });
-      }
+      await watched(daemon, () => body(daemon));
     },
   });
+}
+
+/** Runs a test's body; where it fails, the daemon's last lines are in the error. */
+export async function watched(daemon: TestDaemon, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (cause) {
+    const said = daemon.stderr.slice(-SHOWN_LINES).map((line) => line.slice(0, SHOWN_CHARACTERS));
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`${why}\nThe daemon's last lines:\n${said.join("\n")}`, { cause });
+  }
 }
 
 /** Waits until `count` streams run. */
