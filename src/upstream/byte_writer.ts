@@ -5,19 +5,30 @@
 
 import type { ByteStream } from "./byte_stream.ts";
 
+/** Who hears of a connection's writes. */
+export interface WriteListener {
+  /** All that was queued is written: there is room for more. */
+  drained(): void;
+  /** A write has failed; heard once, and no other is tried. */
+  writeFailed(cause: unknown): void;
+}
+
 /** The sending half of one connection. */
 export class ByteWriter {
   readonly #stream: ByteStream;
-  readonly #onError: (cause: unknown) => void;
+  readonly #listener: WriteListener;
   #pending: Uint8Array<ArrayBuffer>[] = [];
   #writing: Promise<void> | null = null;
-  /** Bytes that the peer has not taken yet, without the ones of the write under way. */
+  /** Bytes that the peer has not taken yet. */
   pendingBytes = 0;
+  /** Of these, the ones that only answer what the peer sent. */
+  replyBytes = 0;
+  /** A byte has gone to the stream. */
+  begun = false;
 
-  /** @param onError hears of a failed write, once */
-  constructor(stream: ByteStream, onError: (cause: unknown) => void) {
+  constructor(stream: ByteStream, listener: WriteListener) {
     this.#stream = stream;
-    this.#onError = onError;
+    this.#listener = listener;
   }
 
   /** Queues bytes, which must not be changed afterwards. */
@@ -25,6 +36,12 @@ export class ByteWriter {
     this.#pending.push(bytes);
     this.pendingBytes += bytes.length;
     this.#writing ??= this.#run();
+  }
+
+  /** As {@linkcode write}, counted as a reply. */
+  reply(bytes: Uint8Array<ArrayBuffer>): void {
+    this.replyBytes += bytes.length;
+    this.write(bytes);
   }
 
   /** Settles when all that was queued is written or the stream has failed. */
@@ -37,16 +54,23 @@ export class ByteWriter {
       // What is queued in the same turn goes out together.
       await null;
       while (this.#pending.length > 0) {
+        const replyBytes = this.replyBytes;
         let bytes = joined(this.#pending, this.pendingBytes);
         this.#pending = [];
-        this.pendingBytes = 0;
-        while (bytes.length > 0) bytes = bytes.subarray(await this.#stream.write(bytes));
+        this.begun = true;
+        while (bytes.length > 0) {
+          const count = await this.#stream.write(bytes);
+          this.pendingBytes -= count;
+          bytes = bytes.subarray(count);
+        }
+        this.replyBytes -= replyBytes;
+        if (this.#pending.length === 0) this.#listener.drained();
       }
       this.#writing = null;
     } catch (cause) {
       // No further write is tried: the field stays set.
       this.#pending = [];
-      this.#onError(cause);
+      this.#listener.writeFailed(cause);
     }
   }
 }

@@ -4,7 +4,7 @@
  */
 
 import { BackendError } from "../errors.ts";
-import type { Field } from "./h2/hpack.ts";
+import type { Field } from "./h2/static_table.ts";
 
 /** A request as every protocol can send it. */
 export interface UpstreamRequest {
@@ -39,8 +39,12 @@ export interface Connection extends Carrier {
   readonly room: number;
   /** How many it carries. */
   readonly active: number;
+  /** How many it can carry at most. */
+  readonly maxStreams: number;
   /** When the last one left it (`performance.now()`). */
   readonly idleSinceMs: number;
+  /** How long the server keeps it without an exchange, by what it said. */
+  readonly maxIdleMs: number;
   start(exchange: Exchange): void;
   /** Checks that the peer is alive. */
   tick(nowMs: number): void;
@@ -54,7 +58,7 @@ export interface Connection extends Carrier {
 export interface ConnectionOwner {
   /** `room` or `active` is another. */
   changed(connection: Connection): void;
-  /** The server did not look at this one: it may go to another connection. */
+  /** The server has provably not processed this one: it may go to another connection. */
   returned(exchange: Exchange, why: BackendError): void;
   /** It is no more; all that it carried has been told. */
   gone(connection: Connection): void;
@@ -65,10 +69,10 @@ const IGNORES: ExchangeListener = { head: ignore, data: ignore, end: ignore, fai
 
 /** One request under way. */
 export class Exchange {
-  readonly request: UpstreamRequest;
+  /** Null from the head on: nothing of it can be asked again, and a conversation may be large. */
+  request: UpstreamRequest | null;
   /** Set by the consumer while it wants no more bytes; a bounded amount may still come. */
   paused = false;
-  headSeen = false;
   /** How often a server has sent it back unprocessed. */
   returns = 0;
   /** Set by the pool and the connections. */
@@ -81,6 +85,10 @@ export class Exchange {
   constructor(request: UpstreamRequest, listener: ExchangeListener) {
     this.request = request;
     this.#listener = listener;
+  }
+
+  get headSeen(): boolean {
+    return this.request === null;
   }
 
   /** The consumer takes bytes again. */
@@ -109,28 +117,47 @@ export class Exchange {
 
   /** For connections. */
   head(status: number, headers: readonly Field[]): void {
-    this.headSeen = true;
-    this.#listener.head(status, headers);
+    this.request = null;
+    try {
+      this.#listener.head(status, headers);
+    } catch (cause) {
+      this.#consumerFailed(cause);
+    }
   }
 
   /** For connections. */
   data(bytes: Uint8Array): void {
-    this.#listener.data(bytes);
+    try {
+      this.#listener.data(bytes);
+    } catch (cause) {
+      this.#consumerFailed(cause);
+    }
   }
 
   /** For connections: the answer is whole. */
   end(): void {
-    this.#over().end();
+    const listener = this.#over();
+    try {
+      listener.end();
+    } catch (cause) {
+      tellFailure(listener, consumerFailure(cause));
+    }
   }
 
   /** For connections and the pool. */
   fail(error: BackendError): void {
-    this.#over().fail(error);
+    tellFailure(this.#over(), error);
   }
 
   /** For connections: what they carry it with broke. */
   broke(why: string, cause?: unknown): void {
     this.fail(new BackendError(this.headSeen ? "truncated" : "unavailable", why, { cause }));
+  }
+
+  /** A consumer that throws ends its own exchange, and not the others of its connection. */
+  #consumerFailed(cause: unknown): void {
+    this.carrier?.drop(this);
+    this.fail(consumerFailure(cause));
   }
 
   #over(): ExchangeListener {
@@ -139,8 +166,21 @@ export class Exchange {
     this.#listener = IGNORES;
     this.#onOver = null;
     this.carrier = null;
+    this.request = null;
     onOver?.(this);
     return listener;
+  }
+}
+
+const consumerFailure = (cause: unknown): BackendError =>
+  new BackendError("other", `the answer cannot be used: ${String(cause)}`, { cause });
+
+function tellFailure(listener: ExchangeListener, error: BackendError): void {
+  try {
+    listener.fail(error);
+  } catch (cause) {
+    // Nobody is left to be told: it is this isolate's failure, but not in the middle of a connection's turn.
+    reportError(cause);
   }
 }
 

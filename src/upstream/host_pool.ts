@@ -1,15 +1,15 @@
 /**
- * The connections to one host: who takes the next request, when to open another, when to close one.
- *
- * A connection is opened before the ones there are full, so that a server's stream limit makes nobody wait; the
- * first with room is always used first, so that the ones no longer needed idle and are closed.
+ * The connections to one host: dials, who waits for one, and when one is closed. Which connection carries an exchange
+ * is for the two policies to say: {@linkcode IdleStack} for HTTP/1.1, {@linkcode Packing} for HTTP/2.
  * @module
  */
 
 import { BackendError } from "../errors.ts";
 import type { Carrier, Connection, ConnectionOwner, Exchange } from "./exchange.ts";
 import { H1Connection } from "./h1/connection.ts";
+import { IdleStack } from "./h1/idle_stack.ts";
 import { H2Connection, NotHttp2Error } from "./h2/connection.ts";
+import { Packing } from "./h2/packing.ts";
 import type { ByteStream } from "./byte_stream.ts";
 import { describeTarget, dial, type Target } from "./transport.ts";
 
@@ -17,8 +17,11 @@ import { describeTarget, dial, type Target } from "./transport.ts";
 const ASSUMED_STREAMS = 100;
 /** Connections that are opened at the same time. */
 const MAX_DIALS = 128;
-/** How often a server may send a request back unprocessed. */
-const MAX_RETURNS = 3;
+/**
+ * How long a request waits, each time that a server sends it back unprocessed: not at all where another connection
+ * may take it, then so that the server has a chance to become less busy. After the last it has failed.
+ */
+const RETURN_PAUSES_MS = [0, 100, 400];
 
 /** What holds for all hosts of a pool. */
 export interface PoolLimits {
@@ -37,8 +40,11 @@ export class HostPool implements ConnectionOwner, Carrier {
   readonly #target: Target;
   readonly #limits: PoolLimits;
   readonly #connections = new Set<Connection>();
-  readonly #free = new Set<Connection>();
+  readonly #idleH1 = new IdleStack();
+  readonly #h2 = new Packing();
   readonly #waiting = new Set<Exchange>();
+  /** Those that were sent back, in the pause before they are submitted again. */
+  readonly #pausing = new Map<Exchange, ReturnType<typeof setTimeout>>();
   readonly #dials = new Map<AbortController, number>();
   readonly #tasks = new Set<Promise<void>>();
   /** Speak HTTP/2 without asking (h2c). */
@@ -73,52 +79,65 @@ export class HostPool implements ConnectionOwner, Carrier {
 
   /** Exchanges that wait for a connection. */
   get waiting(): number {
-    return this.#waiting.size;
+    return this.#waiting.size + this.#pausing.size;
   }
 
   /** Nothing is open or under way. */
   get unused(): boolean {
-    return this.#connections.size + this.#dials.size + this.#waiting.size === 0;
+    return this.#connections.size + this.#dials.size + this.waiting === 0;
   }
 
   /** Gives it to a connection, now or as soon as there is one. */
   submit(exchange: Exchange): void {
     if (this.#closed !== null) return exchange.fail(this.#closed);
-    for (const connection of this.#free) {
+    const nowMs = performance.now();
+    const connection = this.#h2.next(nowMs) ?? this.#idleH1.next(nowMs);
+    if (connection === null) {
+      exchange.carrier = this;
+      this.#waiting.add(exchange);
+      this.#grow(this.#waiting.size);
+    } else {
       connection.start(exchange);
-      // One ahead, so that the next ones do not wait for a handshake.
-      return this.#grow(this.#expected > 1 ? 1 + Math.floor(this.#expected / 10) : 0);
+      if (connection instanceof H2Connection) this.#grow(Packing.ahead(connection.maxStreams));
     }
-    exchange.carrier = this;
-    this.#waiting.add(exchange);
-    this.#grow(this.#waiting.size);
   }
 
   drop(exchange: Exchange): void {
     this.#waiting.delete(exchange);
+    clearTimeout(this.#pausing.get(exchange));
+    this.#pausing.delete(exchange);
   }
 
   resume(): void {}
 
   changed(connection: Connection): void {
     if (!this.#connections.has(connection)) return;
+    if (connection instanceof H1Connection) this.#idleH1.update(connection);
     for (const exchange of this.#waiting) {
       if (connection.room === 0) break;
       this.#waiting.delete(exchange);
       connection.start(exchange);
     }
-    if (connection.room > 0) this.#free.add(connection);
-    else this.#free.delete(connection);
   }
 
   returned(exchange: Exchange, why: BackendError): void {
-    if (++exchange.returns > MAX_RETURNS) exchange.fail(why);
-    else this.submit(exchange);
+    const pauseMs = RETURN_PAUSES_MS[exchange.returns++];
+    if (pauseMs === undefined) exchange.fail(why);
+    else if (pauseMs === 0) this.submit(exchange);
+    else {
+      exchange.carrier = this;
+      const submit = (): void => {
+        this.#pausing.delete(exchange);
+        this.submit(exchange);
+      };
+      this.#pausing.set(exchange, setTimeout(submit, pauseMs));
+    }
   }
 
   gone(connection: Connection): void {
     this.#connections.delete(connection);
-    this.#free.delete(connection);
+    if (connection instanceof H2Connection) this.#h2.remove(connection);
+    else this.#idleH1.update(connection);
     if (this.#closed === null) this.#grow(this.#waiting.size);
   }
 
@@ -129,14 +148,16 @@ export class HostPool implements ConnectionOwner, Carrier {
         dial.abort(`no connection within ${this.#limits.connectTimeoutMs} ms`);
       }
     }
-    let idle = 0;
+    const idle: Connection[] = [];
     for (const connection of this.#connections) {
       connection.tick(nowMs);
-      if (connection.active > 0) continue;
-      idle++;
-      if (
-        idle > this.#limits.maxIdlePerHost || nowMs - connection.idleSinceMs >= this.#limits.idleTimeoutMs
-      ) {
+      if (connection.active === 0 && this.#connections.has(connection)) idle.push(connection);
+    }
+    // The ones used last are kept.
+    idle.sort((a, b) => b.idleSinceMs - a.idleSinceMs);
+    for (const [rank, connection] of idle.entries()) {
+      const limitMs = Math.min(this.#limits.idleTimeoutMs, connection.maxIdleMs);
+      if (rank >= this.#limits.maxIdlePerHost || nowMs - connection.idleSinceMs >= limitMs) {
         connection.close(new BackendError("unavailable", "the connection was idle"));
       }
     }
@@ -146,8 +167,8 @@ export class HostPool implements ConnectionOwner, Carrier {
   async close(error: BackendError): Promise<void> {
     this.#closed = error;
     for (const dial of this.#dials.keys()) dial.abort("the pool is closed");
-    for (const exchange of [...this.#waiting]) {
-      this.#waiting.delete(exchange);
+    for (const exchange of [...this.#waiting, ...this.#pausing.keys()]) {
+      this.drop(exchange);
       exchange.fail(error);
     }
     for (const connection of [...this.#connections]) connection.close(error);
@@ -157,10 +178,7 @@ export class HostPool implements ConnectionOwner, Carrier {
   /** Opens connections until there is, or will be, room for so many exchanges. */
   #grow(wanted: number): void {
     let have = this.#dials.size * this.#expected;
-    for (const connection of this.#free) {
-      if (have >= wanted) return;
-      have += connection.room;
-    }
+    if (have < wanted) have += this.#idleH1.room + this.#h2.room(wanted - have);
     for (; have < wanted && this.#dials.size < MAX_DIALS; have += this.#expected) {
       const abort = new AbortController();
       this.#dials.set(abort, performance.now());
@@ -181,20 +199,20 @@ export class HostPool implements ConnectionOwner, Carrier {
     this.#dials.delete(abort);
     this.opened++;
     this.#connections.add(connection);
+    if (connection instanceof H2Connection) this.#h2.add(connection);
     if (this.#closed !== null) connection.close(this.#closed);
     this.changed(connection);
     this.#grow(this.#waiting.size);
     await connection.closed;
     // It may have died before it was added.
-    this.#connections.delete(connection);
-    this.#free.delete(connection);
+    this.gone(connection);
   }
 
   async #connect(signal: AbortSignal): Promise<Connection> {
-    const { stream, protocol } = await dial(this.#target, signal);
+    const { stream, protocol, proxyHead } = await dial(this.#target, signal);
     const connection = protocol === "h2" || (protocol === null && this.#priorKnowledge)
       ? await this.#settle(stream, signal)
-      : new H1Connection(stream, this);
+      : new H1Connection(stream, this, proxyHead);
     this.#expected = connection.maxStreams;
     return connection;
   }

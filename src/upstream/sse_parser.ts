@@ -107,13 +107,15 @@ export class SseParser {
   #line(bytes: Uint8Array, start: number, end: number): void {
     if (!this.#begun) {
       this.#begun = true;
-      if (bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf) start += 3;
+      if (
+        end >= start + 3 && bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf
+      ) start += 3;
     }
     if (start === end) return this.#dispatch();
     if (end - start > this.#maxBytes) return this.#tooLong();
     // d a t a :
     if (
-      bytes[start] === 100 && bytes[start + 1] === 97 && bytes[start + 2] === 116 &&
+      end >= start + 4 && bytes[start] === 100 && bytes[start + 1] === 97 && bytes[start + 2] === 116 &&
       bytes[start + 3] === 97 &&
       (end === start + 4 || bytes[start + 4] === COLON)
     ) {
@@ -126,7 +128,8 @@ export class SseParser {
     }
     if (bytes[start] === COLON) return;
     const line = UTF8.decode(bytes.subarray(start, end));
-    if (line.startsWith("event:")) this.#event = line.slice(line[6] === " " ? 7 : 6);
+    if (line === "event") this.#event = "";
+    else if (line.startsWith("event:")) this.#event = line.slice(line[6] === " " ? 7 : 6);
   }
 
   #dispatch(): void {

@@ -19,7 +19,7 @@ export interface Target {
   readonly port: number;
   /** A Unix socket to connect to instead; what goes over it is not encrypted. */
   readonly socketPath: string | null;
-  /** HTTP proxy, asked for a tunnel (RFC 9110, section 9.3.6). */
+  /** HTTP proxy: asked for a tunnel (RFC 9110, section 9.3.6) to a TLS server, else for each request itself. */
   readonly proxy: URL | null;
   /** TLS without verification of the certificate. */
   readonly insecure: boolean;
@@ -29,10 +29,13 @@ export interface Target {
   readonly protocols: readonly string[];
 }
 
-/** A connection, and what ALPN agreed on (null without TLS, or if the server took no part). */
+/** A connection. */
 export interface Dialed {
   readonly stream: ByteStream;
+  /** What ALPN agreed on: null without TLS, or if the server took no part. A proxy speaks HTTP/1.1. */
   readonly protocol: string | null;
+  /** For a proxy that is asked for each request: what else stands in a request's head, or "". */
+  readonly proxyHead: string | null;
 }
 
 const MAX_PROXY_HEAD_BYTES = 8_192;
@@ -66,7 +69,8 @@ export async function dial(target: Target, signal: AbortSignal): Promise<Dialed>
 async function connect(target: Target, signal: AbortSignal): Promise<Dialed> {
   const { socketPath, hostname, port, proxy } = target;
   if (socketPath !== null) {
-    return { stream: new DenoByteStream(await connectUnix(socketPath, signal)), protocol: null };
+    const stream = new DenoByteStream(await connectUnix(socketPath, signal));
+    return { stream, protocol: null, proxyHead: null };
   }
   if (target.secure && target.insecure) return await connectInsecure(target, signal);
   const via = proxy === null ? { hostname, port } : { hostname: proxyHost(proxy), port: proxyPort(proxy) };
@@ -83,8 +87,13 @@ async function connect(target: Target, signal: AbortSignal): Promise<Dialed> {
   signal.addEventListener("abort", close, { once: true });
   try {
     tcp.setNoDelay();
+    tcp.setKeepAlive();
+    if (!target.secure) {
+      const stream = new DenoByteStream(tcp);
+      if (proxy === null) return { stream, protocol: null, proxyHead: null };
+      return { stream, protocol: "http/1.1", proxyHead: credentials(proxy) };
+    }
     if (proxy !== null) await openTunnel(tcp, target, proxy);
-    if (!target.secure) return { stream: new DenoByteStream(tcp), protocol: null };
     const secured = await Deno.startTls(tcp, {
       hostname,
       caCerts: [...target.caCerts],
@@ -93,7 +102,7 @@ async function connect(target: Target, signal: AbortSignal): Promise<Dialed> {
     owned = secured;
     const { alpnProtocol } = await secured.handshake();
     signal.throwIfAborted();
-    return { stream: new DenoByteStream(secured), protocol: alpnProtocol };
+    return { stream: new DenoByteStream(secured), protocol: alpnProtocol, proxyHead: null };
   } catch (error) {
     close();
     throw error;
@@ -128,7 +137,9 @@ function connectInsecure(target: Target, signal: AbortSignal): Promise<Dialed> {
   socket.once("error", reject);
   socket.once("secureConnect", () => {
     socket.setNoDelay();
-    resolve({ stream: new NodeByteStream(socket), protocol: socket.alpnProtocol || null });
+    socket.setKeepAlive(true);
+    const protocol = socket.alpnProtocol || null;
+    resolve({ stream: new NodeByteStream(socket), protocol, proxyHead: null });
   });
   return promise.finally(() => {
     signal.removeEventListener("abort", abort);
@@ -139,15 +150,19 @@ function connectInsecure(target: Target, signal: AbortSignal): Promise<Dialed> {
 const proxyHost = (proxy: URL): string => proxy.hostname.replace(/^\[|\]$/g, "");
 const proxyPort = (proxy: URL): number => Number(proxy.port || "80");
 
+/** @returns the header line that names its user, or "" */
+function credentials(proxy: URL): string {
+  if (proxy.username === "") return "";
+  const words = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+  const bytes = new TextEncoder().encode(words);
+  return `Proxy-Authorization: Basic ${btoa(String.fromCharCode(...bytes))}\r\n`;
+}
+
 /** CONNECT: from here on the connection is the target's. */
 async function openTunnel(stream: Deno.Conn, target: Target, proxy: URL): Promise<void> {
   const host = target.hostname.includes(":") ? `[${target.hostname}]` : target.hostname;
   const authority = `${host}:${target.port}`;
-  let head = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n`;
-  if (proxy.username !== "") {
-    const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-    head += `Proxy-Authorization: Basic ${btoa(credentials)}\r\n`;
-  }
+  const head = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${credentials(proxy)}`;
   let bytes = new TextEncoder().encode(`${head}\r\n`);
   while (bytes.length > 0) bytes = bytes.subarray(await stream.write(bytes));
   // A byte at a time, so that nothing the target says is taken with the proxy's head.

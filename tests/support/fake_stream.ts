@@ -6,7 +6,7 @@ import type { ByteStream } from "../../src/upstream/byte_stream.ts";
 export class FakeStream implements ByteStream {
   #incoming: (Uint8Array | null)[] = [];
   #wakeReader: (() => void) | null = null;
-  #sent: number[] = [];
+  #sent: Uint8Array[] = [];
   #wakeTest: (() => void) | null = null;
   closed = false;
   /** While set, what is written is not taken. */
@@ -28,7 +28,7 @@ export class FakeStream implements ByteStream {
   write(bytes: Uint8Array): Promise<number> {
     if (this.stuck) return new Promise(() => {});
     if (this.closed) return Promise.reject(new Error("closed"));
-    this.#sent.push(...bytes);
+    this.#sent.push(bytes.slice());
     this.#wakeTest?.();
     return Promise.resolve(bytes.length);
   }
@@ -47,7 +47,14 @@ export class FakeStream implements ByteStream {
 
   /** Takes what was sent so far. */
   takeSent(): Uint8Array<ArrayBuffer> {
-    return Uint8Array.from(this.#sent.splice(0));
+    const parts = this.#sent.splice(0);
+    const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      all.set(part, at);
+      at += part.length;
+    }
+    return all;
   }
 
   /** Settles at the next write or the close. */

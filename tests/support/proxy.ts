@@ -10,9 +10,10 @@ export interface TestProxy {
 }
 
 /**
- * Makes tunnels (RFC 9110, section 9.3.6), wherever to it is asked for, to `targetPort` on loopback.
+ * Makes tunnels (RFC 9110, section 9.3.6) and takes requests in the absolute form, wherever to it is asked for, all to
+ * `targetPort` on loopback.
  *
- * @param status of its answers; one that is no success makes no tunnel
+ * @param status of its answers; one that is no success makes no tunnel, and passes no request on
  */
 export function testProxy(status: string, targetPort: number): TestProxy {
   const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
@@ -23,12 +24,18 @@ export function testProxy(status: string, targetPort: number): TestProxy {
       const buffer = new Uint8Array(10_000);
       const count = await connection.read(buffer) ?? 0;
       asked.push(new TextDecoder().decode(buffer.subarray(0, count)));
-      await connection.write(new TextEncoder().encode(`HTTP/1.1 ${status}\r\nVia: test\r\n\r\n`));
-      if (!status.startsWith("2")) {
+      const tunnel = asked.at(-1)?.startsWith("CONNECT ") === true;
+      const refused = !status.startsWith("2");
+      if (tunnel || refused) {
+        const answer = `HTTP/1.1 ${status}\r\nVia: test\r\nContent-Length: 0\r\n\r\n`;
+        await connection.write(new TextEncoder().encode(answer));
+      }
+      if (refused) {
         connection.close();
         continue;
       }
       const onward = await Deno.connect({ port: targetPort, hostname: "127.0.0.1" });
+      if (!tunnel) await onward.write(buffer.subarray(0, count));
       tunnels.push(
         Promise.allSettled([
           connection.readable.pipeTo(onward.writable),

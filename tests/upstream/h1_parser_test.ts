@@ -8,11 +8,15 @@ const encoder = new TextEncoder();
 /** @returns what was heard, data joined; `+` says that the connection can be used again */
 function parse(pieces: readonly (string | Uint8Array)[], end?: "closes"): string {
   let heard = "";
+  let kept = false;
   const decoder = new TextDecoder();
   const parser = new H1Parser({
-    h1Head: (status, headers) => heard += `${status} ${headers.map((field) => field.join("=")).join("&")}|`,
+    h1Head: ({ status, fields, keepAlive }) => {
+      kept = keepAlive;
+      heard += `${status} ${fields.map((field) => field.join("=")).join("&")}|`;
+    },
     h1Data: (data) => heard += decoder.decode(data, { stream: true }),
-    h1End: (reusable) => heard += reusable ? "|+" : "|-",
+    h1End: () => heard += kept ? "|+" : "|-",
   });
   for (const piece of pieces) {
     const bytes = typeof piece === "string" ? encoder.encode(piece) : piece;
@@ -54,6 +58,34 @@ Deno.test("h1 parser: whether the connection is kept", () => {
   assert.match(parse([`HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n${rest}`]), /\|\+$/);
 });
 
+Deno.test("h1 parser: how long the server keeps the connection", () => {
+  const idleMs = (field: string): number => {
+    let ms = -1;
+    const listener = {
+      h1Head: (head: { maxIdleMs: number }) => ms = head.maxIdleMs,
+      h1Data() {},
+      h1End() {},
+    };
+    new H1Parser(listener).push(encoder.encode(`HTTP/1.1 200 OK\r\n${field}Content-Length: 0\r\n\r\n`));
+    return ms;
+  };
+  assert.equal(idleMs("Keep-Alive: timeout=5, max=100\r\n"), 4_000);
+  assert.equal(idleMs("Keep-Alive: max=3, timeout=1\r\n"), 500);
+  assert.equal(idleMs("Keep-Alive: timeout=x\r\n"), Infinity);
+  assert.equal(idleMs(""), Infinity);
+});
+
+Deno.test("h1 parser: folded lines are one, and white space around a value is not part of it", () => {
+  assert.equal(
+    parse(["HTTP/1.1 200 OK\r\nA: \tb \r\n\tc\r\n  d\r\nContent-Length:0\r\n\r\n"]),
+    "200 a=b c d&content-length=0||+",
+  );
+});
+
+Deno.test("h1 parser: an empty line before the answer is passed over", () => {
+  assert.equal(parse(["\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]), "200 content-length=0||+");
+});
+
 Deno.test("h1 parser: informational heads are passed over, a 204 has no body", () => {
   assert.equal(
     parse(["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 204 No\r\n\r\n"]),
@@ -82,7 +114,21 @@ const BROKEN: readonly [name: string, text: string][] = [
   ["HTTP/2", "HTTP/2 200\r\n\r\n"],
   ["101", "HTTP/1.1 101 Switching\r\n\r\n"],
   ["a header without a colon", `${OK}nonsense\r\n\r\n`],
-  ["a folded header", `${OK}a: b\r\n c\r\n\r\n`],
+  ["a folded first header", `${OK} c\r\n\r\n`],
+  ["a carriage return in a header", `${OK}a: b\rc\r\n\r\n`],
+  ["NUL in a header", `${OK}a: \0\r\n\r\n`],
+  ["a space before the colon", `${OK}a : b\r\n\r\n`],
+  ["many empty lines", "\r\n".repeat(3)],
+  ["many heads of 1xx", "HTTP/1.1 103 E\r\n\r\n".repeat(33)],
+  ["a transfer coding with a length", `${OK}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n`],
+  ["a transfer coding in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"],
+  ["chunked twice", `${OK}Transfer-Encoding: chunked, chunked\r\n\r\n`],
+  ["an empty transfer coding", `${OK}Transfer-Encoding:\r\n\r\n`],
+  ["a chunk size without a carriage return", `${OK}Transfer-Encoding: chunked\r\n\r\n1\na\r\n`],
+  ["a chunk's end without a carriage return", `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n`],
+  ["a chunk size in two words", `${OK}Transfer-Encoding: chunked\r\n\r\n1 1\r\n`],
+  ["a chunk size with a sign", `${OK}Transfer-Encoding: chunked\r\n\r\n+1\r\n`],
+  ["a trailer that is none", `${OK}Transfer-Encoding: chunked\r\n\r\n0\r\nnonsense\r\n\r\n`],
   ["another transfer coding", `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n`],
   ["two lengths", `${OK}Content-Length: 1\r\nContent-Length: 2\r\n\r\n`],
   ["a negative length", `${OK}Content-Length: -1\r\n\r\n`],

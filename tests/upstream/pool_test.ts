@@ -4,7 +4,7 @@ import type { Exchange } from "../../src/upstream/exchange.ts";
 import * as h2 from "../../src/upstream/h2/frames.ts";
 import { encodeHead } from "../../src/upstream/h2/hpack.ts";
 import { Pool, type PoolOptions } from "../../src/upstream/pool.ts";
-import { ask, backendRig, heard, noAbort } from "../support/backend_rig.ts";
+import { ask, backendRig } from "../support/backend_rig.ts";
 import { mockLlm } from "../support/mock_llm.ts";
 import { type TestProxy, testProxy } from "../support/proxy.ts";
 
@@ -29,7 +29,7 @@ interface Asked {
   readonly end: Promise<"end" | BackendError>;
 }
 
-function post(pool: Pool, base: string, pattern: string): Asked {
+function post(pool: Pool, base: string, pattern: string, bodyBytes = 0): Asked {
   const head = Promise.withResolvers<number>();
   const end = Promise.withResolvers<"end" | BackendError>();
   head.promise.catch(() => {});
@@ -38,7 +38,7 @@ function post(pool: Pool, base: string, pattern: string): Asked {
       method: "POST",
       url: new URL(`${base}/x`),
       headers: [["x-test-pattern", pattern]],
-      body: new Uint8Array(0),
+      body: new Uint8Array(bodyBytes),
     },
     {
       head: (status) => head.resolve(status),
@@ -250,24 +250,203 @@ Deno.test("pool: a connection whose server falls silent is found by a ping", asy
   await server.stop();
 });
 
-Deno.test("pool: a kept HTTP/1.1 connection that closes under a request costs nothing but another connection", async () => {
-  const server = await scripted(async (connection, count) => {
-    const buffer = new Uint8Array(10_000);
-    await connection.read(buffer);
-    await connection.write(new TextEncoder().encode("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
-    if (count > 1) return;
-    await connection.read(buffer);
+/** Reads one request of a raw HTTP/1.1 client, its body included. @returns false at the end of the connection */
+async function readRequest(connection: Deno.Conn): Promise<boolean> {
+  const buffer = new Uint8Array(65_536);
+  let all = "";
+  for (;;) {
+    const head = all.indexOf("\r\n\r\n");
+    const length = Number(/content-length: (\d+)/.exec(all)?.[1] ?? 0);
+    if (head >= 0 && all.length >= head + 4 + length) return true;
+    const count = await connection.read(buffer);
+    if (count === null) return false;
+    all += new TextDecoder("latin1").decode(buffer.subarray(0, count));
+  }
+}
+
+const say = async (connection: Deno.Conn, words: string): Promise<void> => {
+  await connection.write(new TextEncoder().encode(words));
+};
+const OK_H1 = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+Deno.test("pool: a request that a kept HTTP/1.1 connection may have delivered is not sent again", async () => {
+  let requests = 0;
+  const server = await scripted(async (connection) => {
+    if (await readRequest(connection)) await say(connection, OK_H1);
+    requests++;
+    if (await readRequest(connection)) requests++;
     connection.close();
   });
   const pool = new Pool(options({ http2: false }));
   assert.equal(await post(pool, server.base, "plain").end, "end");
-  assert.equal(await post(pool, server.base, "plain").end, "end");
-  assert.equal(pool.stats().opened, 2);
+  assert.match(String(await post(pool, server.base, "plain").end), /unavailable|closed the connection/);
+  assert.equal(requests, 2);
+  assert.equal(pool.stats().opened, 1);
   await pool.close();
   await server.stop();
 });
 
-for (const protocol of ["h1", "h2c", "h2"] as const) {
+Deno.test("pool: the HTTP/1.1 connection used last is used next, so that the others idle out under load", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const pool = new Pool(options({ http2: false, idleTimeoutMs: 1_500 }));
+  await Promise.all(Array.from({ length: 10 }, () => post(pool, mock.base, "slow-head-20").end));
+  assert.equal(pool.stats().connections, 10);
+  while (pool.stats().connections > 1) assert.equal(await post(pool, mock.base, "slow-head-20").end, "end");
+  assert.equal(await post(pool, mock.base, "plain").end, "end");
+  assert.equal(pool.stats().opened, 10);
+  await pool.close();
+});
+
+Deno.test("pool: an HTTP/1.1 connection is not used any more when its server is about to close it", async () => {
+  const server = await scripted(async (connection) => {
+    while (await readRequest(connection)) {
+      await say(connection, OK_H1.replace("\r\n", "\r\nKeep-Alive: timeout=1\r\n"));
+    }
+  });
+  const pool = new Pool(options({ http2: false }));
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  assert.equal(pool.stats().opened, 1);
+  while (pool.stats().connections > 0) await new Promise((next) => setTimeout(next, 20));
+  await pool.close();
+  await server.stop();
+});
+
+/** Answers after which an HTTP/1.1 connection cannot be trusted, though they say that it is kept. */
+const SPOILT: readonly (readonly [name: string, answer: string, bodyBytes: number])[] = [
+  ["before the whole request", OK_H1, 16_000_000],
+  ["413", OK_H1.replace("200 OK", "413 Content Too Large"), 10],
+  ["with a line too many", `${OK_H1}\r\n`, 10],
+  ["with another answer", `${OK_H1}${OK_H1}`, 10],
+];
+for (const [name, answer, bodyBytes] of SPOILT) {
+  Deno.test(`pool: after an HTTP/1.1 answer ${name}, the next request has another connection`, async () => {
+    const server = await scripted(async (connection) => {
+      await connection.read(new Uint8Array(1_000));
+      await say(connection, answer);
+    });
+    const pool = new Pool(options({ http2: false }));
+    for (let i = 1; i <= 2; i++) {
+      assert.equal(await post(pool, server.base, "plain", bodyBytes).end, "end");
+      assert.equal(pool.stats().opened, i);
+    }
+    await pool.close();
+    await server.stop();
+  });
+}
+
+Deno.test("pool: bytes on an idle HTTP/1.1 connection end it, and nobody's request", async () => {
+  const idle = Promise.withResolvers<void>();
+  const server = await scripted(async (connection) => {
+    if (await readRequest(connection)) await say(connection, OK_H1);
+    await idle.promise;
+    await say(connection, "\r\n");
+  });
+  const pool = new Pool(options({ http2: false }));
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  idle.resolve();
+  while (pool.stats().connections > 0) await new Promise((next) => setTimeout(next, 5));
+  assert.equal(await post(pool, server.base, "plain").end, "end");
+  await pool.close();
+  await server.stop();
+});
+
+Deno.test("pool: a refused stream goes to another connection, with pauses, and not for ever", async () => {
+  const times: number[] = [];
+  const server = await scripted(async (connection) => {
+    await connection.write(h2.settingsFrame([]));
+    await waitForHeaders(connection);
+    times.push(performance.now());
+    await connection.write(h2.numbersFrame(h2.RST_STREAM, 1, h2.REFUSED_STREAM));
+  });
+  const pool = new Pool(options());
+  assert.match(String(await post(pool, server.base, "plain").end), /REFUSED_STREAM/);
+  assert.equal(times.length, 4, "each on a connection of its own");
+  assert.ok((times[3] ?? 0) - (times[0] ?? 0) >= 500, `${times}`);
+  await pool.close();
+  await server.stop();
+});
+
+Deno.test("pool: cancelled in the pause after a refusal, it is not sent again", async () => {
+  let refusals = 0;
+  const refused = Promise.withResolvers<void>();
+  const server = await scripted(async (connection) => {
+    await connection.write(h2.settingsFrame([]));
+    await waitForHeaders(connection);
+    await connection.write(h2.numbersFrame(h2.RST_STREAM, 1, h2.REFUSED_STREAM));
+    if (++refusals === 2) refused.resolve();
+  });
+  const pool = new Pool(options());
+  const asked = post(pool, server.base, "plain");
+  await refused.promise;
+  while (pool.stats().streams > 0) await new Promise((next) => setTimeout(next, 1));
+  assert.equal(pool.stats().waiting, 1);
+  asked.exchange.cancel();
+  assert.equal(pool.stats().waiting, 0);
+  await asked.end;
+  await pool.close();
+  assert.equal(refusals, 2);
+  await server.stop();
+});
+
+Deno.test("pool: a stream that had its head is not sent again, whatever the server says of it", async () => {
+  for (
+    const last of [h2.numbersFrame(h2.GOAWAY, 0, 0, 0), h2.numbersFrame(h2.RST_STREAM, 1, h2.REFUSED_STREAM)]
+  ) {
+    const server = await scripted(async (connection) => {
+      await connection.write(h2.settingsFrame([]));
+      await waitForHeaders(connection);
+      await connection.write(h2.bytesFrame(h2.HEADERS, h2.FLAG_END_HEADERS, 1, OK_HEAD));
+      await connection.write(last);
+    });
+    const pool = new Pool(options());
+    const end = await post(pool, server.base, "plain").end;
+    assert.equal(end === "end" ? end : end.kind, "truncated");
+    assert.equal(pool.stats().opened, 1);
+    await pool.close();
+    await server.stop();
+  }
+});
+
+Deno.test("pool: after silence, an HTTP/2 connection is asked for a sign of life before it gets a stream", async () => {
+  const answers = async (connection: Deno.Conn): Promise<void> => {
+    await connection.write(h2.settingsFrame([]));
+    await waitForHeaders(connection);
+    await connection.write(answer(1));
+  };
+  const dead = await scripted(answers); // says nothing any more
+  let pings = 0;
+  const alive = await scripted(async (connection) => {
+    await answers(connection);
+    const buffer = new Uint8Array(1_000);
+    // An acknowledgement of SETTINGS, and then the PING.
+    for (let sent = new Uint8Array(0); sent.length < 17;) {
+      const count = await connection.read(buffer) ?? 0;
+      sent = Uint8Array.of(...sent, ...buffer.subarray(0, count)).subarray(-17);
+      if (sent[3] === h2.PING) break;
+      if (sent.length === 17) sent = sent.subarray(-16);
+    }
+    pings++;
+    await connection.write(h2.bytesFrame(h2.PING, h2.FLAG_ACK, 0, new Uint8Array(8)));
+    await connection.write(answer(3));
+  });
+  const pool = new Pool(options({ pingIntervalMs: 400 }));
+  for (const server of [alive, dead]) assert.equal(await post(pool, server.base, "plain").end, "end");
+  await new Promise((next) => setTimeout(next, 500));
+  const startMs = performance.now();
+  const all = Array.from({ length: 20 }, () => post(pool, dead.base, "plain"));
+  assert.equal(pool.stats().streams, 0, "none went to the silent one");
+  assert.equal(await all[0]?.end, "end", "on another connection");
+  assert.ok(performance.now() - startMs < 1_500);
+  for (const { exchange } of all) exchange.cancel();
+  assert.equal(await post(pool, alive.base, "plain").end, "end");
+  assert.equal(pings, 1);
+  await pool.close();
+  await alive.stop();
+  await dead.stop();
+});
+
+for (const protocol of ["h1s", "h2"] as const) {
   Deno.test(`pool: ${protocol} through a proxy's tunnel`, async () => {
     let tunnel: TestProxy | null = null;
     {
@@ -275,14 +454,14 @@ for (const protocol of ["h1", "h2c", "h2"] as const) {
       await using _ = target;
       tunnel = testProxy("200 Connected", target.mock.port);
       const address = `http://us%20er:pass@127.0.0.1:${tunnel.port}`;
-      const through = { http2: protocol !== "h1", proxy: { httpProxy: address, httpsProxy: address } };
+      const through = { http2: protocol === "h2", proxy: { httpProxy: address, httpsProxy: address } };
       await using rig = await backendRig({ protocol, port: 0 }, {
         ...through,
         maxRetries: 0,
         insecureSsl: false,
       });
       // The rig's own stand-in is not reached: the tunnel ends at the other one.
-      const all = await heard(rig.backend.stream(ask("plain"), noAbort()));
+      const all = await rig.ears.hear(ask("plain"));
       assert.equal(all.at(-1), "end");
       assert.equal(rig.mock.requests.length, 0);
       assert.equal(target.mock.requests.length, 1);
@@ -297,11 +476,31 @@ for (const protocol of ["h1", "h2c", "h2"] as const) {
   });
 }
 
+Deno.test("pool: http:// through a proxy asks it for each request, in the absolute form", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const proxy = testProxy("200 OK", mock.port);
+  const pool = new Pool(
+    options({ proxy: { httpProxy: `http://us%20er:p%C3%A4ss@127.0.0.1:${proxy.port}` } }),
+  );
+  for (let i = 0; i < 2; i++) {
+    assert.equal(await post(pool, "http://provider.invalid:81", "plain").end, "end");
+  }
+  assert.equal(pool.stats().opened, 1);
+  await pool.close();
+  await proxy.stop();
+  assert.equal(
+    proxy.asked[0],
+    "POST http://provider.invalid:81/x HTTP/1.1\r\nhost: provider.invalid:81\r\n" +
+      "Proxy-Authorization: Basic dXMgZXI6cMOkc3M=\r\nx-test-pattern: plain\r\ncontent-length: 0\r\n\r\n",
+  );
+  assert.equal(mock.requests.length, 2);
+});
+
 Deno.test("pool: a proxy that refuses is named", async () => {
   const tunnel = testProxy("407 Proxy Authentication Required", 1);
-  const pool = new Pool(options({ proxy: { httpProxy: `127.0.0.1:${tunnel.port}` } }));
-  const end = String(await post(pool, "http://example.invalid", "plain").end);
-  assert.match(end, /example.invalid:80 through the proxy 127.0.0.1:\d+: the proxy answered HTTP\/1.1 407/);
+  const pool = new Pool(options({ proxy: { httpsProxy: `127.0.0.1:${tunnel.port}` } }));
+  const end = String(await post(pool, "https://example.invalid", "plain").end);
+  assert.match(end, /example.invalid:443 through the proxy 127.0.0.1:\d+: the proxy answered HTTP\/1.1 407/);
   await pool.close();
   await tunnel.stop();
 });

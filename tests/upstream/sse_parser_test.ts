@@ -26,6 +26,7 @@ const CASES: readonly [name: string, stream: string, events: string[]][] = [
   ["several data lines", "data: a\ndata\ndata: b\n\n", ["a\n\nb"]],
   ["the event's name", "event: error\ndata: a\n\ndata: b\n\n", ["error:a", "b"]],
   ["fields that are not looked at", "id: 1\nretry: 5\nfoo\ndatax: 1\ndata : 2\ndata: a\n\n", ["a"]],
+  ["event without a colon takes the name back", "event: x\nevent\ndata: a\n\n", ["a"]],
   ["nothing without data", "event: x\n\n\n\n", []],
   ["an empty data line is an event", "data\n\ndata:\n\n", ["", ""]],
   ["an end without a blank line", "data: a\n\ndata: [DONE]", ["a", "unfinished [DONE]"]],
@@ -38,6 +39,11 @@ for (const [name, stream, events] of CASES) {
   });
 }
 
+Deno.test("sse parser: a short line in pieces is not read on into what a longer one has left", () => {
+  assert.deepEqual(parse(["data: lo", "ng\n\n", "d", "a\n\n"]), ["long"]);
+  assert.deepEqual(parse(["data:", "\n\n", "\ufeffda", "\n", "da", "\n\n"]), [""]);
+});
+
 Deno.test("sse parser: malformed UTF-8 becomes U+FFFD", () => {
   assert.deepEqual(parse([Uint8Array.of(...encoder.encode("data: a"), 0xff, 98, 10, 10)]), ["a\ufffdb"]);
 });
@@ -45,7 +51,7 @@ Deno.test("sse parser: malformed UTF-8 becomes U+FFFD", () => {
 Deno.test("sse parser: any stream cut at any bytes gives the same events", () => {
   const random = randomInts(4);
   const stream = encoder.encode(
-    `${CASES.map(([, text]) => text).slice(0, 3).join("")}${CASES[12]?.[1]}event: e\r\ndata: x\r\n\r\n`,
+    `${CASES.map(([, text]) => text).slice(0, 3).join("")}${CASES.at(-1)?.[1]}event: e\r\ndata: x\r\n\r\n`,
   );
   const whole = parse([stream]);
   assert.equal(whole.length, 8);

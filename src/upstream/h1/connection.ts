@@ -4,41 +4,48 @@
  */
 
 import { BackendError } from "../../errors.ts";
-import { ByteWriter } from "../byte_writer.ts";
-import type { Connection, ConnectionOwner, Exchange } from "../exchange.ts";
-import { type H1Listener, H1Parser } from "./parser.ts";
-import type { Field } from "../h2/hpack.ts";
 import type { ByteStream } from "../byte_stream.ts";
+import { ByteWriter, type WriteListener } from "../byte_writer.ts";
+import type { Connection, ConnectionOwner, Exchange, UpstreamRequest } from "../exchange.ts";
+import type { H1Head } from "./head.ts";
+import { type H1Listener, H1Parser } from "./parser.ts";
 
-/** A read that waits holds its buffer, so it begins small and grows with what comes at once. */
+/** A read that waits holds its buffer, so it is small, and grows only while more comes at once. */
 const LEAST_BUFFER_BYTES = 2_048;
 const MOST_BUFFER_BYTES = 65_536;
 
 /** See the module. */
-export class H1Connection implements Connection, H1Listener {
+export class H1Connection implements Connection, H1Listener, WriteListener {
   readonly maxStreams = 1;
   readonly #stream: ByteStream;
   readonly #owner: ConnectionOwner;
-  readonly #writer: ByteWriter;
+  readonly #proxyHead: string | null;
+  #writer: ByteWriter;
   #exchange: Exchange | null = null;
   #parser: H1Parser | null = null;
-  #used = false;
+  /** What the present answer leaves of the connection. */
+  #keep = true;
   #closed = false;
   #unpause: (() => void) | null = null;
   idleSinceMs: number;
+  maxIdleMs = Infinity;
   readonly closed: Promise<void>;
 
-  /** @param stream connected */
-  constructor(stream: ByteStream, owner: ConnectionOwner) {
+  /**
+   * @param stream connected
+   * @param proxyHead the other end is a proxy, which wants whole addresses and this line, or ""; null: it is not
+   */
+  constructor(stream: ByteStream, owner: ConnectionOwner, proxyHead: string | null) {
     this.#stream = stream;
     this.#owner = owner;
-    this.#writer = new ByteWriter(stream, (cause) => this.#end("the connection broke", cause));
+    this.#proxyHead = proxyHead;
+    this.#writer = new ByteWriter(stream, this);
     this.idleSinceMs = performance.now();
     this.closed = this.#read();
   }
 
   get room(): number {
-    return this.#closed || this.#exchange !== null ? 0 : 1;
+    return this.#closed || this.#exchange !== null || this.#parser !== null ? 0 : 1;
   }
 
   get active(): number {
@@ -46,11 +53,14 @@ export class H1Connection implements Connection, H1Listener {
   }
 
   start(exchange: Exchange): void {
+    const { request } = exchange;
+    if (request === null) throw new Error("an exchange that has its head cannot be started");
     this.#exchange = exchange;
     this.#parser = new H1Parser(this);
+    this.#writer.begun = false;
     exchange.carrier = this;
     this.#owner.changed(this);
-    this.#writer.write(encodeRequest(exchange));
+    this.#writer.write(encodeRequest(request, this.#proxyHead));
   }
 
   /** HTTP/1.1 has no way to end one exchange but to end its connection. */
@@ -72,24 +82,27 @@ export class H1Connection implements Connection, H1Listener {
     this.#end(error.message);
   }
 
-  h1Head(status: number, headers: readonly Field[]): void {
-    this.#exchange?.head(status, headers);
+  drained(): void {}
+
+  writeFailed(cause: unknown): void {
+    this.#end("the connection broke", cause);
+  }
+
+  h1Head(head: H1Head): void {
+    this.maxIdleMs = head.maxIdleMs;
+    // A server that answers before it has the whole request may never read the rest.
+    this.#keep = head.keepAlive && head.status !== 413 && this.#writer.pendingBytes === 0;
+    this.#exchange?.head(head.status, head.fields);
   }
 
   h1Data(bytes: Uint8Array): void {
     this.#exchange?.data(bytes);
   }
 
-  h1End(reusable: boolean): void {
+  h1End(): void {
     const exchange = this.#exchange;
     this.#exchange = null;
-    this.#parser = null;
-    this.#used = true;
-    this.idleSinceMs = performance.now();
-    // A server that answered before it had read the request still waits for its rest.
-    if (!reusable || this.#writer.pendingBytes > 0) this.#end("the server closes the connection");
     exchange?.end();
-    if (!this.#closed) this.#owner.changed(this);
   }
 
   async #read(): Promise<void> {
@@ -98,15 +111,18 @@ export class H1Connection implements Connection, H1Listener {
       while (!this.#closed) {
         const count = await this.#stream.read(buffer);
         if (count === null) {
-          if (this.#parser?.close() !== true) this.#end("the server closed the connection");
+          this.#parser?.close();
+          this.#end("the server closed the connection");
           break;
         }
-        const taken = this.#parser?.push(buffer.subarray(0, count)) ?? 0;
-        if (taken < count) throw new BackendError("malformed", "HTTP/1.1: bytes that belong to no answer");
+        this.#take(buffer.subarray(0, count));
         if (this.#exchange?.paused === true && !this.#closed) {
           await new Promise<void>((resolve) => this.#unpause = resolve);
         }
         if (count === buffer.length && count < MOST_BUFFER_BYTES) buffer = new Uint8Array(2 * count);
+        else if (count < buffer.length / 2 && buffer.length > LEAST_BUFFER_BYTES) {
+          buffer = new Uint8Array(LEAST_BUFFER_BYTES);
+        }
       }
     } catch (error) {
       if (error instanceof BackendError) {
@@ -115,29 +131,48 @@ export class H1Connection implements Connection, H1Listener {
         exchange?.fail(error);
       }
       this.#end(error instanceof Error ? error.message : "the connection broke", error);
+    } finally {
+      await this.#writer.settled();
     }
-    await this.#writer.settled();
+  }
+
+  #take(bytes: Uint8Array): void {
+    const parser = this.#parser;
+    // The server has said something that is no answer: whatever it meant, the next request does not hear it.
+    if (parser === null) return this.#end("the server sent bytes that belong to no answer");
+    const taken = parser.push(bytes);
+    if (this.#exchange !== null || this.#closed) return;
+    if (taken < bytes.length || !this.#keep) return this.#end("the server closes the connection");
+    this.#parser = null;
+    this.idleSinceMs = performance.now();
+    this.#owner.changed(this);
   }
 
   #end(why: string, cause?: unknown): void {
     if (this.#closed) return;
     this.#closed = true;
     const exchange = this.#exchange;
-    const untouched = this.#used && this.#parser?.begun === false;
     this.#exchange = null;
     this.#stream.close();
     this.resume();
     this.#owner.gone(this);
-    // A kept connection that the server closed as the request went out (RFC 9112, section 9.3.1): not looked at.
-    if (untouched) {
-      exchange && this.#owner.returned(exchange, new BackendError("unavailable", why, { cause }));
-    } else exchange?.broke(why, cause);
+    if (exchange === null) return;
+    // RFC 9110, section 9.2.2: a POST of which the server may have read a byte is not sent again by itself.
+    if (this.#writer.begun) exchange.broke(why, cause);
+    else this.#owner.returned(exchange, new BackendError("unavailable", why, { cause }));
   }
 }
 
-function encodeRequest(exchange: Exchange): Uint8Array<ArrayBuffer> {
-  const { method, url, headers, body } = exchange.request;
-  let head = `${method} ${url.pathname}${url.search} HTTP/1.1\r\nhost: ${url.host}\r\n`;
+function encodeRequest(
+  { method, url, headers, body }: UpstreamRequest,
+  proxyHead: string | null,
+): Uint8Array<ArrayBuffer> {
+  const target = url.pathname + url.search;
+  // RFC 9112, section 3.2.2: the absolute form, for proxies.
+  let head = `${method} ${
+    proxyHead === null ? target : url.origin + target
+  } HTTP/1.1\r\nhost: ${url.host}\r\n`;
+  head += proxyHead ?? "";
   for (const [name, value] of headers) head += `${name}: ${value}\r\n`;
   head += `content-length: ${body.length}\r\n\r\n`;
   const bytes = new Uint8Array(head.length + body.length);

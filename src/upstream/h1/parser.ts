@@ -3,23 +3,26 @@
  * @module
  */
 
-import { BackendError } from "../../errors.ts";
-import type { Field } from "../h2/hpack.ts";
+import { type H1Head, malformed, parseFields, parseHead } from "./head.ts";
 
 const LF = 10;
 const CR = 13;
 const MAX_HEAD_BYTES = 65_536;
 const MAX_CHUNK_LINE_BYTES = 4_096;
+/** Heads of 1xx before the answer's own, and empty lines before each. */
+const MAX_INTERIM_HEADS = 32;
+const MAX_EMPTY_LINES = 2;
+/** Hexadecimal digits of a chunk's size. */
+const MAX_SIZE_DIGITS = 12;
 
-const LATIN1 = new TextDecoder("latin1");
 const NO_LINE = new Uint8Array(0);
 
 /** Who hears the parts of an answer, in order. */
 export interface H1Listener {
-  h1Head(status: number, headers: readonly Field[]): void;
+  h1Head(head: H1Head): void;
+  /** @param bytes valid during the call only */
   h1Data(bytes: Uint8Array): void;
-  /** @param reusable the connection may carry another request */
-  h1End(reusable: boolean): void;
+  h1End(): void;
 }
 
 const enum State {
@@ -37,20 +40,17 @@ const enum State {
 export class H1Parser {
   readonly #listener: H1Listener;
   #state = State.Head;
+  /** The beginning of a line whose end has not come. */
   #line: Uint8Array = NO_LINE;
+  #lineBytes = 0;
   #lines: string[] = [];
   #headBytes = 0;
+  #interimHeads = 0;
+  #emptyLines = 0;
   #left = 0;
-  #keepAlive = false;
-  #begun = false;
 
   constructor(listener: H1Listener) {
     this.#listener = listener;
-  }
-
-  /** A byte of the answer has come. */
-  get begun(): boolean {
-    return this.#begun;
   }
 
   /**
@@ -59,41 +59,14 @@ export class H1Parser {
    * @throws BackendError `malformed`
    */
   push(bytes: Uint8Array): number {
-    if (bytes.length > 0) this.#begun = true;
     let at = 0;
     while (at < bytes.length && this.#state !== State.Done) {
       if (this.#state === State.UntilClose) {
         this.#listener.h1Data(at === 0 ? bytes : bytes.subarray(at));
         return bytes.length;
       }
-      if (this.#state === State.Length || this.#state === State.ChunkData) {
-        const end = Math.min(bytes.length, at + this.#left);
-        this.#left -= end - at;
-        const part = bytes.subarray(at, end);
-        at = end;
-        const last = this.#left === 0;
-        const inChunk = this.#state === State.ChunkData;
-        if (last && inChunk) this.#state = State.ChunkEnd;
-        this.#listener.h1Data(part);
-        if (last && !inChunk) this.#end();
-        continue;
-      }
-      const end = bytes.indexOf(LF, at);
-      const piece = bytes.subarray(at, end < 0 ? bytes.length : end);
-      at += piece.length + 1;
-      const maxBytes = this.#state === State.Head || this.#state === State.Trailers
-        ? MAX_HEAD_BYTES
-        : MAX_CHUNK_LINE_BYTES;
-      if (this.#headBytes + this.#line.length + piece.length > maxBytes) {
-        throw malformed(`a head or chunk line of more than ${maxBytes} bytes`);
-      }
-      if (end < 0) {
-        this.#line = joined(this.#line, piece);
-        return bytes.length;
-      }
-      const line = this.#line.length === 0 ? piece : joined(this.#line, piece);
-      this.#line = NO_LINE;
-      this.#onLine(LATIN1.decode(line[line.length - 1] === CR ? line.subarray(0, -1) : line));
+      if (this.#state === State.Length || this.#state === State.ChunkData) at = this.#onBody(bytes, at);
+      else at = this.#onText(bytes, at);
     }
     return at;
   }
@@ -109,91 +82,132 @@ export class H1Parser {
     return true;
   }
 
-  #onLine(line: string): void {
+  #onBody(bytes: Uint8Array, at: number): number {
+    const end = Math.min(bytes.length, at + this.#left);
+    this.#left -= end - at;
+    const last = this.#left === 0;
+    const inChunk = this.#state === State.ChunkData;
+    if (last && inChunk) this.#state = State.ChunkEnd;
+    this.#listener.h1Data(bytes.subarray(at, end));
+    if (last && !inChunk) this.#end();
+    return end;
+  }
+
+  #onText(bytes: Uint8Array, at: number): number {
+    const found = bytes.indexOf(LF, at);
+    const end = found < 0 ? bytes.length : found;
+    const inHead = this.#state === State.Head || this.#state === State.Trailers;
+    const maxBytes = inHead ? MAX_HEAD_BYTES : MAX_CHUNK_LINE_BYTES;
+    if (this.#headBytes + this.#lineBytes + end - at > maxBytes) {
+      throw malformed(`a head or chunk line of more than ${maxBytes} bytes`);
+    }
+    if (found < 0) {
+      this.#keep(bytes, at, end);
+      return bytes.length;
+    }
+    if (this.#lineBytes === 0) this.#onLine(bytes, at, end);
+    else {
+      this.#keep(bytes, at, end);
+      const line = this.#line;
+      const length = this.#lineBytes;
+      this.#line = NO_LINE;
+      this.#lineBytes = 0;
+      this.#onLine(line, 0, length);
+    }
+    return found + 1;
+  }
+
+  #keep(bytes: Uint8Array, start: number, end: number): void {
+    const length = this.#lineBytes + end - start;
+    if (length > this.#line.length) {
+      // Twice the need: a line that comes byte by byte is copied a logarithmic number of times.
+      const larger = new Uint8Array(2 * length);
+      larger.set(this.#line.subarray(0, this.#lineBytes));
+      this.#line = larger;
+    }
+    this.#line.set(bytes.subarray(start, end), this.#lineBytes);
+    this.#lineBytes = length;
+  }
+
+  /** @param end before the line feed */
+  #onLine(bytes: Uint8Array, start: number, end: number): void {
+    const withCr = end > start && bytes[end - 1] === CR;
+    if (withCr) end--;
     switch (this.#state) {
       case State.Head:
       case State.Trailers:
-        this.#headBytes += line.length + 2;
-        if (line !== "") {
-          this.#lines.push(line);
-        } else if (this.#state === State.Trailers) this.#end();
-        else this.#onHead();
+        this.#headBytes += end - start + 2;
+        if (end > start) this.#lines.push(latin1(bytes, start, end));
+        else if (this.#state === State.Trailers) {
+          parseFields(this.#lines);
+          this.#end();
+        } else this.#onEmptyLine();
         return;
-      case State.ChunkSize: {
-        const size = /^([0-9a-f]{1,12})[ \t]*(?:;.*)?$/i.exec(line)?.[1];
-        if (size === undefined) throw malformed(`the chunk size ${JSON.stringify(line.slice(0, 40))}`);
-        this.#left = parseInt(size, 16);
+      case State.ChunkSize:
+        if (!withCr) throw malformed("a chunk's line without a carriage return");
+        this.#left = chunkSize(bytes, start, end);
         this.#state = this.#left === 0 ? State.Trailers : State.ChunkData;
         return;
-      }
       case State.ChunkEnd:
-        if (line !== "") throw malformed("a chunk longer than its size");
+        if (!withCr || end > start) throw malformed("a chunk longer than its size");
         this.#state = State.ChunkSize;
         return;
       default:
     }
   }
 
-  #onHead(): void {
-    const [first = "", ...rest] = this.#lines;
+  #onEmptyLine(): void {
+    const lines = this.#lines;
+    if (lines.length === 0) {
+      // Some servers end their last answer with a line too many.
+      if (++this.#emptyLines > MAX_EMPTY_LINES) throw malformed("empty lines in place of an answer");
+      return;
+    }
     this.#lines = [];
     this.#headBytes = 0;
-    const match = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: |$)/.exec(first);
-    if (match === null) throw malformed(`the answer begins with ${JSON.stringify(first.slice(0, 40))}`);
-    const status = Number(match[2]);
-    if (status === 101) throw malformed("a switch of protocols that was not asked for");
-    if (status < 200) return;
-    const headers = rest.map(field);
-    const connection = tokens(headers, "connection");
-    this.#keepAlive = match[1] === "1" ? !connection.includes("close") : connection.includes("keep-alive");
-    const coding = tokens(headers, "transfer-encoding");
-    const lengths = new Set(headers.filter(([name]) => name === "content-length").map(([, value]) => value));
-    const [length] = lengths;
-    if (coding.length > 0 && (coding.length > 1 || coding[0] !== "chunked")) {
-      throw malformed(`the transfer coding ${JSON.stringify(coding.join(", ").slice(0, 40))}`);
+    const head = parseHead(lines);
+    if (head.status < 200) {
+      if (++this.#interimHeads > MAX_INTERIM_HEADS) throw malformed("too many heads of 1xx");
+      return;
     }
-    if (lengths.size > 1 || (length !== undefined && !/^\d{1,15}$/.test(length))) {
-      throw malformed(`the content length ${JSON.stringify([...lengths].join(", ").slice(0, 40))}`);
+    if (head.framing === "chunked") this.#state = State.ChunkSize;
+    else if (head.framing === "close") this.#state = State.UntilClose;
+    else {
+      this.#left = head.framing;
+      this.#state = State.Length;
     }
-    const empty = status === 204 || status === 304;
-    if (empty) this.#left = 0;
-    else if (coding.length > 0) this.#state = State.ChunkSize;
-    else if (length === undefined) this.#state = State.UntilClose;
-    else this.#left = Number(length);
-    const ended = this.#state === State.Head && this.#left === 0;
-    if (this.#state === State.Head) this.#state = State.Length;
-    this.#listener.h1Head(status, headers);
-    if (ended) this.#end();
+    this.#listener.h1Head(head);
+    if (head.framing === 0) this.#end();
   }
 
   #end(): void {
-    const reusable = this.#keepAlive && this.#state !== State.UntilClose;
     this.#state = State.Done;
-    this.#listener.h1End(reusable);
+    this.#lines = [];
+    this.#listener.h1End();
   }
 }
 
-function field(line: string): Field {
-  const colon = line.indexOf(":");
-  // RFC 9112, section 5.1 and 5.2: no space in a name, no folded lines.
-  const name = line.slice(0, Math.max(0, colon)).toLowerCase();
-  if (!/^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(name)) {
-    throw malformed(`the header line ${JSON.stringify(line.slice(0, 40))}`);
+/** Section 7.1: hexadecimal digits, then white space or an extension. */
+function chunkSize(bytes: Uint8Array, start: number, end: number): number {
+  let size = 0;
+  let at = start;
+  for (; at < end; at++) {
+    const byte = bytes[at] as number;
+    const digit = byte <= 57 ? byte - 48 : (byte | 32) - 87;
+    if (digit < 0 || digit > 15 || (byte > 57 && digit < 10)) break;
+    size = 16 * size + digit;
   }
-  return [name, line.slice(colon + 1).trim()];
+  const rest = latin1(bytes, at, Math.min(end, at + 40));
+  if (at === start || at - start > MAX_SIZE_DIGITS || !/^[ \t]*(;|$)/.test(rest) || /[\0\r]/.test(rest)) {
+    throw malformed(`the chunk size ${JSON.stringify(latin1(bytes, start, Math.min(end, start + 40)))}`);
+  }
+  return size;
 }
 
-function tokens(headers: readonly Field[], name: string): string[] {
-  return headers.filter((header) => header[0] === name)
-    .flatMap(([, value]) => value.toLowerCase().split(","))
-    .map((token) => token.trim()).filter((token) => token !== "");
+function latin1(bytes: Uint8Array, start: number, end: number): string {
+  let text = "";
+  for (let at = start; at < end; at += 4_096) {
+    text += String.fromCharCode(...bytes.subarray(at, Math.min(end, at + 4_096)));
+  }
+  return text;
 }
-
-function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const all = new Uint8Array(first.length + second.length);
-  all.set(first);
-  all.set(second, first.length);
-  return all;
-}
-
-const malformed = (what: string): BackendError => new BackendError("malformed", `HTTP/1.1: ${what}`);

@@ -1,28 +1,32 @@
 /**
  * One HTTP/2 connection of a client (RFC 9113): many exchanges over one byte stream.
  *
- * Its own framing, since `node:http2` costs 24 µs per event where this costs 3 (bench/upstream). Received bytes
- * go to their exchange from the read buffer, uncopied. The connection's window is given back as bytes arrive, a
- * stream's only as its consumer takes them: a slow one holds {@linkcode DEFAULT_WINDOW_BYTES} and stalls nobody.
+ * It is the table of streams, and the one way in which a stream and the connection end; frames are read by
+ * {@linkcode FrameReader}, windows counted by {@linkcode Flow}. Its own framing, since `node:http2` costs 24 µs per
+ * event where this costs 3 (bench/upstream). Received bytes go to their exchange from the read buffer, uncopied.
  * @module
  */
 
 import { BackendError } from "../../errors.ts";
-import { ByteWriter } from "../byte_writer.ts";
-import type { Connection, ConnectionOwner, Exchange } from "../exchange.ts";
-import * as h2 from "./frames.ts";
-import { decodeHead, encodeHead } from "./hpack.ts";
 import type { ByteStream } from "../byte_stream.ts";
+import type { Connection, ConnectionOwner, Exchange } from "../exchange.ts";
+import { Flow } from "./flow.ts";
+import { type FrameListener, FrameReader, MAX_BLOCK_BYTES } from "./frame_reader.ts";
+import * as h2 from "./frames.ts";
+import { Liveness } from "./liveness.ts";
+import { readResponseHead, readTrailers } from "./response_head.ts";
+import { Sender, type SendStream } from "./sender.ts";
 
-const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const READ_BUFFER_BYTES = 65_536;
-const MAX_HEAD_BYTES = 65_536;
-/** What the server may send ahead on all streams together. */
-const CONNECTION_WINDOW_BYTES = 16 * 1_048_576;
 /** A server that names no limit gets no more than this on one connection. */
 const MAX_STREAMS = 256;
-/** Answers to PING and SETTINGS that the server does not read: more is an attack. */
-const MAX_UNREAD_REPLY_BYTES = 1_048_576;
+/** Heads of 1xx before an answer's own. */
+const MAX_INTERIM_HEADS = 32;
+/** Streams whose end the server is remembered to have told. */
+const MAX_ENDED = 128;
+/** After a refused stream, a connection takes no other for so long. */
+const REFUSED_REST_MS = 1_000;
+const UNKNOWN = -1;
 
 /** The server on a connection made with prior knowledge answers in HTTP/1. */
 export class NotHttp2Error extends Error {
@@ -30,61 +34,48 @@ export class NotHttp2Error extends Error {
 }
 
 /** An exchange on its way over this connection. */
-interface Stream {
-  readonly id: number;
+interface Stream extends SendStream {
   readonly exchange: Exchange;
-  /** Bytes of the request's body that are sent, and that the server still takes. */
-  sentBytes: number;
-  sendWindowBytes: number;
-  /** Bytes received that the server has no credit back for. */
-  heldBytes: number;
+  /** What of the answer is still to come, as its head says; or {@linkcode UNKNOWN}. */
+  leftBytes: number;
+  interimHeads: number;
 }
 
 /** See the module. */
-export class H2Connection implements Connection {
+export class H2Connection implements Connection, FrameListener {
   readonly #stream: ByteStream;
   readonly #owner: ConnectionOwner;
-  readonly #pingIntervalMs: number;
-  readonly #writer: ByteWriter;
+  readonly #flow = new Flow();
+  readonly #sender: Sender;
+  readonly #reader: FrameReader = new FrameReader(this);
+  readonly #liveness: Liveness;
   readonly #streams = new Map<number, Stream>();
+  /** The last ones that the server has ended: nothing but late window updates may come on them. */
+  readonly #ended = new Set<number>();
   readonly #ready = Promise.withResolvers<void>();
   #settled = false;
   #nextId = 1;
   /** No new stream: after GOAWAY, at the end of the ids. */
   #draining = false;
+  #restUntilMs = 0;
+  #doubtTimer: ReturnType<typeof setTimeout> | null = null;
   #closed = false;
   #maxStreams = MAX_STREAMS;
-  #maxFrameBytes = h2.MAX_FRAME_BYTES;
-  #initialSendWindowBytes = h2.DEFAULT_WINDOW_BYTES;
-  #sendWindowBytes = h2.DEFAULT_WINDOW_BYTES;
-  #receivedBytes = 0;
-  #heardMs: number;
-  #pingSentMs: number | null = null;
-  /** The fragments of a head that CONTINUATION goes on with. */
-  #head: { id: number; endStream: boolean; block: Uint8Array } | null = null;
   idleSinceMs: number;
+  readonly maxIdleMs = Infinity;
   readonly closed: Promise<void>;
 
   /**
    * @param stream connected, and agreed on HTTP/2
-   * @param pingIntervalMs silence after which the server is asked; as much again without an answer is its
-   *   death; 0 asks never
+   * @param pingIntervalMs silence after which the server is asked whether it is there; 0 asks never
    */
   constructor(stream: ByteStream, owner: ConnectionOwner, pingIntervalMs: number) {
     this.#stream = stream;
     this.#owner = owner;
-    this.#pingIntervalMs = pingIntervalMs;
-    this.#heardMs = this.idleSinceMs = performance.now();
-    this.#writer = new ByteWriter(stream, (cause) => this.#die("the connection broke", cause));
-    this.#writer.write(new TextEncoder().encode(PREFACE));
-    this.#writer.write(h2.settingsFrame([
-      [h2.SETTINGS_HEADER_TABLE_SIZE, 0],
-      [h2.SETTINGS_ENABLE_PUSH, 0],
-      [h2.SETTINGS_MAX_HEADER_LIST_SIZE, MAX_HEAD_BYTES],
-    ]));
-    this.#writer.write(
-      h2.numbersFrame(h2.WINDOW_UPDATE, 0, CONNECTION_WINDOW_BYTES - h2.DEFAULT_WINDOW_BYTES),
-    );
+    this.idleSinceMs = performance.now();
+    this.#liveness = new Liveness(pingIntervalMs, this.idleSinceMs);
+    this.#sender = new Sender(stream, this.#flow, (cause) => this.#die("the connection broke", cause));
+    this.#sender.begin();
     this.closed = this.#read();
   }
 
@@ -99,6 +90,15 @@ export class H2Connection implements Connection {
   }
 
   get room(): number {
+    return this.#liveness.doubted || this.#restUntilMs > 0 ? 0 : this.#roomOnceTrusted;
+  }
+
+  /** The room that there will be if the server answers the PING that is under way. */
+  get expectedRoom(): number {
+    return this.#liveness.doubted ? this.#roomOnceTrusted : 0;
+  }
+
+  get #roomOnceTrusted(): number {
     return this.#draining || this.#closed ? 0 : Math.max(0, this.#maxStreams - this.#streams.size);
   }
 
@@ -106,75 +106,63 @@ export class H2Connection implements Connection {
     return this.#streams.size;
   }
 
-  /** How many streams the server lets run at once. */
   get maxStreams(): number {
     return this.#maxStreams;
   }
 
+  /** Whether it can take a stream at once; after a long silence the server is asked for a sign of life first. */
+  trusted(nowMs: number): boolean {
+    if (!this.#liveness.doubts(nowMs)) return true;
+    const waitMs = this.#liveness.doubt(nowMs);
+    this.#doubtTimer = setTimeout(() => this.#die(`no answer to a ping within ${waitMs} ms`), waitMs);
+    this.#sender.ping();
+    return false;
+  }
+
   start(exchange: Exchange): void {
+    const { request } = exchange;
+    if (request === null) throw new Error("an exchange that has its head cannot be started");
     const id = this.#nextId;
     this.#nextId += 2;
     if (this.#nextId > h2.MAX_WINDOW_BYTES) this.#draining = true;
     const stream: Stream = {
       id,
       exchange,
-      sentBytes: 0,
-      sendWindowBytes: this.#initialSendWindowBytes,
+      unsent: request.body.length === 0 ? null : request.body,
+      sendBytes: this.#flow.initialSendBytes,
       heldBytes: 0,
+      leftBytes: UNKNOWN,
+      interimHeads: 0,
     };
     this.#streams.set(id, stream);
     exchange.carrier = this;
     exchange.streamId = id;
-    const { method, url, headers, body } = exchange.request;
-    const block = encodeHead([
-      [":method", method],
-      [":scheme", url.protocol.slice(0, -1)],
-      [":authority", url.host],
-      [":path", url.pathname + url.search],
-      ...headers,
-      ["content-length", `${body.length}`],
-    ]);
-    let flags = body.length === 0 ? h2.FLAG_END_STREAM : 0;
-    let type = h2.HEADERS;
-    for (let at = 0; at === 0 || at < block.length;) {
-      const end = Math.min(at + this.#maxFrameBytes, block.length);
-      const last = end === block.length ? h2.FLAG_END_HEADERS : 0;
-      this.#writer.write(h2.bytesFrame(type, flags | last, id, block.subarray(at, end)));
-      type = h2.CONTINUATION;
-      flags = 0;
-      at = end;
-    }
-    this.#sendBody(stream);
+    this.#sender.request(stream, request);
     this.#owner.changed(this);
   }
 
   drop(exchange: Exchange): void {
-    if (!this.#has(exchange)) return;
-    this.#writer.write(h2.numbersFrame(h2.RST_STREAM, exchange.streamId, h2.CANCEL));
-    this.#forget(exchange);
+    const stream = this.#streams.get(exchange.streamId);
+    if (stream?.exchange === exchange) this.#endStream(stream, h2.CANCEL);
   }
 
   resume(exchange: Exchange): void {
     const stream = this.#streams.get(exchange.streamId);
-    if (stream !== undefined) this.#credit(stream);
+    if (stream?.exchange === exchange) this.#sender.credit(stream.id, this.#flow.creditOn(stream));
   }
 
   tick(nowMs: number): void {
-    if (this.#pingIntervalMs === 0) return;
-    if (this.#pingSentMs !== null) {
-      if (nowMs - this.#pingSentMs >= this.#pingIntervalMs) {
-        this.#die(`no answer to a ping within ${this.#pingIntervalMs} ms`);
-      }
-    } else if (nowMs - this.#heardMs >= this.#pingIntervalMs && this.#streams.size > 0) {
-      this.#pingSentMs = nowMs;
-      this.#writer.write(h2.bytesFrame(h2.PING, 0, 0, new Uint8Array(8)));
+    if (this.#restUntilMs > 0 && nowMs >= this.#restUntilMs) {
+      this.#restUntilMs = 0;
+      this.#owner.changed(this);
     }
+    const verdict = this.#liveness.look(nowMs, this.#streams.size > 0);
+    if (verdict === "ask") this.#sender.ping();
+    else if (verdict === "dead") this.#die(`no answer to a ping within ${this.#liveness.waitMs} ms`);
   }
 
   close(error: BackendError): void {
-    if (this.#closed) return;
-    this.#writer.write(h2.numbersFrame(h2.GOAWAY, 0, 0, h2.NO_ERROR));
-    this.#end(error);
+    this.#end(error, h2.NO_ERROR);
   }
 
   async #read(): Promise<void> {
@@ -183,304 +171,228 @@ export class H2Connection implements Connection {
     try {
       while (!this.#closed) {
         const count = await this.#stream.read(have === 0 ? buffer : buffer.subarray(have));
-        if (count === null) throw new BackendError("unavailable", "the server closed the connection");
-        this.#heardMs = performance.now();
-        this.#pingSentMs = null;
+        if (count === null) return this.#die("the server closed the connection");
+        this.#liveness.heard(performance.now());
         have += count;
-        const taken = this.#frames(have === buffer.length ? buffer : buffer.subarray(0, have));
+        if (!this.#settled && have >= 5 && buffer[0] === 72 && buffer[1] === 84 && buffer[2] === 84) {
+          this.#ready.reject(new NotHttp2Error("the server answers in HTTP/1"));
+          return this.#die("the server answers in HTTP/1");
+        }
+        const taken = this.#reader.read(have === buffer.length ? buffer : buffer.subarray(0, have));
         if (taken < have) buffer.copyWithin(0, taken, have);
         have -= taken;
       }
     } catch (error) {
-      if (error instanceof BackendError && error.kind === "malformed") this.#protocolError(error);
-      else if (error instanceof NotHttp2Error) this.#ready.reject(error);
-      this.#die(error instanceof Error ? error.message : "the connection broke", error);
-    }
-    await this.#writer.settled();
-  }
-
-  /** @returns how many bytes were whole frames */
-  #frames(bytes: Uint8Array): number {
-    let at = 0;
-    if (!this.#settled && bytes.length >= 5 && bytes[0] === 72 && bytes[1] === 84 && bytes[2] === 84) {
-      throw new NotHttp2Error("the server answers in HTTP/1");
-    }
-    while (bytes.length - at >= h2.HEAD_BYTES && !this.#closed) {
-      const length = ((bytes[at] ?? 0) << 16) | ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
-      if (length > h2.MAX_FRAME_BYTES) throw violation(`a frame of ${length} bytes`);
-      const end = at + h2.HEAD_BYTES + length;
-      if (end > bytes.length) break;
-      const type = bytes[at + 3] ?? 0;
-      const flags = bytes[at + 4] ?? 0;
-      const id = h2.uint32(bytes, at + 5) & h2.MAX_WINDOW_BYTES;
-      const start = at + h2.HEAD_BYTES;
-      at = end;
-      if (!this.#settled && (type !== h2.SETTINGS || (flags & h2.FLAG_ACK) !== 0)) {
-        throw violation("the server does not begin with SETTINGS");
-      }
-      if (this.#head !== null && (type !== h2.CONTINUATION || this.#head.id !== id)) {
-        throw violation("a head is interrupted");
-      }
-      this.#frame(type, flags, id, bytes, start, end);
-    }
-    return at;
-  }
-
-  #frame(type: number, flags: number, id: number, bytes: Uint8Array, start: number, end: number): void {
-    switch (type) {
-      case h2.DATA:
-        return this.#onData(flags, id, bytes, start, end);
-      case h2.HEADERS: {
-        this.#known(id);
-        if ((flags & h2.FLAG_PADDED) !== 0) end -= bytes[start++] ?? 0;
-        if ((flags & h2.FLAG_PRIORITY) !== 0) start += 5;
-        if (start > end) throw violation("padding longer than its frame");
-        this.#onHead(id, (flags & h2.FLAG_END_STREAM) !== 0, flags, bytes.subarray(start, end));
-        return;
-      }
-      case h2.CONTINUATION: {
-        const head = this.#head;
-        if (head === null) throw violation("CONTINUATION without HEADERS");
-        if (start === end && (flags & h2.FLAG_END_HEADERS) === 0) throw violation("an empty CONTINUATION");
-        const block = new Uint8Array(head.block.length + end - start);
-        if (block.length > MAX_HEAD_BYTES) throw violation(`a head of more than ${MAX_HEAD_BYTES} bytes`);
-        block.set(head.block);
-        block.set(bytes.subarray(start, end), head.block.length);
-        this.#onHead(id, head.endStream, flags, block);
-        return;
-      }
-      case h2.RST_STREAM:
-        this.#known(id);
-        if (end - start !== 4) throw violation("RST_STREAM of a wrong length");
-        return this.#onReset(id, h2.uint32(bytes, start));
-      case h2.SETTINGS:
-        return this.#onSettings(flags, bytes.subarray(start, end));
-      case h2.PUSH_PROMISE:
-        throw violation("PUSH_PROMISE, though push is off");
-      case h2.PING:
-        if (end - start !== 8) throw violation("PING of a wrong length");
-        if ((flags & h2.FLAG_ACK) === 0) {
-          this.#reply(h2.bytesFrame(h2.PING, h2.FLAG_ACK, 0, bytes.subarray(start, end)));
-        }
-        return;
-      case h2.GOAWAY:
-        if (end - start < 8) throw violation("GOAWAY of a wrong length");
-        return this.#onGoaway(h2.uint32(bytes, start) & h2.MAX_WINDOW_BYTES, h2.uint32(bytes, start + 4));
-      case h2.WINDOW_UPDATE:
-        if (end - start !== 4) throw violation("WINDOW_UPDATE of a wrong length");
-        return this.#onWindow(id, h2.uint32(bytes, start) & h2.MAX_WINDOW_BYTES);
-      default: // PRIORITY and unknown types (section 5.5)
+      if (error instanceof h2.ConnectionViolation) this.#end(malformed(error.message), error.code);
+      else this.#die(error instanceof Error ? error.message : "the connection broke", error);
+    } finally {
+      await this.#sender.settled();
     }
   }
 
-  #onData(flags: number, id: number, bytes: Uint8Array, start: number, end: number): void {
-    const length = end - start;
-    this.#receivedBytes += length;
-    if (this.#receivedBytes >= CONNECTION_WINDOW_BYTES / 4) {
-      this.#reply(h2.numbersFrame(h2.WINDOW_UPDATE, 0, this.#receivedBytes));
-      this.#receivedBytes = 0;
+  onData(id: number, payload: Uint8Array, flowBytes: number, endStream: boolean): void {
+    if (!this.#flow.receive(flowBytes)) {
+      throw violation(h2.FLOW_CONTROL_ERROR, "more data than the connection's window lets through");
     }
-    const stream = this.#streams.get(id);
-    if (stream === undefined) return this.#known(id);
-    if ((flags & h2.FLAG_PADDED) !== 0) end -= bytes[start++] ?? 0;
-    if (start > end) throw violation("padding longer than its frame");
+    this.#sender.credit(0, this.#flow.credit());
+    const stream = this.#running(id);
+    if (stream === undefined) return;
     const { exchange } = stream;
-    if (!exchange.headSeen) return this.#refuse(stream, h2.PROTOCOL_ERROR, "data before the head");
-    stream.heldBytes += length;
-    if (stream.heldBytes > h2.DEFAULT_WINDOW_BYTES) {
-      return this.#refuse(stream, h2.FLOW_CONTROL_ERROR, "more data than the window lets through");
+    if (!exchange.headSeen) return this.#violated(stream, h2.PROTOCOL_ERROR, "data before the head");
+    if (!this.#flow.receiveOn(stream, flowBytes)) {
+      return this.#violated(stream, h2.FLOW_CONTROL_ERROR, "more data than the window lets through");
     }
-    if (start < end) exchange.data(bytes.subarray(start, end));
-    if ((flags & h2.FLAG_END_STREAM) !== 0) this.#finish(stream);
-    else if (!exchange.paused) this.#credit(stream);
+    if (stream.leftBytes !== UNKNOWN) {
+      if (payload.length > stream.leftBytes) {
+        return this.#violated(stream, h2.PROTOCOL_ERROR, "more data than its content length");
+      }
+      stream.leftBytes -= payload.length;
+    }
+    if (payload.length > 0) exchange.data(payload);
+    if (this.#streams.get(id) !== stream) return;
+    if (endStream) this.#finish(stream);
+    else if (!exchange.paused) this.#sender.credit(stream.id, this.#flow.creditOn(stream));
   }
 
-  /** Gives the server back what the consumer took, in steps that make few frames. */
-  #credit(stream: Stream): void {
-    if (stream.heldBytes < h2.DEFAULT_WINDOW_BYTES / 4) return;
-    if (!this.#has(stream.exchange)) return;
-    this.#writer.write(h2.numbersFrame(h2.WINDOW_UPDATE, stream.id, stream.heldBytes));
-    stream.heldBytes = 0;
-  }
-
-  #onHead(id: number, endStream: boolean, flags: number, block: Uint8Array): void {
-    if ((flags & h2.FLAG_END_HEADERS) === 0) {
-      this.#head = { id, endStream, block: block.slice() };
-      return;
-    }
-    this.#head = null;
-    const stream = this.#streams.get(id);
+  onHead(id: number, block: Uint8Array | null, endStream: boolean): void {
+    const stream = this.#running(id);
     // Without a dynamic table, the block of a stream that nobody listens to any more need not be decoded.
     if (stream === undefined) return;
-    const fields = decodeHead(block, MAX_HEAD_BYTES);
-    if (stream.exchange.headSeen) {
-      if (!endStream) return this.#refuse(stream, h2.PROTOCOL_ERROR, "a second head");
-    } else {
-      const text = fields[0]?.[0] === ":status" ? fields[0][1] : "is missing";
-      const status = Number(text);
-      if (!(status >= 100 && status <= 599) || status === 101) {
-        return this.#refuse(stream, h2.PROTOCOL_ERROR, `the status ${text}`);
+    const { exchange } = stream;
+    if (block === null) {
+      return this.#violated(stream, h2.ENHANCE_YOUR_CALM, `a head of more than ${MAX_BLOCK_BYTES} bytes`);
+    }
+    if (exchange.headSeen) {
+      const wrong = endStream ? readTrailers(block) : "a second head";
+      if (wrong !== null) return this.#violated(stream, h2.PROTOCOL_ERROR, wrong);
+      return this.#finish(stream);
+    }
+    const head = readResponseHead(block);
+    if (typeof head === "string") return this.#violated(stream, h2.PROTOCOL_ERROR, head);
+    if (head.status < 200) {
+      if (endStream) {
+        this.#violated(stream, h2.PROTOCOL_ERROR, `an end after status ${head.status}`);
+      } else if (++stream.interimHeads > MAX_INTERIM_HEADS) {
+        this.#violated(stream, h2.ENHANCE_YOUR_CALM, `more than ${MAX_INTERIM_HEADS} heads of 1xx`);
       }
-      if (status >= 200) stream.exchange.head(status, fields.slice(1));
-      else if (endStream) return this.#refuse(stream, h2.PROTOCOL_ERROR, `an end after status ${status}`);
+      return;
     }
-    if (endStream) this.#finish(stream);
+    if (head.status !== 204 && head.status !== 304) stream.leftBytes = head.contentLength;
+    exchange.head(head.status, head.fields);
+    if (endStream && this.#streams.get(id) === stream) this.#finish(stream);
   }
 
-  /** The server has said all. */
-  #finish(stream: Stream): void {
-    if (!this.#has(stream.exchange)) return;
-    if (stream.sentBytes < stream.exchange.request.body.length) {
-      this.#writer.write(h2.numbersFrame(h2.RST_STREAM, stream.id, h2.NO_ERROR));
-    }
-    this.#forget(stream.exchange);
-    stream.exchange.end();
-  }
-
-  #refuse(stream: Stream, code: number, what: string): void {
-    this.#writer.write(h2.numbersFrame(h2.RST_STREAM, stream.id, code));
-    this.#forget(stream.exchange);
-    stream.exchange.fail(violation(what));
-  }
-
-  #onReset(id: number, code: number): void {
-    const stream = this.#streams.get(id);
+  onReset(id: number, code: number): void {
+    const stream = this.#known(id);
     if (stream === undefined) return;
     const { exchange } = stream;
-    this.#forget(exchange);
     const why = `the server reset the stream (${h2.errorName(code)})`;
     if (code === h2.REFUSED_STREAM && !exchange.headSeen) {
+      this.#restUntilMs = performance.now() + REFUSED_REST_MS;
+      this.#endStream(stream, null);
       this.#owner.returned(exchange, new BackendError("unavailable", why));
-    } else exchange.broke(why);
+    } else {
+      this.#endStream(stream, null);
+      exchange.broke(why);
+    }
   }
 
-  #onSettings(flags: number, payload: Uint8Array): void {
-    if ((flags & h2.FLAG_ACK) !== 0) return;
-    if (payload.length % 6 !== 0) throw violation("SETTINGS of a wrong length");
-    for (let at = 0; at < payload.length; at += 6) {
-      const id = ((payload[at] ?? 0) << 8) | (payload[at + 1] ?? 0);
-      const value = h2.uint32(payload, at + 2);
-      if (id === h2.SETTINGS_MAX_CONCURRENT_STREAMS) this.#maxStreams = Math.min(value, MAX_STREAMS);
-      else if (id === h2.SETTINGS_MAX_FRAME_SIZE) {
-        if (value < h2.MAX_FRAME_BYTES || value > 0xffffff) {
-          throw violation(`a maximum frame of ${value} bytes`);
-        }
-        this.#maxFrameBytes = Math.min(value, READ_BUFFER_BYTES);
-      } else if (id === h2.SETTINGS_INITIAL_WINDOW_SIZE) {
-        if (value > h2.MAX_WINDOW_BYTES) throw violation(`a window of ${value} bytes`);
-        const change = value - this.#initialSendWindowBytes;
-        this.#initialSendWindowBytes = value;
-        for (const stream of this.#streams.values()) stream.sendWindowBytes += change;
+  onSetting(setting: number, value: number): void {
+    if (setting === h2.SETTINGS_MAX_CONCURRENT_STREAMS) this.#maxStreams = Math.min(value, MAX_STREAMS);
+    else if (setting === h2.SETTINGS_MAX_FRAME_SIZE) this.#sender.maxFrameBytes = value;
+    else if (setting === h2.SETTINGS_INITIAL_WINDOW_SIZE) {
+      if (!this.#flow.setInitial(value, this.#streams.values())) {
+        throw violation(h2.FLOW_CONTROL_ERROR, "SETTINGS that make a window too large");
       }
     }
-    this.#reply(h2.bytesFrame(h2.SETTINGS, h2.FLAG_ACK, 0, new Uint8Array(0)));
+  }
+
+  onSettingsEnd(): void {
+    this.#sender.acknowledgeSettings();
     if (!this.#settled) {
       this.#settled = true;
       this.#ready.resolve();
       return;
     }
-    for (const stream of this.#streams.values()) this.#sendBody(stream);
+    this.#sender.bodies();
     this.#owner.changed(this);
   }
 
-  #onGoaway(lastId: number, code: number): void {
+  onPing(payload: Uint8Array, ack: boolean): void {
+    if (!ack) return this.#sender.answerPing(payload);
+    this.#liveness.answered();
+    if (this.#doubtTimer === null) return;
+    clearTimeout(this.#doubtTimer);
+    this.#doubtTimer = null;
+    this.#owner.changed(this);
+  }
+
+  onGoaway(lastId: number, code: number, text: Uint8Array): void {
     this.#draining = true;
-    const why = new BackendError("unavailable", `the server closes the connection (${h2.errorName(code)})`);
-    for (const { id, exchange } of [...this.#streams.values()]) {
-      if (id <= lastId) continue;
-      this.#forget(exchange);
-      this.#owner.returned(exchange, why);
+    // Some servers say more than the code: "too_many_pings".
+    const more = String.fromCharCode(...text.subarray(0, 100)).replace(/[^ -~]+/g, " ").trim();
+    const said = more === "" ? h2.errorName(code) : `${h2.errorName(code)}: ${more}`;
+    const why = new BackendError("unavailable", `the server closes the connection (${said})`);
+    for (const stream of [...this.#streams.values()]) {
+      if (stream.id <= lastId) continue;
+      const { exchange } = stream;
+      this.#endStream(stream, null);
+      if (exchange.headSeen) exchange.broke(why.message);
+      else this.#owner.returned(exchange, why);
     }
-    if (this.#streams.size === 0) this.#end(why);
+    if (this.#streams.size === 0) this.#end(why, h2.NO_ERROR);
     else this.#owner.changed(this);
   }
 
-  #onWindow(id: number, increment: number): void {
+  onWindow(id: number, increment: number): void {
     if (id === 0) {
-      this.#sendWindowBytes += increment;
-      if (increment === 0 || this.#sendWindowBytes > h2.MAX_WINDOW_BYTES) {
-        throw violation("a wrong window update");
+      if (!this.#flow.grow(null, increment)) {
+        throw violation(h2.FLOW_CONTROL_ERROR, "a window update beyond the bound");
       }
-      for (const stream of this.#streams.values()) {
-        if (this.#sendWindowBytes === 0) return;
-        this.#sendBody(stream);
+    } else {
+      const stream = this.#known(id);
+      if (stream === undefined) return;
+      if (!this.#flow.grow(stream, increment)) {
+        return this.#violated(stream, h2.FLOW_CONTROL_ERROR, "a window update beyond the bound");
       }
-      return;
     }
-    this.#known(id);
+    this.#sender.bodies();
+  }
+
+  onStreamViolation(id: number, code: number, what: string): void {
+    const stream = this.#known(id);
+    if (stream !== undefined) this.#violated(stream, code, what);
+  }
+
+  /** The stream of a frame. None is there for a late one, but a stream that never was is a violation. */
+  #known(id: number): Stream | undefined {
     const stream = this.#streams.get(id);
-    if (stream === undefined) return;
-    stream.sendWindowBytes += increment;
-    if (increment === 0 || stream.sendWindowBytes > h2.MAX_WINDOW_BYTES) {
-      return this.#refuse(stream, h2.FLOW_CONTROL_ERROR, "a wrong window update");
+    if (stream === undefined && (id % 2 === 0 || id >= this.#nextId)) {
+      throw violation(h2.PROTOCOL_ERROR, `a frame on stream ${id}, which was never opened`);
     }
-    this.#sendBody(stream);
+    return stream;
   }
 
-  /** Sends as much of the request's body as both windows let through. */
-  #sendBody(stream: Stream): void {
-    const { body } = stream.exchange.request;
-    while (stream.sentBytes < body.length) {
-      const left = body.length - stream.sentBytes;
-      const bytes = Math.min(left, this.#maxFrameBytes, stream.sendWindowBytes, this.#sendWindowBytes);
-      if (bytes <= 0) return;
-      const payload = body.subarray(stream.sentBytes, stream.sentBytes + bytes);
-      const flags = bytes === left ? h2.FLAG_END_STREAM : 0;
-      this.#writer.write(h2.bytesFrame(h2.DATA, flags, stream.id, payload));
-      stream.sentBytes += bytes;
-      stream.sendWindowBytes -= bytes;
-      this.#sendWindowBytes -= bytes;
+  /** As {@linkcode #known}, for a frame that a server must not send once it has ended the stream. */
+  #running(id: number): Stream | undefined {
+    const stream = this.#known(id);
+    if (stream === undefined && this.#ended.delete(id)) this.#sender.answerLate(id);
+    return stream;
+  }
+
+  /** The server has said all. */
+  #finish(stream: Stream): void {
+    if (stream.leftBytes > 0) {
+      return this.#violated(stream, h2.PROTOCOL_ERROR, "less data than its content length");
     }
+    this.#ended.add(stream.id);
+    if (this.#ended.size > MAX_ENDED) { for (const id of this.#ended.keys().take(1)) this.#ended.delete(id); }
+    this.#endStream(stream, stream.unsent === null ? null : h2.NO_ERROR);
+    stream.exchange.end();
   }
 
-  /** A frame on a stream that is not there is a late one, unless the stream never was. */
-  #known(id: number): void {
-    if (id === 0 || id % 2 === 0 || id >= this.#nextId) throw violation(`a frame on stream ${id}`);
+  #violated(stream: Stream, code: number, what: string): void {
+    this.#endStream(stream, code);
+    stream.exchange.fail(malformed(what));
   }
 
-  #reply(frame: Uint8Array<ArrayBuffer>): void {
-    if (this.#writer.pendingBytes > MAX_UNREAD_REPLY_BYTES) throw violation("the server reads no replies");
-    this.#writer.write(frame);
-  }
-
-  #has(exchange: Exchange): boolean {
-    return this.#streams.get(exchange.streamId)?.exchange === exchange;
-  }
-
-  #forget(exchange: Exchange): void {
-    this.#streams.delete(exchange.streamId);
+  /** The one way in which a stream ends; its exchange is told afterwards. @param code of the reset; null: none */
+  #endStream(stream: Stream, code: number | null): void {
+    this.#streams.delete(stream.id);
+    this.#sender.end(stream, code);
     if (this.#streams.size === 0) {
       this.idleSinceMs = performance.now();
-      if (this.#draining) return this.#end(new BackendError("unavailable", "the connection is closing"));
+      if (this.#draining) {
+        return this.#end(new BackendError("unavailable", "the connection is closing"), h2.NO_ERROR);
+      }
     }
     this.#owner.changed(this);
   }
 
-  #protocolError(error: BackendError): void {
-    this.#writer.write(h2.numbersFrame(h2.GOAWAY, 0, 0, h2.PROTOCOL_ERROR));
-    for (const { exchange } of this.#takeAll()) exchange.fail(error);
-    this.#ready.reject(error);
-  }
-
   #die(why: string, cause?: unknown): void {
-    if (!this.#closed) this.#end(new BackendError("unavailable", why, { cause }));
+    this.#end(new BackendError("unavailable", why, { cause }), null);
   }
 
-  #end(error: BackendError): void {
+  /** The one way in which the connection ends. @param code of the GOAWAY; null: none */
+  #end(error: BackendError, code: number | null): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#reader.stop();
+    if (this.#doubtTimer !== null) clearTimeout(this.#doubtTimer);
+    if (code !== null) this.#sender.goaway(code);
     this.#ready.reject(error);
     this.#owner.gone(this);
-    for (const { exchange } of this.#takeAll()) exchange.broke(error.message, error.cause);
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    for (const { exchange } of streams) {
+      if (error.kind === "malformed") exchange.fail(error);
+      else exchange.broke(error.message, error.cause);
+    }
     // After the writer's microtask, so that a GOAWAY is tried at least once.
     queueMicrotask(() => queueMicrotask(() => this.#stream.close()));
   }
-
-  #takeAll(): Stream[] {
-    const all = [...this.#streams.values()];
-    this.#streams.clear();
-    return all;
-  }
 }
 
-const violation = (what: string): BackendError => new BackendError("malformed", `HTTP/2: ${what}`);
+const violation = (code: number, what: string): h2.ConnectionViolation =>
+  new h2.ConnectionViolation(code, what);
+const malformed = (what: string): BackendError => new BackendError("malformed", `HTTP/2: ${what}`);

@@ -5,6 +5,7 @@
 
 export const DATA = 0;
 export const HEADERS = 1;
+export const PRIORITY = 2;
 export const RST_STREAM = 3;
 export const SETTINGS = 4;
 export const PUSH_PROMISE = 5;
@@ -29,8 +30,12 @@ export const SETTINGS_MAX_HEADER_LIST_SIZE = 6;
 export const NO_ERROR = 0;
 export const PROTOCOL_ERROR = 1;
 export const FLOW_CONTROL_ERROR = 3;
+export const STREAM_CLOSED = 5;
+export const FRAME_SIZE_ERROR = 6;
 export const REFUSED_STREAM = 7;
 export const CANCEL = 8;
+export const COMPRESSION_ERROR = 9;
+export const ENHANCE_YOUR_CALM = 11;
 
 /** Section 7, by number. */
 const ERROR_NAMES = [
@@ -49,6 +54,16 @@ const ERROR_NAMES = [
   "INADEQUATE_SECURITY",
   "HTTP_1_1_REQUIRED",
 ];
+
+/** What the server did that ends the connection (section 5.4.1), and the code that GOAWAY tells it with. */
+export class ConnectionViolation extends Error {
+  override readonly name = "ConnectionViolation";
+  readonly code: number;
+  constructor(code: number, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
 
 /** Bytes of a frame's head. */
 export const HEAD_BYTES = 9;

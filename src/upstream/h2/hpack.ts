@@ -1,115 +1,12 @@
 /**
  * HPACK (RFC 7541) for a client that keeps no dynamic table: it announces SETTINGS_HEADER_TABLE_SIZE 0, so a head
- * is decoded from the static table and literals alone, and one stream's head never depends on another's.
+ * is decoded from the static table and literals alone, and one stream's head never depends on another's. Pure.
  * @module
  */
 
-import { BackendError } from "../../errors.ts";
-
-/** A head field: name in lower case, value with one character per byte. */
-export type Field = readonly [name: string, value: string];
-
-/** RFC 7541, appendix A; index 1 is the first. */
-const STATIC_TABLE: readonly Field[] = [
-  [":authority", ""],
-  [":method", "GET"],
-  [":method", "POST"],
-  [":path", "/"],
-  [":path", "/index.html"],
-  [":scheme", "http"],
-  [":scheme", "https"],
-  [":status", "200"],
-  [":status", "204"],
-  [":status", "206"],
-  [":status", "304"],
-  [":status", "400"],
-  [":status", "404"],
-  [":status", "500"],
-  ["accept-charset", ""],
-  ["accept-encoding", "gzip, deflate"],
-  ["accept-language", ""],
-  ["accept-ranges", ""],
-  ["accept", ""],
-  ["access-control-allow-origin", ""],
-  ["age", ""],
-  ["allow", ""],
-  ["authorization", ""],
-  ["cache-control", ""],
-  ["content-disposition", ""],
-  ["content-encoding", ""],
-  ["content-language", ""],
-  ["content-length", ""],
-  ["content-location", ""],
-  ["content-range", ""],
-  ["content-type", ""],
-  ["cookie", ""],
-  ["date", ""],
-  ["etag", ""],
-  ["expect", ""],
-  ["expires", ""],
-  ["from", ""],
-  ["host", ""],
-  ["if-match", ""],
-  ["if-modified-since", ""],
-  ["if-none-match", ""],
-  ["if-range", ""],
-  ["if-unmodified-since", ""],
-  ["last-modified", ""],
-  ["link", ""],
-  ["location", ""],
-  ["max-forwards", ""],
-  ["proxy-authenticate", ""],
-  ["proxy-authorization", ""],
-  ["range", ""],
-  ["referer", ""],
-  ["refresh", ""],
-  ["retry-after", ""],
-  ["server", ""],
-  ["set-cookie", ""],
-  ["strict-transport-security", ""],
-  ["transfer-encoding", ""],
-  ["user-agent", ""],
-  ["vary", ""],
-  ["via", ""],
-  ["www-authenticate", ""],
-];
-
-/**
- * RFC 7541, appendix B: how many bits the code of each byte has, as base-36 digits from byte 0 on. The code is
- * canonical (shorter first, then by byte), so the lengths say it all; EOS is the one with 30 ones.
- */
-const CODE_LENGTHS =
-  "dnsssssssoussussssssssusssssssss6aacd68baa8b8666555666666678f6cad67777777777777777777777878djde6f" +
-  "56565666577666567655677777fbedskmkkmmmnmnnnnnonoomnonnnnlmnmnnomlkmmnnlnmmolmnnllmlnmnnkmmmnmmnqq" +
-  "kjmnmpqqqrrqopjlqrrqrollqqsrrrkoklmllnmmppooqnqrqqrrrrrsrrrrrq";
-
-const EOS = 256;
-/** `2 * node + bit` → the next node if positive, `~byte` (or `~EOS`) if negative. */
-const HUFFMAN_TREE = huffmanTree();
-
-function huffmanTree(): Int16Array {
-  const tree: number[] = [0, 0];
-  const place = (code: number, bits: number, leaf: number): void => {
-    let node = 0;
-    for (let bit = bits - 1; bit >= 0; bit--) {
-      const at = 2 * node + ((code >>> bit) & 1);
-      if (bit === 0) tree[at] = ~leaf;
-      else {
-        if (tree[at] === 0) tree[at] = tree.push(0, 0) / 2 - 1;
-        node = tree[at] ?? 0;
-      }
-    }
-  };
-  let code = 0;
-  for (let bits = 5; bits <= 30; bits++) {
-    for (let byte = 0; byte < 256; byte++) {
-      if (parseInt(CODE_LENGTHS.charAt(byte), 36) === bits) place(code++, bits, byte);
-    }
-    if (bits === 30) place(code, bits, EOS);
-    code <<= 1;
-  }
-  return Int16Array.from(tree);
-}
+import { COMPRESSION_ERROR, ConnectionViolation } from "./frames.ts";
+import { decodedBytes, huffmanDecode } from "./huffman.ts";
+import { type Field, STATIC_TABLE } from "./static_table.ts";
 
 /** The first index of each name, and the index of each field that has a value. */
 const NAME_INDEX = new Map(STATIC_TABLE.map(([name], i) => [name, i + 1] as const).reverse());
@@ -119,8 +16,6 @@ const FIELD_INDEX = new Map(
 
 /** Names whose values no intermediary may put into a table (RFC 7541, section 7.1.3). */
 const NEVER_INDEXED = new Set(["authorization", "api-key", "proxy-authorization", "x-api-key", "cookie"]);
-
-const malformed = (what: string): BackendError => new BackendError("malformed", `HTTP/2 head: ${what}`);
 
 /**
  * Encodes a head as indexed fields and literals that are not put into the peer's table (section 6.2.2, 6.2.3).
@@ -160,84 +55,152 @@ export function encodeHead(fields: readonly Field[]): Uint8Array<ArrayBuffer> {
   return out.subarray(0, at);
 }
 
+/** Who is told of a block's fields, in order. */
+export interface FieldListener {
+  /**
+   * @param name its bytes, valid during the call
+   * @param length how many of them
+   * @returns whether the value is wanted: what is not is not decoded either
+   */
+  name(name: Uint8Array, length: number): boolean;
+  /** @param value of the name told last, one character per byte */
+  value(value: string): void;
+}
+
+const STATIC_NAMES = STATIC_TABLE.map(([name]) => new TextEncoder().encode(name));
+const SHORTEST_SCRATCH_BYTES = 4_096;
+/** Of `String.fromCharCode`'s arguments. */
+const MAX_ARGUMENTS = 4_096;
+
+let scratch = new Uint8Array(SHORTEST_SCRATCH_BYTES);
+
 /**
- * Decodes a whole head block.
+ * Reads a whole block.
  *
- * @param block all fragments in one
- * @param maxBytes the bound on names, values and 32 per field (RFC 9113, SETTINGS_MAX_HEADER_LIST_SIZE)
- * @throws BackendError `malformed` for anything that section 4 to 6 call a decoding error
+ * @throws ConnectionViolation COMPRESSION_ERROR: what section 4 to 6 call a decoding error
  */
-export function decodeHead(block: Uint8Array, maxBytes: number): Field[] {
-  const fields: Field[] = [];
-  let at = 0;
-  let size = 0;
-  const integer = (prefixBits: number): number => {
-    const max = (1 << prefixBits) - 1;
-    let value = (block[at++] ?? 0) & max;
-    if (value < max) return value;
-    for (let shift = 0; shift <= 21; shift += 7) {
-      const byte = block[at++];
-      if (byte === undefined) throw malformed("an integer is cut off");
-      value += (byte & 127) << shift;
-      if (byte < 128) return value;
-    }
-    throw malformed("an integer is too large");
-  };
-  const text = (): string => {
-    const first = block[at];
-    if (first === undefined) throw malformed("a string is cut off");
-    const length = integer(7);
-    if (at + length > block.length) throw malformed("a string is cut off");
-    const bytes = block.subarray(at, at += length);
-    return first >= 128 ? huffmanDecode(bytes) : String.fromCharCode(...bytes);
-  };
-  const indexed = (index: number): Field => {
-    const field = STATIC_TABLE[index - 1];
-    if (field === undefined) throw malformed(`index ${index} is not in the table`);
-    return field;
-  };
-  while (at < block.length) {
-    const first = block[at] ?? 0;
-    let field: Field;
-    if (first >= 0x80) field = indexed(integer(7));
-    else if ((first & 0xe0) === 0x20) {
-      if (integer(5) !== 0) throw malformed("a table larger than the one announced");
+export function readBlock(block: Uint8Array, listener: FieldListener): void {
+  const reader = new BlockReader(block);
+  let begun = false;
+  while (!reader.atEnd) {
+    const first = reader.peek();
+    if ((first & 0xe0) === 0x20) {
+      if (begun) throw wrong("a change of the table's size within a block");
+      if (reader.integer(5) !== 0) throw wrong("a table larger than the one announced");
       continue;
-    } else {
-      const index = integer(first >= 0x40 ? 6 : 4);
-      const name = index === 0 ? text() : indexed(index)[0];
-      field = [name, text()];
     }
-    size += field[0].length + field[1].length + 32;
-    if (size > maxBytes) throw malformed(`longer than ${maxBytes} bytes`);
-    fields.push(field);
+    begun = true;
+    const whole = first >= 0x80;
+    const index = reader.integer(whole ? 7 : first >= 0x40 ? 6 : 4);
+    if (index > STATIC_TABLE.length || (whole && index === 0)) {
+      throw wrong(`index ${index} is not in the table`);
+    }
+    let wanted: boolean;
+    if (index === 0) wanted = reader.name(listener);
+    else {
+      const name = STATIC_NAMES[index - 1] as Uint8Array;
+      wanted = listener.name(name, name.length);
+    }
+    if (whole) {
+      if (wanted) listener.value((STATIC_TABLE[index - 1] as Field)[1]);
+    } else if (wanted) listener.value(reader.text());
+    else reader.skipText();
   }
+}
+
+/** All of a block's fields; see {@linkcode readBlock}. */
+export function decodeFields(block: Uint8Array): Field[] {
+  const fields: Field[] = [];
+  let name = "";
+  readBlock(block, {
+    name(bytes: Uint8Array, length: number): boolean {
+      name = latin1(bytes, 0, length);
+      return true;
+    },
+    value(value: string): void {
+      fields.push([name, value]);
+    },
+  });
   return fields;
 }
 
-function huffmanDecode(bytes: Uint8Array): string {
-  let text = "";
-  let node = 0;
-  let depth = 0;
-  let onesOnly = true;
-  for (const byte of bytes) {
-    for (let bit = 7; bit >= 0; bit--) {
-      const one = (byte >>> bit) & 1;
-      const next = HUFFMAN_TREE[2 * node + one] ?? 0;
-      depth++;
-      onesOnly &&= one === 1;
-      if (next > 0) {
-        node = next;
-        continue;
-      }
-      if (~next === EOS) throw malformed("EOS inside of a string");
-      text += String.fromCharCode(~next);
-      node = 0;
-      depth = 0;
-      onesOnly = true;
-    }
+class BlockReader {
+  readonly #block: Uint8Array;
+  #at = 0;
+
+  constructor(block: Uint8Array) {
+    this.#block = block;
   }
-  // Section 5.2: the padding is shorter than a byte and the beginning of EOS.
-  if (depth > 7 || !onesOnly) throw malformed("wrong padding of a string");
+
+  get atEnd(): boolean {
+    return this.#at >= this.#block.length;
+  }
+
+  peek(): number {
+    return this.#block[this.#at] as number;
+  }
+
+  /** Section 5.1. */
+  integer(prefixBits: number): number {
+    const max = (1 << prefixBits) - 1;
+    let value = (this.#block[this.#at++] ?? 0) & max;
+    if (value < max) return value;
+    for (let shift = 0; shift <= 21; shift += 7) {
+      const byte = this.#block[this.#at++];
+      if (byte === undefined) throw wrong("an integer is cut off");
+      value += (byte & 127) << shift;
+      if (byte < 128) return value;
+    }
+    throw wrong("an integer is too large");
+  }
+
+  /** Tells the listener of a spelled-out name. @returns whether it wants the value */
+  name(listener: FieldListener): boolean {
+    const { coded, start, end } = this.#string();
+    if (coded) return listener.name(scratch, this.#huffman(start, end));
+    if (end - start > scratch.length) scratch = new Uint8Array(end - start);
+    for (let at = start; at < end; at++) scratch[at - start] = this.#block[at] as number;
+    return listener.name(scratch, end - start);
+  }
+
+  text(): string {
+    const { coded, start, end } = this.#string();
+    return coded ? latin1(scratch, 0, this.#huffman(start, end)) : latin1(this.#block, start, end);
+  }
+
+  /** A string that nobody reads: only its length has to be right. */
+  skipText(): void {
+    this.#string();
+  }
+
+  /** Section 5.2; stands behind it afterwards. */
+  #string(): { readonly coded: boolean; readonly start: number; readonly end: number } {
+    if (this.atEnd) throw wrong("a string is cut off");
+    const coded = this.peek() >= 0x80;
+    const length = this.integer(7);
+    const start = this.#at;
+    if (start + length > this.#block.length) throw wrong("a string is cut off");
+    this.#at += length;
+    return { coded, start, end: this.#at };
+  }
+
+  /** Decodes into {@linkcode scratch}. @returns how many bytes */
+  #huffman(start: number, end: number): number {
+    const bytes = decodedBytes(end - start);
+    if (bytes > scratch.length) scratch = new Uint8Array(bytes);
+    const length = huffmanDecode(this.#block, start, end, scratch);
+    if (length < 0) throw wrong("a string that is not in the Huffman code");
+    return length;
+  }
+}
+
+function latin1(bytes: Uint8Array, start: number, end: number): string {
+  let text = "";
+  for (let at = start; at < end; at += MAX_ARGUMENTS) {
+    text += String.fromCharCode(...bytes.subarray(at, Math.min(end, at + MAX_ARGUMENTS)));
+  }
   return text;
 }
+
+const wrong = (what: string): ConnectionViolation =>
+  new ConnectionViolation(COMPRESSION_ERROR, `a head with ${what}`);
