@@ -5,9 +5,9 @@
  */
 import http2 from "node:http2";
 import type { Readable, Writable } from "node:stream";
-import { openaiBackend } from "../../src/backend/openai/openai.ts";
+import type { Recipient } from "../../src/backend/backend.ts";
 import { Pool } from "../../src/upstream/pool.ts";
-import { openaiOptions } from "../../tests/support/openai_options.ts";
+import { makeOpenAi } from "../../tests/support/backend_rig.ts";
 
 /** The provider, and how many requests. */
 export interface Load {
@@ -111,19 +111,19 @@ async function ownPool({ base, ca, streams, onPiece, onFirst, onLast }: Load): P
 }
 
 async function backend({ base, caFile, streams, onPiece, onFirst, onLast }: Load): Promise<void> {
-  const openai = openaiBackend(
-    openaiOptions({ apiKey: "bench", apiBase: `${base}/v1`, caFile, maxRetries: 0 }),
-  );
-  await Promise.all(Array.from({ length: streams }, async () => {
-    const request = { requestId: "bench", messages: MESSAGES, model: "m" };
-    const reader = openai.stream(request, new AbortController().signal).getReader();
-    for (let step = await reader.read(); !step.done; step = await reader.read()) {
-      if (step.value.kind === "open") onFirst();
-      else onPiece(1);
+  const openai = await makeOpenAi({ apiKey: "bench", apiBase: `${base}/v1`, caFile, maxRetries: 0 });
+  const left = Promise.withResolvers<void>();
+  let running = streams;
+  const request = { requestId: "bench", messages: MESSAGES, model: "m" };
+  for (let i = 0; i < streams; i++) openai.ask(request, {} as Recipient); // which are only carried along
+  for await (const { events } of openai.events) {
+    for (const { kind } of events) {
+      if (kind === "open") onFirst();
+      else if (kind === "text") onPiece(1);
+      else if (kind === "end" && (onLast(), --running === 0)) left.resolve(openai.close());
     }
-    onLast();
-  }));
-  await openai.close();
+  }
+  await left.promise;
 }
 
 /**

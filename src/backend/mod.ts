@@ -6,10 +6,18 @@ import type { Config } from "../config/load.ts";
 import type { ReadCoalescer } from "../timing/read_coalescer.ts";
 import type { TimerWheel } from "../timing/timer_wheel.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
+import { trustSystemStore } from "../upstream/trust.ts";
 import type { Backend } from "./backend.ts";
-import { fromStreams } from "./from_streams.ts";
 import { MockBackend } from "./mock.ts";
-import { openaiBackend } from "./openai/openai.ts";
+import { OpenAiBackend } from "./openai/openai.ts";
+import type { OpenAiOptions } from "./openai/options.ts";
+import type { RequestTemplate } from "./openai/template.ts";
+
+/** A backend's configuration, with what is made of it once for all workers: plain data. */
+export type BackendPlan = Config["backend"] & {
+  /** For the provider "openai". */
+  readonly template?: RequestTemplate;
+};
 
 /** What backends get from their worker. */
 export interface BackendParts {
@@ -20,20 +28,34 @@ export interface BackendParts {
 }
 
 /**
+ * Makes what the workers' backends have in common, and tries whether they can be made.
+ *
+ * @throws {ConfigError} if they cannot
+ */
+export async function planBackend(config: Config["backend"]): Promise<BackendPlan> {
+  if (config.provider === "mock") return config;
+  trustSystemStore();
+  // The SDK that makes it is loaded where it is needed only: 17 MiB.
+  const { requestTemplate } = await import("./openai/template.ts");
+  const options = openAiOptions(config);
+  const template = await requestTemplate(options);
+  new OpenAiBackend(options, template, { requested() {}, received() {} });
+  return { ...config, template };
+}
+
+/**
  * The backend that the configuration names. It opens nothing before its first request.
  *
  * @throws {ConfigError} if it cannot be made so
  */
-export function makeBackend(config: Config["backend"], parts: BackendParts): Backend {
-  switch (config.provider) {
-    case "mock":
-      return new MockBackend({ tokenDelayMs: config.mock.tokenDelayMs, wheel: parts.wheel });
-    case "openai":
-      return fromStreams(openaiBackend({
-        ...config.openai,
-        headTimeoutMs: config.timeoutMs,
-        proxy: proxyFromEnvironment(),
-        arrivals: parts.arrivals,
-      }));
+export function makeBackend(plan: BackendPlan, parts: BackendParts): Backend {
+  if (plan.provider === "mock") {
+    return new MockBackend({ tokenDelayMs: plan.mock.tokenDelayMs, wheel: parts.wheel });
   }
+  if (plan.template === undefined) throw new Error("the provider openai needs the template of its requests");
+  return new OpenAiBackend(openAiOptions(plan), plan.template, parts.arrivals);
+}
+
+function openAiOptions(config: Config["backend"]): OpenAiOptions {
+  return { ...config.openai, headTimeoutMs: config.timeoutMs, proxy: proxyFromEnvironment() };
 }

@@ -3,10 +3,8 @@
  * @module
  */
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
-import { makeBackend } from "../backend/mod.ts";
-import { ReadCoalescer } from "../timing/read_coalescer.ts";
+import { planBackend } from "../backend/mod.ts";
 import type { Config } from "../config/load.ts";
-import { TimerWheel } from "../timing/timer_wheel.ts";
 import { ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { sumSnapshots } from "../ops/metrics/metrics.ts";
@@ -87,7 +85,7 @@ export class Daemon {
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
-    checkBackend(config);
+    const planned = await withPlan(config);
     const fdLimit = raiseFdLimit();
     const acceptor = new Acceptor(acceptorPolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
@@ -114,7 +112,7 @@ export class Daemon {
       // Before there are workers: a socket that cannot be had ends nothing. What comes now waits in the backlog.
       listen(acceptor, config, inheritedFds, log);
       pool = await WorkerPool.start({
-        config,
+        config: planned,
         workers,
         acceptor: acceptor.handle,
         streams,
@@ -145,10 +143,10 @@ export class Daemon {
    * @throws {ConfigError} if its backend cannot be made; the old configuration stays
    */
   async reload(config: Config): Promise<void> {
-    checkBackend(config);
+    const planned = await withPlan(config);
     this.#acceptor.configure(acceptorPolicy(config, this.#fdLimit, this.#log));
     this.#config = config;
-    await this.#pool.reload(config);
+    await this.#pool.reload(planned);
   }
 
   /** Whether every worker is there and answers. */
@@ -222,13 +220,12 @@ interface DaemonParts {
 }
 
 /**
- * A backend that cannot be made is one line here, and a worker that dies there.
+ * The configuration as the workers get it. A backend that cannot be made is one line here, and a worker that dies there.
  *
  * @throws {ConfigError} which names key, value and what is expected
  */
-function checkBackend(config: Config): void {
-  // It opens nothing before its first request, so that there is nothing to wait for.
-  makeBackend(config.backend, { wheel: new TimerWheel(1), arrivals: new ReadCoalescer({ rest: () => {} }) });
+async function withPlan(config: Config): Promise<Config> {
+  return { ...config, backend: await planBackend(config.backend) };
 }
 
 function listen(acceptor: Acceptor, config: Config, inheritedFds: readonly number[], log: Log): void {

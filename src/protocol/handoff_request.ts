@@ -19,6 +19,8 @@ export interface HandoffRequest {
   readonly messages: readonly ChatMessage[];
   readonly model: string;
   readonly maxTokens?: number;
+  /** The same by the name that newer models take; wins. */
+  readonly maxCompletionTokens?: number;
   readonly temperature?: number;
   readonly userId?: string;
   /** Sent upstream as `X-Test-Pattern`, for test backends. */
@@ -54,13 +56,10 @@ export function parseHandoffRequest(payload: Uint8Array, defaults: RequestDefaul
     messages: optionalMessages(fields) ?? messagesOf(system, prompt),
     model: optionalString(fields, "model") || defaults.model,
   };
-  const maxTokens = optionalNumber(fields, "max_tokens");
-  if (maxTokens !== undefined) {
-    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
-      throw wrong("max_tokens", "a positive integer", maxTokens);
-    }
-    request.maxTokens = maxTokens;
-  }
+  const maxTokens = optionalCount(fields, "max_tokens");
+  if (maxTokens !== undefined) request.maxTokens = maxTokens;
+  const maxCompletionTokens = optionalCount(fields, "max_completion_tokens");
+  if (maxCompletionTokens !== undefined) request.maxCompletionTokens = maxCompletionTokens;
   const temperature = optionalNumber(fields, "temperature");
   if (temperature !== undefined) {
     if (temperature < 0) throw wrong("temperature", "a number from 0 up", temperature);
@@ -131,6 +130,14 @@ function optionalString(fields: Record<string, unknown>, name: string): string |
 function optionalNumber(fields: Record<string, unknown>, name: string): number | undefined {
   const value = fields[name] ?? undefined;
   if (value !== undefined && typeof value !== "number") throw wrong(name, "a number", value);
+  return value;
+}
+
+function optionalCount(fields: Record<string, unknown>, name: string): number | undefined {
+  const value = optionalNumber(fields, name);
+  if (value !== undefined && (!Number.isInteger(value) || value < 1)) {
+    throw wrong(name, "a positive integer", value);
+  }
   return value;
 }
 

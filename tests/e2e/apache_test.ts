@@ -1,12 +1,10 @@
 /** Real Apache before the real daemon, and the examples as Apache and PHP read them. Needs apache2, curl, php-cli. */
 import assert from "node:assert/strict";
 import { mockPieces } from "../support/mock_answer.ts";
-import { openaiBackend } from "../../src/backend/openai/openai.ts";
 import { APACHE_GROUP, checkApacheConfig, freePort, startApache } from "../support/apache.ts";
-import { ask, certificate, heard, HELLO, noAbort } from "../support/backend_rig.ts";
+import { ask, certificate, Ears, HELLO, makeOpenAi } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockLlm } from "../support/mock_llm.ts";
-import { openaiOptions } from "../support/openai_options.ts";
 
 const EXAMPLES = new URL("../../examples/", import.meta.url);
 const ROOT = Deno.uid() === 0;
@@ -242,15 +240,17 @@ for (const tls of [false, true]) {
       ].join("\n"),
     });
     const apiBase = `${tls ? apache.url.replace("http://127.0.0.1", "https://localhost") : apache.url}/v1`;
-    const backend = openaiBackend(openaiOptions({ apiBase, caFile: certFile, headTimeoutMs: 60_000 }));
+    const backend = await makeOpenAi({ apiBase, caFile: certFile, headTimeoutMs: 60_000 });
+    const ears = new Ears(backend);
     const answers = await Promise.all(
-      Array.from({ length: 250 }, () => heard(backend.stream(ask("plain"), noAbort()))),
+      Array.from({ length: 250 }, () => ears.hear(ask("plain"))),
     );
     for (const answer of answers) assert.deepEqual(answer, HELLO);
     assert.equal(provider.requests.length, 250);
     // Apache lets 100 streams run on a connection.
     assert.deepEqual([backend.stats().opened, backend.stats().failedDials], [3, 0]);
     await backend.close();
+    await ears.ended;
     await Deno.remove(folder, { recursive: true });
   });
 }

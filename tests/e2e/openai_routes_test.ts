@@ -3,11 +3,12 @@ import assert from "node:assert/strict";
 import { plainResponse } from "../../src/protocol/http_response.ts";
 import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
-import { mockLlm, type MockProtocol } from "../support/mock_llm.ts";
+import { makeAuthority, mockLlm, type MockProtocol } from "../support/mock_llm.ts";
 import { answer, broken, HELLO, KEY, openaiDaemon, UNAVAILABLE } from "../support/openai_daemon.ts";
 import { testProxy } from "../support/proxy.ts";
 
-const ALL: readonly MockProtocol[] = [...PROTOCOLS, "h1s"];
+/** A proxy speaks HTTP/1.1 to whom it is asked for by http://. */
+const PROXIED: readonly MockProtocol[] = ["h1", "h1s", "h2"];
 
 /** A daemon for which there is no provider, or not the one that it expects. */
 function lostDaemon(
@@ -114,16 +115,44 @@ for (const protocol of ["h2", "h1s"] as const) {
   });
 }
 
+Deno.test("openai: a private authority is trusted from ca_file and from the system's store, beside the public ones", async (t) => {
+  const { leaf, authority } = await makeAuthority();
+  await using mock = await mockLlm({ protocol: "h2", certificate: leaf });
+  const file = await Deno.makeTempFile();
+  await Deno.writeTextFile(file, authority);
+  // SSL_CERT_FILE is where the system's store lies; the other one is of somebody else's.
+  const cases: readonly (readonly [name: string, env: Record<string, string>, trusted: boolean])[] = [
+    ["in ca_file", { OPENAI_CA_FILE: file }, true],
+    ["in the system's store", { SSL_CERT_FILE: file }, true],
+    [
+      "in the system's store, which is not to be asked",
+      { SSL_CERT_FILE: file, DENO_TLS_CA_STORE: "mozilla" },
+      false,
+    ],
+    ["nowhere", {}, false],
+  ];
+  for (const [name, env, trusted] of cases) {
+    await t.step(name, async () => {
+      await using daemon = await lostDaemon({ OPENAI_API_BASE: mock.base, ...env }, [
+        `--allow-read=config,/etc/streaming-daemon-ts,src,${file}`,
+      ]);
+      if (trusted) assert.equal(await answer(daemon, "plain"), HELLO);
+      else await assertUnavailable(daemon, /cannot connect to 127.0.0.1:\d+: .*certificate/);
+    });
+  }
+  await Deno.remove(file);
+});
+
 Deno.test("openai: http2 = false speaks HTTP/1.1 to a server of both", async () => {
   await using both = await openaiDaemon("h2", { env: { OPENAI_HTTP2_ENABLED: "false" } });
   assert.equal(await answer(both.daemon, "plain"), HELLO);
   assert.equal(both.mock.requests[0]?.httpVersion, "1.1");
 });
 
-for (const protocol of ALL) {
+for (const protocol of PROXIED) {
   Deno.test(`openai over ${protocol} through a proxy`, async (t) => {
     const secure = protocol === "h2" || protocol === "h1s";
-    const http2 = `${protocol === "h2" || protocol === "h2c"}`;
+    const http2 = `${protocol === "h2"}`;
     const pem = await certificate();
     await using mock = await mockLlm({ protocol, certificate: pem });
     const caFile = await Deno.makeTempFile();
@@ -143,21 +172,33 @@ for (const protocol of ALL) {
         `--allow-net=127.0.0.1:0,${reached.map((each) => `127.0.0.1:${each}`).join()}`,
         `--allow-read=config,/etc/streaming-daemon-ts,src,${caFile}`,
       ]);
-    await t.step("which makes a tunnel", async () => {
+    await t.step(secure ? "which makes a tunnel" : "which is asked in the absolute form", async () => {
       await using daemon = await behind(open.port, "", [open.port]);
       assert.equal(await answer(daemon, "plain"), HELLO);
-      assert.equal(mock.requests.at(-1)?.httpVersion, http2 === "true" ? "2.0" : "1.1");
+      assert.equal(mock.requests.at(-1)?.httpVersion, protocol === "h2" ? "2.0" : "1.1");
       assert.equal(open.asked.length, mock.counts.connections);
       const authority = `127.0.0.1:${mock.port}`;
-      assert.equal(
+      const credentials = `Proxy-Authorization: Basic ${btoa("user:pass")}\r\n`;
+      assert.ok(
+        open.asked[0]?.startsWith(
+          secure
+            ? `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${credentials}\r\n`
+            : `POST http://${authority}/v1/chat/completions HTTP/1.1\r\nhost: ${authority}\r\n${credentials}`,
+        ),
         open.asked[0],
-        `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n` +
-          `Proxy-Authorization: Basic ${btoa("user:pass")}\r\n\r\n`,
       );
     });
     await t.step("which refuses", async () => {
       await using daemon = await behind(shut.port, "", [shut.port]);
-      await assertUnavailable(daemon, /through the proxy 127.0.0.1:\d+: the proxy answered HTTP\/1.1 407/);
+      if (secure) {
+        await assertUnavailable(daemon, /through the proxy 127.0.0.1:\d+: the proxy answered HTTP\/1.1 407/);
+      } else {
+        assert.equal(await answer(daemon, "plain"), UNAVAILABLE);
+        await daemon.until(
+          "the refusal in the log",
+          () => daemon.stderr.some((line) => line.includes("the provider answered 407 without a word")),
+        );
+      }
     });
     await t.step("which is not there", async () => {
       const port = closedPort();

@@ -19,6 +19,7 @@ const ANSWERS: readonly (readonly [pattern: string, answer: string])[] = [
   ["quirks-7", told("Hel", "lo", ", ", "world")],
   ["refusal", told("I will not.")],
   ["open-end", told("word ")],
+  ["nodone-2", told("word0 ", "word1 ")],
 ];
 
 const FINISH_REASONS = ["stop", "length", "content_filter", "tool_calls", "function_call", "another"];
@@ -41,7 +42,22 @@ const FAILURES: readonly (readonly [pattern: string, answer: string, kind: strin
   ["badjson-1", broken(["word0 "]), "malformed", /an event that is not JSON: .*choices/],
   ["hugeline", broken(["word0 "]), "malformed", /an event of more than 524288 bytes/],
   ["error-1", broken(["word0 "]), "stream_error", /the provider reports: The server had an error/],
-  ["nodone-1", broken(["word0 "]), "truncated", /the stream ended before \[DONE\]/],
+  ["nofinish-1", broken(["word0 "]), "truncated", /the stream ended before \[DONE\] and any finish reason/],
+  ["gzip", UNAVAILABLE, "malformed", /the provider's answer is in the coding gzip, which was not asked for/],
+  [
+    "redirect-307",
+    UNAVAILABLE,
+    "other",
+    /answered 307, a redirect to https:\/\/llm.example\/v2\/chat; expected/,
+  ],
+  [
+    "json",
+    UNAVAILABLE,
+    "malformed",
+    /the answer is application\/json; expected text\/event-stream; it is .*Hello/,
+  ],
+  ["json-error", UNAVAILABLE, "stream_error", /the provider reports, with status 200: no such engine/],
+  ["sse-error-400", UNAVAILABLE, "bad_request", /the provider answered 400 too many/],
 ];
 
 /** What a line of the log says of a request, its error included; waits for it. */
@@ -101,9 +117,26 @@ for (const protocol of PROTOCOLS) {
         );
       }
     });
-    await t.step("a server that takes no stream_options is asked without", async () => {
-      assert.equal(await answer(daemon, "no-usage"), HELLO);
-      assert.ok(!("stream_options" in (mock.requests.at(-1)?.body ?? {})));
+    await t.step(
+      "a model that refuses stream_options or max_tokens is asked without, or by the other name",
+      async () => {
+        const asked = { model: "choosy", max_tokens: 5 };
+        const pattern = "refuses-stream_options-max_tokens";
+        for (const tries of [3, 1]) {
+          const before = mock.requests.length;
+          assert.equal(await answer(daemon, pattern, asked), HELLO);
+          assert.equal(mock.requests.length - before, tries);
+          const body = mock.requests.at(-1)?.body ?? {};
+          assert.ok(!("stream_options" in body) && body["max_completion_tokens"] === 5);
+        }
+        assert.equal(await answer(daemon, "plain", { max_completion_tokens: 6 }), HELLO);
+        assert.equal(mock.requests.at(-1)?.body["max_completion_tokens"], 6);
+      },
+    );
+    await t.step("a 400 that only quotes stream_options changes nothing for others", async () => {
+      assert.equal(await answer(daemon, "quotes"), UNAVAILABLE);
+      assert.equal(await answer(daemon, "plain"), HELLO);
+      assert.ok("stream_options" in (mock.requests.at(-1)?.body ?? {}));
     });
   });
 
@@ -131,7 +164,6 @@ for (const protocol of PROTOCOLS) {
     });
     const { mock, daemon } = both;
     const cases: readonly [pattern: string, answer: string, tries: number, pausesMs: number][] = [
-      // The first of all: a kept HTTP/1.1 connection that closes is taken for an idle one, and costs no try.
       ["reset-head", UNAVAILABLE, 3, 375 + 750],
       ["retry-after-1-times-1", HELLO, 2, 1_000],
       ["retry-after-30-times-1", UNAVAILABLE, 1, 0], // longer than the time-out is not waited for
@@ -156,6 +188,20 @@ for (const protocol of PROTOCOLS) {
   });
 }
 
+for (const protocol of PROTOCOLS) {
+  Deno.test(`openai over ${protocol}: a model that thinks, or a provider that only says that it is there, is waited for`, async (t) => {
+    await using both = await openaiDaemon(protocol, {
+      env: { DAEMON_BACKEND_TIMEOUT_SECS: "1" },
+      mock: { delayMs: 200 },
+    });
+    const patterns = ["think-12", "tools-12", "comments-12"];
+    const answers = patterns.map((pattern) => answer(both.daemon, pattern));
+    for (const [i, pattern] of patterns.entries()) {
+      await t.step(pattern, async () => assert.equal(await answers[i], told("word0 ")));
+    }
+  });
+}
+
 Deno.test("openai: a backend that cannot be made is one clear line, exit 2", async () => {
   const cases: readonly [env: Readonly<Record<string, string>>, line: string][] = [
     [
@@ -171,6 +217,12 @@ Deno.test("openai: a backend that cannot be made is one clear line, exit 2", asy
       },
       "HTTPS_PROXY names a proxy of kind socks5://, which is not supported; expected http://host[:port], " +
       "or llm.example in NO_PROXY",
+    ],
+    [
+      { OPENAI_HEADERS: '{"X-Fine":"1","Transfer-Encoding":"chunked"}' },
+      'backend.openai.headers has "Transfer-Encoding", which the daemon sets itself; expected none of ' +
+      "accept-encoding, connection, content-length, expect, host, keep-alive, proxy-connection, te, trailer, " +
+      "transfer-encoding, upgrade",
     ],
   ];
   for (const [env, line] of cases) {

@@ -1,8 +1,10 @@
 /** The OpenAI backend in front of the stand-in provider. */
 
-import { type OpenAiBackend, openaiBackend, type OpenAiOptions } from "../../src/backend/openai/openai.ts";
-import type { BackendRequest, StreamEvent } from "../../src/backend/backend.ts";
-import { BackendError } from "../../src/errors.ts";
+import type { Answer, BackendRequest, Recipient } from "../../src/backend/backend.ts";
+import { OpenAiBackend } from "../../src/backend/openai/openai.ts";
+import type { OpenAiOptions } from "../../src/backend/openai/options.ts";
+import { requestTemplate } from "../../src/backend/openai/template.ts";
+import type { ClientEvent } from "../../src/protocol/stream_event.ts";
 import {
   type Certificate,
   makeCertificate,
@@ -25,13 +27,79 @@ export function ask(testPattern: string, set: Partial<BackendRequest> = {}): Bac
   return { requestId, messages: [{ role: "user", content: "Hello" }], model: "gpt-4o", testPattern, ...set };
 }
 
-/** Never aborts. */
-export const noAbort = (): AbortSignal => new AbortController().signal;
+/** A backend made of these options. */
+export async function makeOpenAi(set: Partial<OpenAiOptions>): Promise<OpenAiBackend> {
+  const options = openaiOptions(set);
+  return new OpenAiBackend(options, await requestTemplate(options), { requested() {}, received() {} });
+}
+
+/** One answer, and what is heard of it. */
+export class Asked {
+  answer!: Answer;
+  /** The events so far in a short form, without `alive`; an error as its kind and message. */
+  readonly heard: string[] = [];
+  /** How many said nothing but that the provider is there. */
+  alive = 0;
+  #news = Promise.withResolvers<void>();
+
+  /** Settles when so many events have been heard. */
+  async until(count: number): Promise<void> {
+    while (this.heard.length < count) await this.#news.promise;
+  }
+
+  /** All events, once the last has come. */
+  async all(): Promise<string[]> {
+    while (!/^(end$|\w+: )/.test(this.heard.at(-1) ?? "")) await this.#news.promise;
+    return this.heard;
+  }
+
+  /** For {@linkcode Ears}. */
+  hear(event: ClientEvent): void {
+    if (event.kind === "alive") this.alive++;
+    else this.heard.push(brief(event));
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+}
+
+/** Whoever listens to a backend's one stream. */
+export class Ears {
+  readonly #backend: OpenAiBackend;
+  readonly #asked = new Map<Recipient, Asked>();
+  /** Settles when the backend's stream has ended. */
+  readonly ended: Promise<void>;
+
+  constructor(backend: OpenAiBackend) {
+    this.#backend = backend;
+    this.ended = this.#listen();
+  }
+
+  /** Asks for an answer. */
+  ask(request: BackendRequest): Asked {
+    const asked = new Asked();
+    const recipient = {} as Recipient; // only carried along
+    this.#asked.set(recipient, asked);
+    asked.answer = this.#backend.ask(request, recipient);
+    return asked;
+  }
+
+  /** Asks, and hears all of the answer. */
+  hear(request: BackendRequest): Promise<string[]> {
+    return this.ask(request).all();
+  }
+
+  async #listen(): Promise<void> {
+    for await (const { recipients, events } of this.#backend.events) {
+      for (const [at, event] of events.entries()) this.#asked.get(recipients[at] as Recipient)?.hear(event);
+    }
+  }
+}
 
 /** The stand-in and a backend that asks it. */
 export interface BackendRig extends AsyncDisposable {
   readonly mock: MockLlm;
   readonly backend: OpenAiBackend;
+  readonly ears: Ears;
 }
 
 /** Starts both; both are closed, and everything is given back, when the rig is disposed of. */
@@ -46,15 +114,18 @@ export async function backendRig(
   if (pem !== null) await Deno.writeTextFile(caFile, pem.cert);
   let backend: OpenAiBackend;
   try {
-    backend = openaiBackend(openaiOptions({ apiBase: mock.base, caFile, ...set }));
+    backend = await makeOpenAi({ apiBase: mock.base, caFile, ...set });
   } finally {
     if (caFile !== "") await Deno.remove(caFile);
   }
+  const ears = new Ears(backend);
   return {
     mock,
     backend,
+    ears,
     async [Symbol.asyncDispose](): Promise<void> {
       await backend.close();
+      await ears.ended;
       await mock.close();
     },
   };
@@ -63,20 +134,7 @@ export async function backendRig(
 /** The protocols over which each behaviour is to be the same. */
 export const PROTOCOLS: readonly MockProtocol[] = ["h1", "h2c", "h2"];
 
-/** Reads to the end. @returns the events in a short form; an error as its kind and message */
-export async function heard(stream: ReadableStream<StreamEvent>): Promise<string[]> {
-  const all: string[] = [];
-  try {
-    for await (const event of stream) all.push(brief(event));
-    all.push("end");
-  } catch (error) {
-    if (!(error instanceof BackendError)) throw error;
-    all.push(`${error.kind}: ${error.message}`);
-  }
-  return all;
-}
-
-/** What {@linkcode heard} makes of the answer to the pattern `plain`. */
+/** What is heard of the answer to the pattern `plain`. */
 export const HELLO = [
   "open",
   '"word0 "',
@@ -90,8 +148,17 @@ export const HELLO = [
 ];
 
 /** @returns an event in a short form */
-export function brief(event: StreamEvent): string {
-  if (event.kind === "text") return `"${event.text}"`;
-  if (event.kind === "finish") return `finish ${event.reason}`;
-  return event.kind === "usage" ? `usage ${event.inputTokens} ${event.outputTokens}` : "open";
+function brief(event: ClientEvent): string {
+  switch (event.kind) {
+    case "text":
+      return `"${event.text}"`;
+    case "finish":
+      return `finish ${event.reason}`;
+    case "usage":
+      return `usage ${event.inputTokens} ${event.outputTokens}`;
+    case "error":
+      return `${event.error.kind}: ${event.error.message}`;
+    default:
+      return event.kind;
+  }
 }

@@ -64,38 +64,54 @@ export async function makeCertificate(): Promise<Certificate> {
   try {
     const [cert, key] = [`${directory}/cert.pem`, `${directory}/key.pem`];
     const names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
-    const { success, stderr } = await new Deno.Command("openssl", {
-      args: [
-        ...[
-          "req",
-          "-x509",
-          "-newkey",
-          "ec",
-          "-pkeyopt",
-          "ec_paramgen_curve:prime256v1",
-          "-nodes",
-          "-days",
-          "2",
-        ],
-        ...[
-          "-subj",
-          "/CN=localhost",
-          "-addext",
-          names,
-          "-addext",
-          "basicConstraints=critical,CA:FALSE",
-          "-keyout",
-          key,
-          "-out",
-          cert,
-        ],
-      ],
-    }).output();
-    if (!success) throw new Error(`openssl: ${new TextDecoder().decode(stderr)}`);
+    const key256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    const about = [
+      "-subj",
+      "/CN=localhost",
+      "-addext",
+      names,
+      "-addext",
+      "basicConstraints=critical,CA:FALSE",
+    ];
+    await openssl(["req", "-x509", ...key256, ...about, "-keyout", key, "-out", cert]);
     return { cert: await Deno.readTextFile(cert), key: await Deno.readTextFile(key) };
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
+}
+
+/** Makes a certificate that a private authority signs, and that authority's, in PEM. */
+export async function makeAuthority(): Promise<{ readonly leaf: Certificate; readonly authority: string }> {
+  const directory = await Deno.makeTempDir();
+  try {
+    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    const ca = [...key, "-x509", "-subj", "/CN=Private", "-addext", "basicConstraints=critical,CA:TRUE"];
+    await openssl(["req", ...ca, "-keyout", `${directory}/ca.key`, "-out", `${directory}/ca.pem`]);
+    const names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+    const asked = [...key, "-subj", "/CN=localhost", "-addext", names];
+    await openssl(["req", ...asked, "-keyout", `${directory}/key.pem`, "-out", `${directory}/asked.pem`]);
+    const signed = [
+      "-CA",
+      `${directory}/ca.pem`,
+      "-CAkey",
+      `${directory}/ca.key`,
+      "-copy_extensions",
+      "copy",
+    ];
+    const files = ["-in", `${directory}/asked.pem`, "-out", `${directory}/cert.pem`];
+    await openssl(["x509", "-req", "-CAcreateserial", ...signed, ...files]);
+    const [cert, privateKey, authority] = await Promise.all(
+      ["cert.pem", "key.pem", "ca.pem"].map((name) => Deno.readTextFile(`${directory}/${name}`)),
+    ) as [string, string, string];
+    return { leaf: { cert, key: privateKey }, authority };
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+async function openssl(args: readonly string[]): Promise<void> {
+  const { success, stderr } = await new Deno.Command("openssl", { args: [...args] }).output();
+  if (!success) throw new Error(`openssl: ${new TextDecoder().decode(stderr)}`);
 }
 
 type Request = http.IncomingMessage | http2.Http2ServerRequest;

@@ -157,7 +157,6 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "status-code": "that status with an error object",
   "status-code-times-n": "that status for the first n tries of a request id, then plain",
   "retry-after-n-times-m": "429 with Retry-After: n for the first m tries of a request id, then plain",
-  "no-usage": "400 if stream_options is asked for, plain if not",
   "echo-key": "401 that repeats the Authorization header",
   "html": "200 with a web page",
   "reset-head": "reset in place of a head",
@@ -167,12 +166,50 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "stall-n": "silence after n words",
   "error-n": "an error object after n words",
   "badjson-n": "an event that is not JSON after n words",
-  "nodone-n": "an end without [DONE] after n words",
+  "nodone-n": "a finish reason and an end without [DONE] after n words",
+  "nofinish-n": "an end without either after n words",
+  "think-n": "n pieces of reasoning, then a word",
+  "tools-n": "n pieces of a tool call, then a word",
+  "comments-n": "n comments, then a word",
+  "gzip": "200 in a coding that was not asked for",
+  "redirect-code": "that status with a Location",
+  "json": "200 with a whole completion in place of a stream",
+  "json-error": "200 with an error object",
+  "sse-error-code": "that status with an error object in an event",
+  "refuses-names": "400 that names a parameter as long as it is there, plain without; dots for members",
+  "quotes": "400 whose message quotes stream_options",
   "hugeline": "an event of 1 MB",
   "burst-n": "n words at once",
   "open-end": "[DONE], but the stream stays open",
   "gate": "a word, and plain once a test opens the gate",
 };
+
+/** Comments (null) or the same event so often, at the server's pace, and then an answer of a word. */
+function slowly(times: number, delayMs: number, data: string | null): Script {
+  const one = { send: data === null ? ": PROCESSING\n\n" : sse(data) };
+  const steps: Step[] = [];
+  for (let i = 0; i < times; i++) steps.push(one, { waitMs: delayMs });
+  return streamed([
+    ...steps,
+    ...[text("word0 "), finish("stop"), "[DONE]"].map((each) => ({ send: sse(each) })),
+  ]);
+}
+
+/** As OpenAI refuses a parameter: it names the first of these that is there. */
+function refusing(names: readonly string[], pace: Pace, body: Readonly<Record<string, unknown>>): Script {
+  for (const name of names) {
+    let value: unknown = body;
+    for (const member of name.split(".")) value = (value as Record<string, unknown> | undefined)?.[member];
+    if (value === undefined) continue;
+    const error = { message: `Unsupported parameter: '${name}'`, param: name, code: "unsupported_parameter" };
+    return {
+      status: 400,
+      headers: { "content-type": "application/json" },
+      steps: [{ send: JSON.stringify({ error }) }],
+    };
+  }
+  return streamed(answer(words(pace.events), pace.delayMs));
+}
 
 /**
  * @param pattern the header's value; an unknown one gets a 400
@@ -187,6 +224,7 @@ export function scriptFor(
   authorization: string,
 ): Script {
   const [, name = "", a, b] = /^([a-z_-]+?)(?:-(\d+))?(?:-times-(\d+))?$/.exec(pattern) ?? [];
+  if (pattern.startsWith("refuses-")) return refusing(pattern.slice(8).split("-"), pace, body);
   if (name.startsWith("finish-")) return streamed(answer(["word "], 0, name.slice(7)));
   const n = Number(a);
   const plain = (): Script => streamed(answer(words(pace.events), pace.delayMs));
@@ -218,8 +256,42 @@ export function scriptFor(
       return b !== undefined && tries > Number(b) ? plain() : refused(n);
     case "retry-after":
       return tries > Number(b) ? plain() : refused(429, { "retry-after": `${n}` });
-    case "no-usage":
-      return "stream_options" in body ? refused(400, {}, "Unknown parameter: stream_options") : plain();
+    case "quotes":
+      return refused(400, {}, "Bad role in messages[0]: 'stream_options'");
+    case "think":
+      return slowly(n, pace.delayMs, chunk([{ index: 0, delta: { reasoning_content: "hm" } }]));
+    case "tools":
+      return slowly(
+        n,
+        pace.delayMs,
+        chunk([{ index: 0, delta: { tool_calls: [{ index: 0, function: { arguments: "{" } }] } }]),
+      );
+    case "comments":
+      return slowly(n, pace.delayMs, null);
+    case "gzip":
+      return { ...plain(), headers: { "content-type": PLAIN, "content-encoding": "gzip" } };
+    case "redirect": {
+      const location = "https://user:secret@llm.example/v2/chat?key=secret";
+      return { status: n, headers: { location }, steps: [] };
+    }
+    case "json": {
+      const whole = { choices: [{ message: { content: "Hello" } }] };
+      return {
+        status: 200,
+        headers: { "content-type": "application/json" },
+        steps: [{ send: JSON.stringify(whole) }],
+      };
+    }
+    case "json-error":
+      return { ...refused(200, {}, "no such engine"), status: 200 };
+    case "sse-error":
+      return {
+        status: n,
+        headers: { "content-type": PLAIN },
+        steps: [{ send: sse(JSON.stringify({ error: { message: "too many" } })) }],
+      };
+    case "nofinish":
+      return streamed(first(n, pace.delayMs));
     case "echo-key":
       return refused(401, {}, `Incorrect API key provided: ${authorization.replace("Bearer ", "")}`);
     case "html":

@@ -1,6 +1,6 @@
 /** Options of the OpenAI backend for tests and benchmarks, as the configuration's defaults have them. */
 
-import type { OpenAiOptions } from "../../src/backend/openai/openai.ts";
+import type { OpenAiOptions } from "../../src/backend/openai/options.ts";
 
 /** @returns the defaults, with what the caller sets */
 export function openaiOptions(set: Partial<OpenAiOptions>): OpenAiOptions {
@@ -22,7 +22,6 @@ export function openaiOptions(set: Partial<OpenAiOptions>): OpenAiOptions {
     maxRetries: 2,
     headTimeoutMs: 120_000,
     proxy: {},
-    arrivals: { requested: () => {}, received: () => {} },
     ...set,
   };
 }

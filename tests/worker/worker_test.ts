@@ -180,7 +180,8 @@ Deno.test("a drain tells the streams of every backend that there ever was", asyn
 Deno.test("a configuration that makes no backend starts no worker, leaves nothing, and changes nothing in a reload", async () => {
   await using it = await fixture();
   const bad = await testConfig({ DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "k" });
-  const config = { ...bad, backend: { ...bad.backend, openai: { ...bad.backend.openai, apiBase: "x" } } };
+  const openai = { ...bad.backend.openai, apiBase: "x" };
+  const config = { ...bad, backend: { ...bad.backend, openai, template: { url: "http://x/", headers: [] } } };
   const before = openFds();
   const init = { index: 0, config, acceptor: it.acceptor.acceptor.handle, benchmark: true };
   assert.throws(() => new Worker({ ...init, streams: StreamGauge.allocate(1) }, listLog([])), ConfigError);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { openaiBackend } from "../../../src/backend/openai/openai.ts";
-import { BackendError, ConfigError } from "../../../src/errors.ts";
-import { ask, backendRig, brief, heard, HELLO, noAbort, PROTOCOLS } from "../../support/backend_rig.ts";
+import { requestTemplate } from "../../../src/backend/openai/template.ts";
+import { ConfigError } from "../../../src/errors.ts";
+import { ask, backendRig, Ears, HELLO, makeOpenAi, PROTOCOLS } from "../../support/backend_rig.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "../../support/mock_llm_patterns.ts";
 import { openaiOptions } from "../../support/openai_options.ts";
 
@@ -20,11 +20,12 @@ for (const protocol of PROTOCOLS) {
       "finish-length": ["open", '"word "', "finish length", "usage 7 1", "end"],
       "finish-content_filter": ["open", '"word "', "finish content_filter", "usage 7 1", "end"],
       "burst-3": ["open", '"word0 "', '"word1 "', '"word2 "', "finish stop", "end"],
+      "nodone-2": ["open", '"word0 "', '"word1 "', "finish stop", "end"],
       "open-end": ["open", '"word "', "finish stop", "usage 7 1", "end"],
     };
     for (const [pattern, expected] of Object.entries(cases)) {
       await t.step(pattern, async () => {
-        assert.deepEqual(await heard(rig.backend.stream(ask(pattern), noAbort())), expected);
+        assert.deepEqual(await rig.ears.hear(ask(pattern)), expected);
       });
     }
   });
@@ -53,16 +54,16 @@ for (const protocol of PROTOCOLS) {
         "stream_error: the provider reports: The server had an error (server_error)",
       ],
       "badjson-1": ["open", '"word0 "', 'malformed: an event that is not JSON: "{\\"choices\\": ["'],
-      "nodone-1": ["open", '"word0 "', "finish stop", "truncated: the stream ended before [DONE]"],
+      "nofinish-1": ["open", '"word0 "', "truncated: the stream ended before [DONE] and any finish reason"],
       "hugeline": ["open", '"word0 "', "malformed: an event of more than 524288 bytes"],
     };
     for (const [pattern, expected] of Object.entries(cases)) {
       await t.step(pattern, async () => {
-        assert.deepEqual(await heard(rig.backend.stream(ask(pattern), noAbort())), expected);
+        assert.deepEqual(await rig.ears.hear(ask(pattern)), expected);
       });
     }
     await t.step("and the next request is answered", async () => {
-      assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
+      assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
     });
     assert.equal(rig.backend.stats().retries, 0);
   });
@@ -79,7 +80,7 @@ for (const protocol of PROTOCOLS) {
       content: "x".repeat(200_000),
     }];
     const request = ask("plain", { messages, maxTokens: 9, temperature: 0.5, userId: "7", model: "m" });
-    assert.deepEqual(await heard(rig.backend.stream(request, noAbort())), HELLO);
+    assert.deepEqual(await rig.ears.hear(request), HELLO);
     const [sent] = rig.mock.requests;
     assert.equal(sent?.path, "/v1/chat/completions");
     assert.equal(sent.httpVersion, protocol === "h1" ? "1.1" : "2.0");
@@ -105,9 +106,9 @@ for (const protocol of PROTOCOLS) {
 
   Deno.test(`openai over ${protocol}: a failure before the head is tried again, and again`, async () => {
     await using rig = await backendRig({ protocol });
-    assert.deepEqual(await heard(rig.backend.stream(ask("status-503-times-2"), noAbort())), HELLO);
+    assert.deepEqual(await rig.ears.hear(ask("status-503-times-2")), HELLO);
     assert.deepEqual(
-      (await heard(rig.backend.stream(ask("retry-after-0-times-3"), noAbort())))[0]?.split(":")[0],
+      (await rig.ears.hear(ask("retry-after-0-times-3")))[0]?.split(":")[0],
       "rate_limited",
     );
     assert.equal(rig.mock.requests.length, 6);
@@ -117,13 +118,13 @@ for (const protocol of PROTOCOLS) {
   Deno.test(`openai over ${protocol}: Retry-After is waited for`, async () => {
     await using rig = await backendRig({ protocol });
     const startMs = performance.now();
-    assert.deepEqual(await heard(rig.backend.stream(ask("retry-after-1-times-1"), noAbort())), HELLO);
+    assert.deepEqual(await rig.ears.hear(ask("retry-after-1-times-1")), HELLO);
     assert.ok(performance.now() - startMs >= 1_000);
   });
 
   Deno.test(`openai over ${protocol}: a Retry-After beyond the time-out is not waited for`, async () => {
     await using rig = await backendRig({ protocol }, { headTimeoutMs: 5_000 });
-    assert.deepEqual(await heard(rig.backend.stream(ask("retry-after-6-times-1"), noAbort())), [
+    assert.deepEqual(await rig.ears.hear(ask("retry-after-6-times-1")), [
       "rate_limited: the provider answered 429 a made-up 429",
     ]);
     assert.equal(rig.backend.stats().retries, 0);
@@ -131,113 +132,111 @@ for (const protocol of PROTOCOLS) {
 
   Deno.test(`openai over ${protocol}: after the head, nothing is tried again`, async () => {
     await using rig = await backendRig({ protocol });
-    await heard(rig.backend.stream(ask("abort-1"), noAbort()));
+    await rig.ears.hear(ask("abort-1"));
     assert.equal(rig.mock.requests.length, 1);
   });
 
-  Deno.test(`openai over ${protocol}: a server that refuses stream_options is asked without, once and for all`, async () => {
+  Deno.test(`openai over ${protocol}: cancelled while waiting for the head`, async () => {
     await using rig = await backendRig({ protocol });
-    assert.deepEqual(await heard(rig.backend.stream(ask("no-usage"), noAbort())), HELLO);
-    assert.deepEqual(await heard(rig.backend.stream(ask("no-usage"), noAbort())), HELLO);
-    assert.deepEqual(rig.mock.requests.map(({ body }) => "stream_options" in body), [true, false, false]);
-  });
-
-  Deno.test(`openai over ${protocol}: cancelled while waiting for the head, by the signal and by the reader`, async () => {
-    await using rig = await backendRig({ protocol });
-    const abort = new AbortController();
-    const first = heard(rig.backend.stream(ask("stall-head"), abort.signal));
-    const second = rig.backend.stream(ask("stall-head"), noAbort()).getReader();
-    const read = second.read();
+    const both = [rig.ears.ask(ask("stall-head")), rig.ears.ask(ask("stall-head"))];
     await rig.mock.received(2);
     const startMs = performance.now();
-    abort.abort(new BackendError("timeout", "no head within 1 s"));
-    await second.cancel();
+    for (const { answer } of both) answer.cancel();
     await rig.mock.resets(2);
     assert.ok(performance.now() - startMs < 1_000);
-    assert.deepEqual(await first, ["timeout: no head within 1 s"]);
-    assert.deepEqual(await read, { done: true, value: undefined });
-    assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
+    assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
+    assert.deepEqual(both.map(({ heard }) => heard), [[], []]);
     assert.equal(rig.backend.stats().cancelled, 2);
     if (protocol !== "h1") assert.ok(rig.mock.counts.connections <= 2, "the connection stays usable");
   });
 
   Deno.test(`openai over ${protocol}: cancelled in the stream`, async () => {
     await using rig = await backendRig({ protocol });
-    const abort = new AbortController();
-    const reader = rig.backend.stream(ask("stall-2"), abort.signal).getReader();
-    for (let i = 0; i < 3; i++) await reader.read();
-    const other = heard(rig.backend.stream(ask("slow-head-50"), noAbort()));
-    abort.abort("gone");
+    const asked = rig.ears.ask(ask("stall-2"));
+    await asked.until(3);
+    const other = rig.ears.hear(ask("slow-head-50"));
+    asked.answer.cancel();
     await rig.mock.resets(1);
-    await assert.rejects(reader.read(), (error) => error instanceof BackendError && error.kind === "other");
-    // Both may happen, in any order.
-    await reader.cancel().catch(() => {});
+    asked.answer.cancel();
     assert.deepEqual(await other, HELLO);
+    assert.deepEqual(asked.heard, ["open", '"word0 "', '"word1 "'], "and nothing after it");
     assert.equal(rig.backend.stats().cancelled, 1);
   });
 
   Deno.test(`openai over ${protocol}: cancelled in the pause before another try`, async () => {
     await using rig = await backendRig({ protocol });
-    const abort = new AbortController();
-    const stream = heard(rig.backend.stream(ask("retry-after-60-times-1"), abort.signal));
-    await rig.mock.received(1);
+    const asked = rig.ears.ask(ask("retry-after-60-times-1"));
     while (rig.backend.stats().retries === 0) await new Promise((next) => setTimeout(next, 1));
-    abort.abort();
-    assert.deepEqual(await stream, ["other: the request was aborted"]);
+    asked.answer.cancel();
     assert.equal(rig.mock.requests.length, 1);
+    assert.deepEqual(asked.heard, []);
   });
 
-  Deno.test(`openai over ${protocol}: what came before a failure is read before it`, async () => {
+  Deno.test(`openai over ${protocol}: what came before a failure is heard before it`, async () => {
     await using rig = await backendRig({ protocol });
-    const reader = rig.backend.stream(ask("abort-3"), noAbort()).getReader();
-    await reader.read();
-    // HTTP/1.1 is not read any further while nobody takes what came; over HTTP/2 the reset is there already.
-    while (protocol !== "h1" && rig.backend.stats().streams > 0) {
-      await new Promise((next) => setTimeout(next, 5));
-    }
-    for (let i = 0; i < 3; i++) assert.equal((await reader.read()).value?.kind, "text");
-    await assert.rejects(
-      reader.read(),
-      (error) => error instanceof BackendError && error.kind === "truncated",
-    );
+    const all = await rig.ears.hear(ask("abort-3"));
+    assert.deepEqual(all.slice(0, 4), ["open", '"word0 "', '"word1 "', '"word2 "']);
+    assert.match(all[4] ?? "", /^truncated: /);
   });
 
-  Deno.test(`openai over ${protocol}: a reader that does not read stops the provider, and nobody else`, async () => {
+  Deno.test(`openai over ${protocol}: a paused answer stops its provider, and nobody else`, async () => {
     await using rig = await backendRig({ protocol });
-    const slow = rig.backend.stream(ask("burst-200000"), noAbort()).getReader();
-    await slow.read();
-    for (let i = 0; i < 3; i++) {
-      assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
-    }
+    const slow = rig.ears.ask(ask("burst-200000"));
+    slow.answer.pause();
+    for (let i = 0; i < 3; i++) assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
     assert.equal(rig.mock.counts.streams, 1, "the provider is held back");
-    let words = 0;
-    for (let step = await slow.read(); !step.done; step = await slow.read()) {
-      if (step.value.kind === "text") words++;
-    }
+    assert.ok(slow.heard.length < 5_000, `${slow.heard.length} events`);
+    slow.answer.resume();
+    const words = (await slow.all()).filter((event) => event.startsWith('"')).length;
     assert.equal(words, 200_000);
   });
-}
 
-Deno.test("openai: cancelled before it began", async () => {
-  const backend = openaiBackend(openaiOptions({}));
-  assert.deepEqual(await heard(backend.stream(ask("plain"), AbortSignal.abort())), [
-    "other: the request was aborted",
-  ]);
-  const stream = backend.stream(ask("plain"), noAbort());
-  await stream.cancel();
-  assert.equal(backend.stats().opened, 0);
-  await backend.close();
-});
+  Deno.test(`openai over ${protocol}: bytes that say nothing to a client are told as life`, async () => {
+    await using rig = await backendRig({ protocol });
+    for (const pattern of ["think-6", "tools-6", "comments-6"]) {
+      const asked = rig.ears.ask(ask(pattern));
+      assert.deepEqual(await asked.all(), ["open", '"word0 "', "finish stop", "end"], pattern);
+      assert.ok(asked.alive >= 6, `${asked.alive} of ${pattern}`);
+    }
+    const plain = rig.ears.ask(ask("plain"));
+    await plain.all();
+    assert.ok(plain.alive <= 2, "no more than for the role and the usage");
+  });
+
+  Deno.test(`openai over ${protocol}: a request that was read and not answered is sent as often as max_retries says`, async () => {
+    await using rig = await backendRig({ protocol }, { maxRetries: 2 });
+    // So that there are kept connections.
+    await Promise.all(Array.from({ length: 10 }, () => rig.ears.hear(ask("slow-head-20"))));
+    const [failure] = await rig.ears.hear(ask("reset-head"));
+    assert.match(failure ?? "", /^unavailable: /);
+    assert.equal(rig.mock.requests.length, 10 + 3);
+    assert.equal(rig.backend.stats().retries, 2);
+  });
+
+  Deno.test(`openai over ${protocol}: what is no stream is named`, async (t) => {
+    await using rig = await backendRig({ protocol }, { maxRetries: 0 });
+    const cases: Readonly<Record<string, string>> = {
+      "gzip": "malformed: the provider's answer is in the coding gzip, which was not asked for",
+      "redirect-307":
+        "other: the provider answered 307, a redirect to https://llm.example/v2/chat; expected no redirect",
+      "json": "malformed: the answer is application/json; expected text/event-stream; it is " +
+        '"{\\"choices\\":[{\\"message\\":{\\"content\\":\\"Hello\\"}}]}"',
+      "json-error": "stream_error: the provider reports, with status 200: no such engine",
+      "sse-error-429": "rate_limited: the provider answered 429 too many",
+    };
+    for (const [pattern, expected] of Object.entries(cases)) {
+      await t.step(pattern, async () => assert.deepEqual(await rig.ears.hear(ask(pattern)), [expected]));
+    }
+  });
+}
 
 Deno.test("openai: nobody listens", async () => {
   const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const { port } = listener.addr;
   listener.close();
   for (const http2 of [true, false]) {
-    const backend = openaiBackend(
-      openaiOptions({ apiBase: `http://127.0.0.1:${port}/v1`, maxRetries: 1, http2 }),
-    );
-    const [failure] = await heard(backend.stream(ask("plain"), noAbort()));
+    const backend = await makeOpenAi({ apiBase: `http://127.0.0.1:${port}/v1`, maxRetries: 1, http2 });
+    const [failure] = await new Ears(backend).hear(ask("plain"));
     assert.match(failure ?? "", new RegExp(`^unavailable: cannot connect to 127.0.0.1:${port}: .*refused`));
     assert.equal(backend.stats().retries, 1);
     await backend.close();
@@ -245,8 +244,8 @@ Deno.test("openai: nobody listens", async () => {
 });
 
 Deno.test("openai: a name that does not exist", async () => {
-  const backend = openaiBackend(openaiOptions({ apiBase: "http://no-such-host.invalid/v1", maxRetries: 0 }));
-  const [failure] = await heard(backend.stream(ask("plain"), noAbort()));
+  const backend = await makeOpenAi({ apiBase: "http://no-such-host.invalid/v1", maxRetries: 0 });
+  const [failure] = await new Ears(backend).hear(ask("plain"));
   assert.match(failure ?? "", /^unavailable: cannot connect to no-such-host.invalid:80/);
   await backend.close();
 });
@@ -254,12 +253,12 @@ Deno.test("openai: a name that does not exist", async () => {
 Deno.test("openai: a certificate nobody vouches for is refused, unless insecure_ssl says so", async () => {
   for (const protocol of ["h1s", "h2"] as const) {
     await using strict = await backendRig({ protocol }, { caFile: "", maxRetries: 0 });
-    const [failure] = await heard(strict.backend.stream(ask("plain"), noAbort()));
+    const [failure] = await strict.ears.hear(ask("plain"));
     assert.match(failure ?? "", /^unavailable: cannot connect to 127.0.0.1:\d+: .*certificate/);
     await using lax = await backendRig({ protocol }, { caFile: "", insecureSsl: true });
-    assert.deepEqual(await heard(lax.backend.stream(ask("plain"), noAbort())), HELLO);
+    assert.deepEqual(await lax.ears.hear(ask("plain")), HELLO);
     assert.deepEqual(
-      await heard(lax.backend.stream(ask("bytes"), noAbort())).then((all) => all.at(-1)),
+      await lax.ears.hear(ask("bytes")).then((all) => all.at(-1)),
       "end",
     );
     assert.equal(lax.mock.requests[0]?.httpVersion, protocol === "h2" ? "2.0" : "1.1");
@@ -268,7 +267,7 @@ Deno.test("openai: a certificate nobody vouches for is refused, unless insecure_
 
 Deno.test("openai: http2 = false speaks HTTP/1.1 to a server of both", async () => {
   await using rig = await backendRig({ protocol: "h2" }, { http2: false });
-  assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
+  assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
   assert.equal(rig.mock.requests[0]?.httpVersion, "1.1");
 });
 
@@ -279,10 +278,10 @@ Deno.test("openai: over a Unix socket", async () => {
     // As the default address has it: https, which a Unix socket does not need.
     const apiBase = "https://api.openai.com/v1";
     await using rig = await backendRig({ protocol, socketPath }, { apiSocket: socketPath, apiBase });
-    assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
+    assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
   }
-  const backend = openaiBackend(openaiOptions({ apiSocket: `${directory}/none`, maxRetries: 0 }));
-  const [failure] = await heard(backend.stream(ask("plain"), noAbort()));
+  const backend = await makeOpenAi({ apiSocket: `${directory}/none`, maxRetries: 0 });
+  const [failure] = await new Ears(backend).hear(ask("plain"));
   assert.match(failure ?? "", /^unavailable: cannot connect to the Unix socket .*none/);
   await backend.close();
   await Deno.remove(directory, { recursive: true });
@@ -290,14 +289,14 @@ Deno.test("openai: over a Unix socket", async () => {
 
 Deno.test("openai: no key, no Authorization", async () => {
   await using rig = await backendRig({ protocol: "h2c" }, { apiKey: "" });
-  assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), HELLO);
+  assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
   assert.equal(rig.mock.requests.length, 1);
   assert.equal(rig.mock.requests[0]?.headers["authorization"], undefined);
 });
 
 Deno.test("openai: a test pattern cannot add a header", async () => {
   await using rig = await backendRig({ protocol: "h1" });
-  assert.deepEqual(await heard(rig.backend.stream(ask("plain\r\nX-Evil: 1"), noAbort())), [
+  assert.deepEqual(await rig.ears.hear(ask("plain\r\nX-Evil: 1")), [
     "bad_request: test_pattern cannot be sent as a header",
   ]);
   assert.equal(rig.mock.requests.length, 0);
@@ -305,45 +304,123 @@ Deno.test("openai: a test pattern cannot add a header", async () => {
 
 Deno.test("openai: a stream that its provider leaves open after [DONE] is reset", async () => {
   await using rig = await backendRig({ protocol: "h2c" });
-  await heard(rig.backend.stream(ask("open-end"), noAbort()));
+  await rig.ears.hear(ask("open-end"));
   await rig.mock.resets(1);
   assert.equal(rig.backend.stats().cancelled, 0);
 });
 
-Deno.test("openai: what cannot be used is said when the backend is made", () => {
+Deno.test("openai: what cannot be used is said when the template is made", async () => {
   const cases: [Parameters<typeof openaiOptions>[0], RegExp][] = [
     [{ apiBase: "ftp://x" }, /api_base is "ftp:\/\/x"; expected http/],
     [{ apiBase: "nonsense" }, /api_base is "nonsense"/],
-    [{ caFile: "/no/such/file" }, /ca_file \/no\/such\/file cannot be read/],
     [{ headers: { "bad name": "x" } }, /headers has "bad name"/],
     [{ headers: { "x": "a\nb" } }, /headers has "x"/],
     [{ proxy: { httpProxy: "socks5://p" } }, /HTTP_PROXY names a proxy of kind socks5:/],
+    ...["Host", "connection", "Transfer-Encoding", "Content-Length", "Expect", "Accept-Encoding", "TE"].map((
+      name,
+    ): [Parameters<typeof openaiOptions>[0], RegExp] => [
+      { headers: { [name]: "x" } },
+      new RegExp(`backend.openai.headers has "${name}", which the daemon sets itself; expected none of`),
+    ]),
   ];
   for (const [set, message] of cases) {
-    assert.throws(
-      () => openaiBackend(openaiOptions(set)),
+    await assert.rejects(
+      requestTemplate(openaiOptions(set)),
       (error) => error instanceof ConfigError && message.test(error.message),
     );
   }
+  await assert.rejects(makeOpenAi({ caFile: "/no/such/file" }), /ca_file \/no\/such\/file cannot be read/);
 });
 
 for (const protocol of PROTOCOLS) {
-  Deno.test(`openai over ${protocol}: a backend that is closed lets its streams finish, and begins no other`, async () => {
+  Deno.test(`openai over ${protocol}: a backend that is closed lets its answers finish, and begins no other`, async () => {
     await using rig = await backendRig({ protocol, delayMs: 20 });
-    const reader = rig.backend.stream(ask("plain"), noAbort()).getReader();
-    await reader.read(); // open
+    const asked = rig.ears.ask(ask("plain"));
+    await asked.until(1);
     let closed = false;
     const closing = rig.backend.close().then(() => closed = true);
-    const rest: string[] = [];
-    for (let step = await reader.read(); !step.done; step = await reader.read()) {
-      assert(!closed);
-      rest.push(brief(step.value));
-    }
-    assert(rest.length > 3 && rest.includes("finish stop"), rest.join());
+    await asked.until(HELLO.length - 1);
+    assert.ok(!closed);
+    assert.deepEqual(await asked.all(), HELLO);
     await closing;
-    assert.deepEqual(await heard(rig.backend.stream(ask("plain"), noAbort())), [
-      "unavailable: the pool is closed",
-    ]);
+    await rig.ears.ended;
     assert.equal(rig.backend.stats().connections, 0);
   });
 }
+
+Deno.test("openai: what a model refuses by name is left out, or named otherwise, for that model from then on", async (t) => {
+  await using rig = await backendRig({ protocol: "h2c" });
+  let seen = 0;
+  const sent = (): object[] => {
+    const bodies = rig.mock.requests.slice(seen).map(({ body }) => body);
+    seen += bodies.length;
+    return bodies;
+  };
+  const options = (all: readonly object[]): boolean[] => all.map((body) => "stream_options" in body);
+  await t.step("stream_options", async () => {
+    assert.deepEqual(await rig.ears.hear(ask("refuses-stream_options", { model: "a" })), HELLO);
+    assert.deepEqual(await rig.ears.hear(ask("refuses-stream_options", { model: "a" })), HELLO);
+    assert.deepEqual(options(sent()), [true, false, false]);
+    assert.deepEqual(await rig.ears.hear(ask("plain", { model: "b" })), HELLO);
+    assert.deepEqual(options(sent()), [true]);
+  });
+  await t.step("a 400 that only quotes it", async () => {
+    assert.match(
+      (await rig.ears.hear(ask("quotes", { model: "c" })))[0] ?? "",
+      /^bad_request: .*stream_options/,
+    );
+    assert.deepEqual(await rig.ears.hear(ask("plain", { model: "c" })), HELLO);
+    assert.deepEqual(options(sent()), [true, true]);
+  });
+  await t.step("max_tokens", async () => {
+    for (let i = 0; i < 2; i++) {
+      assert.deepEqual(await rig.ears.hear(ask("refuses-max_tokens", { model: "a", maxTokens: 7 })), HELLO);
+    }
+    const names = sent().map((body) => Object.keys(body).find((name) => name.startsWith("max_")));
+    assert.deepEqual(names, ["max_tokens", "max_completion_tokens", "max_completion_tokens"]);
+  });
+  await t.step("max_completion_tokens, which the handoff may say", async () => {
+    const request = { model: "d", maxCompletionTokens: 7, maxTokens: 9 };
+    for (let i = 0; i < 2; i++) {
+      assert.deepEqual(await rig.ears.hear(ask("refuses-max_completion_tokens", request)), HELLO);
+    }
+    const limits = sent().map((body) => Object.entries(body).filter(([name]) => name.startsWith("max_")));
+    assert.deepEqual(limits, [[["max_completion_tokens", 7]], [["max_tokens", 7]], [["max_tokens", 7]]]);
+  });
+  await t.step("a value that no name makes right", async () => {
+    const all = await rig.ears.hear(
+      ask("refuses-max_tokens-max_completion_tokens", { model: "e", maxTokens: 7 }),
+    );
+    assert.match(all[0] ?? "", /^bad_request: /);
+    assert.equal(sent().length, 2);
+    assert.deepEqual(await rig.ears.hear(ask("plain", { model: "e", maxTokens: 7 })), HELLO);
+    assert.ok("max_tokens" in (sent()[0] ?? {}), "nothing was learned");
+  });
+  assert.equal(rig.backend.stats().retries, 0);
+});
+
+Deno.test("openai: of OpenAI itself no padding is asked, and stream_options of the configuration are kept", async () => {
+  const directory = await Deno.makeTempDir();
+  const socketPath = `${directory}/llm`;
+  await using rig = await backendRig({ protocol: "h2c", socketPath }, {
+    apiSocket: socketPath,
+    apiBase: "https://api.openai.com/v1",
+    body: { stream_options: { of_mine: 1 }, max_tokens: 5 },
+  });
+  assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
+  assert.deepEqual(await rig.ears.hear(ask("plain", { maxCompletionTokens: 3 })), HELLO);
+  assert.deepEqual(await rig.ears.hear(ask("refuses-stream_options.include_obfuscation")), HELLO);
+  const [first, limited, , last] = rig.mock.requests.map(({ body }) => body);
+  assert.deepEqual(first?.["stream_options"], {
+    include_obfuscation: false,
+    of_mine: 1,
+    include_usage: true,
+  });
+  assert.deepEqual([first["max_tokens"], limited?.["max_tokens"], limited?.["max_completion_tokens"]], [
+    5,
+    undefined,
+    3,
+  ]);
+  assert.deepEqual(last?.["stream_options"], { of_mine: 1, include_usage: true });
+  await Deno.remove(directory, { recursive: true });
+});

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { AnswerReader } from "../../../src/backend/openai/events.ts";
+import { AnswerReader } from "../../../src/backend/openai/answer_reader.ts";
 import { chunk, finish, sse, text, usage } from "../../support/mock_llm_patterns.ts";
 import { randomCuts, randomInts } from "../../support/random.ts";
 
@@ -102,11 +102,11 @@ const CASES: readonly [name: string, pieces: readonly string[], heard: string[]]
     "a",
     "<finish stop>",
     "<usage 1 1>",
-    "<truncated: the stream ended before [DONE]>",
+    "<done>",
   ]],
   ["an end in the middle of an event", [sse(text("a")), "data: {"], [
     "a",
-    "<truncated: the stream ended before [DONE]>",
+    "<truncated: the stream ended before [DONE] and any finish reason>",
   ]],
   [
     "an error object",

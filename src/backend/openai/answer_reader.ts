@@ -46,6 +46,8 @@ export class AnswerReader {
   #inputTokens = -1;
   #outputTokens = -1;
   #over = false;
+  /** The model has said why it stopped. */
+  #finished = false;
 
   constructor(listener: AnswerListener) {
     this.#listener = listener;
@@ -57,11 +59,14 @@ export class AnswerReader {
     this.#parser.push(bytes);
   }
 
-  /** The body has ended. Some servers leave out the blank line after their end mark. */
+  /**
+   * The body has ended, as it should. Some servers leave out the blank line after their end mark, some the mark: an answer
+   * that has its finish reason is whole without.
+   */
   end(): void {
     if (this.#over) return;
-    if (this.#parser.unfinished()?.trim() === "[DONE]") this.#done();
-    else this.#fail("truncated", "the stream ended before [DONE]");
+    if (this.#finished || this.#parser.unfinished()?.trim() === "[DONE]") this.#done();
+    else this.#fail("truncated", "the stream ended before [DONE] and any finish reason");
   }
 
   /** For the parser. */
@@ -82,6 +87,7 @@ export class AnswerReader {
         this.#text(delta.refusal);
       }
       if (typeof reason === "string" && reason !== "") {
+        this.#finished = true;
         this.#flushHalf();
         this.#listener.event({ kind: "finish", reason });
       } else if (

@@ -1,0 +1,107 @@
+/**
+ * A request's body, and what is learned of each model from what it refuses. Pure.
+ * @module
+ */
+
+import type { BackendRequest } from "../backend.ts";
+import type { Refused } from "./refusal.ts";
+
+/** The names of the limit on an answer's length: reasoning models of OpenAI's take the second only. */
+export type LimitName = "max_tokens" | "max_completion_tokens";
+
+/** What a model takes. */
+export interface Traits {
+  /** `stream_options` of the daemon's own. */
+  readonly streamOptions: boolean;
+  /** `stream_options.include_obfuscation`. */
+  readonly obfuscation: boolean;
+  /** Null as long as nothing is known. */
+  readonly limitName: LimitName | null;
+}
+
+const UNKNOWN: Traits = { streamOptions: true, obfuscation: true, limitName: null };
+/** Models that something is known of; a handoff may name any. */
+const MAX_MODELS = 1_000;
+
+/** What has been learned, by model. */
+export class Models {
+  readonly #traits = new Map<string, Traits>();
+
+  of(model: string): Traits {
+    return this.#traits.get(model) ?? UNKNOWN;
+  }
+
+  /** A request with these has been accepted. */
+  learn(model: string, traits: Traits): void {
+    if (traits === this.of(model)) return;
+    this.#traits.set(model, traits);
+    if (this.#traits.size <= MAX_MODELS) return;
+    for (const oldest of this.#traits.keys().take(1)) this.#traits.delete(oldest);
+  }
+}
+
+/** What of the configuration goes into a body. */
+export interface BodyOptions {
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly includeUsage: boolean;
+  /** The provider pads its chunks at random unless it is asked not to: then each has to be parsed. */
+  readonly padsChunks: boolean;
+}
+
+/** The name under which the limit goes out. */
+function limitName(request: BackendRequest, traits: Traits): LimitName {
+  return traits.limitName ??
+    (request.maxCompletionTokens === undefined ? "max_tokens" : "max_completion_tokens");
+}
+
+/** @returns the body as JSON */
+export function requestBody(request: BackendRequest, traits: Traits, options: BodyOptions): string {
+  const { max_tokens, max_completion_tokens, stream_options, ...further } = options.body;
+  const limit = request.maxCompletionTokens ?? request.maxTokens;
+  const streamOptions = {
+    ...(options.padsChunks && traits.streamOptions && traits.obfuscation
+      ? { include_obfuscation: false }
+      : {}),
+    ...(typeof stream_options === "object" ? stream_options : {}),
+    ...(options.includeUsage && traits.streamOptions ? { include_usage: true } : {}),
+  };
+  return JSON.stringify({
+    ...further,
+    model: request.model,
+    // Roles and parts are passed on as they came: which ones it takes is the provider's affair.
+    messages: request.messages,
+    stream: true,
+    ...(Object.keys(streamOptions).length > 0 ? { stream_options: streamOptions } : {}),
+    ...(limit === undefined
+      ? { max_tokens, max_completion_tokens }
+      : { [limitName(request, traits)]: limit }),
+    ...(request.temperature === undefined ? {} : { temperature: request.temperature }),
+  });
+}
+
+/**
+ * What to leave out or name otherwise after a refusal that names a parameter of the daemon's own choice.
+ *
+ * @param traits that the refused request had
+ * @param first what is known of the model
+ * @returns what to try next, or null: the refusal is about something else, or all has been tried
+ */
+export function adapted(
+  request: BackendRequest,
+  refused: Refused,
+  traits: Traits,
+  first: Traits,
+): Traits | null {
+  const { param } = refused;
+  if (param === null || (refused.status !== 400 && refused.status !== 422)) return null;
+  if (param === "stream_options.include_obfuscation" && traits.obfuscation) {
+    return { ...traits, obfuscation: false };
+  }
+  if (/^stream_options\b/.test(param) && traits.streamOptions) return { ...traits, streamOptions: false };
+  const sent = limitName(request, traits);
+  const limited = request.maxTokens !== undefined || request.maxCompletionTokens !== undefined;
+  if (param === sent && limited && sent === limitName(request, first)) {
+    return { ...traits, limitName: sent === "max_tokens" ? "max_completion_tokens" : "max_tokens" };
+  }
+  return null;
+}

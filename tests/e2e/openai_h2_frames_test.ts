@@ -1,0 +1,74 @@
+/**
+ * Every odd order of HTTP/2 frames, over the real daemon: a raw server plays the cases of `support/h2_server`, whose
+ * frames are of another make, against two clients on one connection, and looks at what the daemon says to it.
+ */
+import assert from "node:assert/strict";
+import cases from "../support/h2_server/cases.json" with { type: "json" };
+import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { broken, KEY, told, UNAVAILABLE } from "../support/openai_daemon.ts";
+import { RawH2Server, unhex } from "../support/h2_server/server.ts";
+
+const OUTCOMES: Readonly<Record<string, string>> = {
+  hello: told("Hello"),
+  again: told("Hello"),
+  none: UNAVAILABLE,
+  cut: broken([]),
+  broken: broken(["Hello"]),
+};
+const ANSWERS = [unhex(cases.answer.one), unhex(cases.answer.three)];
+
+type Case = typeof cases.cases[number];
+
+async function play(daemon: TestDaemon, server: RawH2Server, each: Case): Promise<void> {
+  const connections = server.connections;
+  using subject = daemon.handOff({ prompt: "subject" });
+  const connection = await server.next();
+  await connection.asked(1);
+  using bystander = daemon.handOff({ prompt: "bystander" });
+  await connection.asked(3);
+  await connection.say(...each.says.map(([hex, times]) => unhex(hex as string, times as number)));
+  const again = [each.subject, each.bystander].filter((outcome) => outcome === "again").length;
+  if (each.bystander === "hello") await connection.say(ANSWERS[1] as Uint8Array<ArrayBuffer>);
+  if (again > 0) {
+    const other = await server.next();
+    for (const [at, id] of [1, 3].slice(0, again).entries()) {
+      await other.asked(id);
+      await other.say(ANSWERS[at] as Uint8Array<ArrayBuffer>);
+    }
+  }
+  assert.equal(await subject.readAll(), OUTCOMES[each.subject], "the subject");
+  assert.equal(await bystander.readAll(), OUTCOMES[each.bystander], "the bystander");
+  // What it answers to this comes after all that it has to say to the case.
+  await connection.answersPing();
+  assert.equal(connection.resets.get(1) ?? null, each.reset, "the subject's reset");
+  assert.equal(connection.resets.get(3) ?? null, null, "the bystander's reset");
+  assert.equal(connection.goaway, each.goaway, "the connection's GOAWAY");
+  assert.equal(server.connections - connections, again > 0 ? 2 : 1);
+}
+
+Deno.test("openai over h2c: every odd order of frames", async (t) => {
+  await using server = new RawH2Server(unhex(cases.opening));
+  await using daemon = await startDaemon({
+    env: {
+      DAEMON_BACKEND_PROVIDER: "openai",
+      DAEMON_BACKEND_TIMEOUT_SECS: "10",
+      OPENAI_API_KEY: KEY,
+      OPENAI_API_BASE: server.base,
+      OPENAI_MAX_RETRIES: "0",
+    },
+  });
+  for (const each of cases.cases) {
+    await t.step(each.name, async () => {
+      try {
+        await play(daemon, server, each);
+      } finally {
+        await server.closeAll();
+      }
+    });
+    await daemon.until(
+      "its connections closed",
+      async () => await daemon.metric("daemon_upstream_connections") === 0,
+    );
+  }
+  assert.ok(cases.cases.length > 100);
+});
