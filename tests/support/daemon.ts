@@ -27,6 +27,8 @@ export interface DaemonSetup {
   readonly args?: readonly string[];
   /** Flags in place of those that `deno task start` has of the same name, such as `--allow-net=…`, or besides. */
   readonly permissions?: readonly string[];
+  /** Whether it has the backend of `unruly_backend.ts` in the place of the mock one. */
+  readonly unruly?: true;
   /** What the daemon runs below: `["prlimit", "--nofile=100"]`. */
   readonly wrapper?: readonly string[];
 }
@@ -83,7 +85,11 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
     ...setup.wrapper ?? [],
     Deno.execPath(),
     "run",
-    ...startFlags([...setup.permissions ?? [], "--allow-net=127.0.0.1"]),
+    ...startFlags([
+      ...setup.permissions ?? [],
+      ...setup.unruly === undefined ? [] : unrulyFlags(folder),
+      "--allow-net=127.0.0.1",
+    ]),
     "main.ts",
     ...setup.args ?? [],
   ];
@@ -105,6 +111,21 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
     stderr: "piped",
   }).spawn();
   return new TestDaemon(process, folder);
+}
+
+/** Puts the unruly backend into the mock backend's place, in the workers as well. */
+function unrulyFlags(folder: string): string[] {
+  const url = (path: string): string => new URL(`../../${path}`, import.meta.url).href;
+  const imports: Record<string, string> = {
+    [url("src/backend/mock.ts")]: url("tests/support/unruly_backend.ts"),
+  };
+  for (const [name, target] of Object.entries(denoJson.imports)) {
+    imports[name] = target;
+    imports[`${name}/`] = `${target.replace("npm:", "npm:/")}/`;
+  }
+  const path = `${folder}/imports.json`;
+  Deno.writeTextFileSync(path, JSON.stringify({ imports }));
+  return [`--import-map=${path}`, `${allowFlag("read")},tests/support,${folder}`];
 }
 
 /** A daemon that ends with its test. */

@@ -1,0 +1,39 @@
+/**
+ * The mock backend with the bugs that a backend may have. A daemon of {@linkcode DaemonSetup.unruly} has it in the
+ * place of the mock backend; the prompt says what it does. While there is a file `no-start` beside the daemon's socket,
+ * none can be made.
+ * @module
+ */
+import { MockBackend as OrderlyBackend, type MockOptions } from "../../src/backend/mock.ts?orderly";
+import type { Answer, BackendRequest, Recipient } from "../../src/backend/backend.ts";
+
+export { MOCK_PIECES } from "../../src/backend/mock.ts?orderly";
+
+const BUGS: Readonly<Record<string, () => void>> = {
+  /** Never gives its isolate another turn. */
+  loop: () => {
+    while (true);
+  },
+  /** An error that nobody catches. */
+  die: () => {
+    setTimeout(() => {
+      throw new Error("as the prompt said");
+    });
+  },
+};
+
+/** See the module. */
+export class MockBackend extends OrderlyBackend {
+  constructor(options: MockOptions) {
+    super(options);
+    const folder = (Deno.env.get("DAEMON_SOCKET_PATH") as string).replace(/[^/]*$/, "");
+    if ([...Deno.readDirSync(folder)].some(({ name }) => name === "no-start")) throw new Error("no start");
+  }
+
+  override ask(request: BackendRequest, recipient: Recipient): Answer {
+    const prompt = request.messages.at(-1)?.content;
+    const answer = super.ask(request, recipient);
+    if (typeof prompt === "string") BUGS[prompt]?.();
+    return answer;
+  }
+}
