@@ -196,3 +196,13 @@ Deno.test("a drain that begins while a dead worker is being replaced ends", asyn
   await pool.pool.drain(0, NOW);
   await pool.pool.ended;
 });
+
+Deno.test("a scrape leaves nothing behind", async () => {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "-A", "--v8-flags=--expose-gc", "tests/support/scrapes.ts"],
+    cwd: new URL("../..", import.meta.url),
+  }).output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
+  const bytes = Number(new TextDecoder().decode(stdout));
+  assert(bytes < 500, `${bytes} bytes a scrape`);
+});

@@ -133,3 +133,22 @@ Deno.test("SIGTERM during the start ends the daemon in order, too", async () => 
     assert.deepEqual(namesIn(daemon.folder), []);
   }
 });
+
+Deno.test("SIGTERM where the socket's folder is not writable any more: said so, drained, exit 0", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_TOKEN_DELAY_MS: "30" },
+    // Root may write anywhere, but for this.
+    wrapper: Deno.uid() === 0 ? ["setpriv", "--bounding-set=-dac_override"] : [],
+  });
+  using client = daemon.handOff();
+  await client.readUntil("Hello! ");
+  Deno.chmodSync(daemon.folder, 0o500);
+  daemon.signal("SIGTERM");
+  const { level, fields } = await daemon.logged(/handoff socket/);
+  assert.equal(level, "error");
+  assert.match(JSON.stringify(fields), /EACCES/);
+  assert.throws(() => connect(daemon.pathOf("seqpacket"), "seqpacket"), /ECONNREFUSED/);
+  assert.match(await client.readAll(), /data: \[DONE\]\n\n$/);
+  assert.equal(await daemon.exit(), 0);
+  Deno.chmodSync(daemon.folder, 0o700);
+});
