@@ -32,18 +32,6 @@ export interface WorkerInit {
   readonly benchmark: boolean;
 }
 
-/** A worker as the daemon sees it, in this isolate or another. */
-export interface WorkerHandle {
-  /** Takes over what a new configuration changes, for connections from now on. */
-  reload(config: Config): void;
-  /** What it has counted; empty if it counts nothing. */
-  metrics(): Promise<MetricsSnapshot>;
-  /** See {@linkcode Worker.drain}. */
-  drain(timeoutMs: number, now: AbortSignal): Promise<void>;
-  /** Resolves after a drain; rejects when the worker fails, which nothing outside the daemon can bring about. */
-  readonly ended: Promise<void>;
-}
-
 // A write or backend time-out of seconds may well be this much late.
 const TIMEOUT_RESOLUTION_MS = 50;
 // The pace of the mock backend's pieces.
@@ -54,7 +42,7 @@ const LOOK_MS = 1000;
 const LAST_WORDS_MS = 1000;
 
 /** The worker of this isolate. */
-export class Worker implements WorkerHandle, HandoffTaker {
+export class Worker implements HandoffTaker {
   /** Resolves after a drain; rejects when the worker fails, which nothing outside the daemon can bring about. */
   readonly ended: Promise<void>;
   readonly #reactor: Reactor;

@@ -1,24 +1,33 @@
 /** SIGHUP: a new configuration without a restart. */
 import assert from "node:assert/strict";
+import { allKeys } from "../../src/config/load.ts";
+import { connect } from "../../src/native/sender.ts";
+import { fill, pairEnds, type TestClient } from "../support/clients.ts";
+import { allowFlag, type DaemonSetup, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { TestFolder } from "../support/folders.ts";
-import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { type MockLlm, mockLlm } from "../support/mock_llm.ts";
+import { NotifySocket } from "../support/systemd.ts";
+import { BUSY_MS } from "../support/unruly_backend.ts";
 
 /** A daemon whose configuration the test writes. Its socket path and port come from the environment. */
 async function startWith(
   toml: string,
   env: Readonly<Record<string, string>> = {},
-): Promise<{ daemon: TestDaemon; write(toml: string): void } & AsyncDisposable> {
+  more: Pick<DaemonSetup, "unruly"> = {},
+): Promise<{ daemon: TestDaemon; path: string; write(toml: string): void } & AsyncDisposable> {
   const folder = new TestFolder();
   const path = `${folder.path}/daemon.toml`;
   const write = (toml: string) => Deno.writeTextFileSync(path, toml);
   write(toml);
   const daemon = await startDaemon({
     args: [path],
-    permissions: [`--allow-read=${folder.path},src`],
+    permissions: [`${allowFlag("read")},${folder.path}`],
+    ...more,
     env: { DAEMON_TOKEN_DELAY_MS: undefined, ...env },
   });
   return {
     daemon,
+    path,
     write,
     async [Symbol.asyncDispose]() {
       await daemon[Symbol.asyncDispose]();
@@ -140,3 +149,194 @@ Deno.test("SIGHUP: a backend that cannot be made leaves the old one, and no work
   write("[backend.mock]\ntoken_delay_ms = 1\n");
   assert.deepEqual((await reload(daemon))["changed"], ["backend.mock.token_delay_ms"]);
 });
+
+Deno.test("a reload is over when every worker has it, however busy", async () => {
+  await using started = await startWith("", { DAEMON_WORKERS: "2" }, { unruly: true });
+  const { daemon, write } = started;
+  write("[backend.mock]\ntoken_delay_ms = 1\n");
+  const handedOverAt = performance.now();
+  using _client = daemon.handOff({ prompt: "busy" });
+  await reload(daemon);
+  assert(performance.now() - handedOverAt > BUSY_MS);
+});
+
+Deno.test("a configuration that never comes to an end is given up, and systemd hears that the daemon is there", async () => {
+  using folder = new TestFolder();
+  const path = `${folder.path}/notify.sock`;
+  await using systemd = await NotifySocket.open(path);
+  await using started = await startWith("", { NOTIFY_SOCKET: path });
+  const { daemon } = started;
+  Deno.removeSync(started.path);
+  await new Deno.Command("mkfifo", { args: [started.path] }).output();
+  const { error } = await reload(daemon);
+  assert.match(
+    (error as { message: string }).message,
+    /did not come to an end in time; a regular file is expected/,
+  );
+  await daemon.until("READY again", () => systemd.states.at(-1)?.startsWith("READY=1") ?? false);
+  assert(systemd.states.at(-2)?.startsWith("RELOADING=1"), systemd.states.join());
+  Deno.removeSync(started.path);
+  started.write("[backend.mock]\ntoken_delay_ms = 0\n");
+  assert.deepEqual((await reload(daemon))["changed"], ["backend.mock.token_delay_ms"]);
+});
+
+/** What a key does, shown on one client of each worker. */
+interface KeyTest {
+  /** The key's value, and what else it takes, as TOML. */
+  readonly toml: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+  /** Whether the clients take nothing. */
+  readonly full?: true;
+  check(clients: readonly TestClient[], daemon: TestDaemon, mock: MockLlm): Promise<void> | void;
+}
+
+/** Each client reads an answer that matches. */
+const answered = (pattern: RegExp): KeyTest["check"] => async (clients) => {
+  for (const client of clients) assert.match(await client.readAll(), pattern);
+};
+const NEVER = "backend.mock.token_delay_ms = 3600000\n";
+const AT_ONCE = "backend.mock.token_delay_ms = 0\n";
+const openai = ({ base }: MockLlm): string =>
+  `backend.provider = "openai"\nbackend.openai.api_base = "${base}"\nbackend.openai.http2 = false\n`;
+
+/** By key, or by the table that is taken over as a whole. */
+function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
+  const streamLines = (daemon: TestDaemon) => daemon.log.filter(({ part }) => part === "stream");
+  return {
+    "server.max_connections": {
+      toml: "server.max_connections = 2\n" + NEVER,
+      async check(clients, daemon) {
+        for (const client of clients) await client.readUntil("Hello! ");
+        using _second = daemon.handOff();
+        using third = daemon.handOff();
+        assert.match(await third.readAll(), /^HTTP\/1\.1 503 /);
+      },
+    },
+    "server.handoff_timeout_secs": {
+      toml: "server.handoff_timeout_secs = 0.05\n" + AT_ONCE,
+      async check(_, daemon) {
+        using _silent = connect(daemon.pathOf("stream"), "stream");
+        const timeouts = () => daemon.metric("daemon_handoffs_failed", { reason: "timeout" });
+        const before = await timeouts();
+        await daemon.until("its time-out", async () => await timeouts() > before);
+      },
+    },
+    "server.handoff_buffer_bytes": {
+      toml: "server.handoff_buffer_bytes = 1024\n",
+      data: { prompt: "x".repeat(2000) },
+      check: answered(/^HTTP\/1\.1 413 /),
+    },
+    "server.write_timeout_secs": {
+      toml: "server.write_timeout_secs = 0.1\n" + NEVER,
+      full: true,
+      async check(clients, daemon) {
+        const givenUp = () =>
+          streamLines(daemon).filter(({ fields }) => fields["reason"] === "write_timeout");
+        await daemon.until("the log lines", () => givenUp().length === clients.length);
+      },
+    },
+    "server.allowed_uids": {
+      toml: "server.allowed_uids = [4294967294]\n",
+      check: answered(/^HTTP\/1\.1 503 /),
+    },
+    "backend.provider": {
+      toml: openai(mock),
+      data: { test_pattern: "plain" },
+      check: answered(/"word0 "/),
+    },
+    "backend.default_model": {
+      toml: 'backend.default_model = "another"\n' + AT_ONCE,
+      async check(clients, daemon) {
+        for (const client of clients) await client.readAll();
+        const others = () => streamLines(daemon).filter(({ fields }) => fields["model"] === "another");
+        await daemon.until("the log lines", () => others().length === clients.length);
+      },
+    },
+    "backend.timeout_secs": {
+      toml: "backend.timeout_secs = 0.1\n" + NEVER,
+      check: answered(/"Backend timeout"/),
+    },
+    "backend.mock.token_delay_ms": { toml: AT_ONCE, check: answered(/DONE-CONTENT[^]*\[DONE\]\n\n$/) },
+    "backend.openai": {
+      toml: openai(mock) + 'backend.openai.organization = "org"\nbackend.openai.body = { seed = 7 }\n',
+      async check(clients) {
+        const asked = mock.requests.length - clients.length;
+        for (const client of clients) await client.readAll();
+        assert(asked >= 0);
+        for (const { headers, body } of mock.requests.slice(-clients.length)) {
+          assert.deepEqual([headers["openai-organization"], body["seed"]], ["org", 7]);
+        }
+      },
+    },
+    "metrics.models": {
+      toml: openai(mock) + 'metrics.models = ["named"]\n',
+      data: { model: "named", test_pattern: "plain" },
+      async check(clients, daemon) {
+        for (const client of clients) await client.readAll();
+        const tokens = await daemon.metric("daemon_backend_tokens_total", {
+          model: "named",
+          direction: "input",
+        });
+        assert.equal(tokens, 7 * clients.length);
+      },
+    },
+    "logging.level": {
+      toml: 'logging.level = "warning"\nlogging.parts = { daemon = "info" }\n' + AT_ONCE,
+      async check(clients, daemon) {
+        const before = streamLines(daemon).length;
+        for (const client of clients) await client.readAll();
+        assert.equal(await daemon.metric("daemon_streams_active"), 0);
+        assert.equal(streamLines(daemon).length, before);
+      },
+    },
+    "logging.parts": {
+      toml: 'logging.parts = { stream = "warning" }\n' + AT_ONCE,
+      async check(clients, daemon) {
+        const before = streamLines(daemon).length;
+        for (const client of clients) await client.readAll();
+        assert.equal(await daemon.metric("daemon_streams_active"), 0);
+        assert.equal(streamLines(daemon).length, before);
+      },
+    },
+    // The last one: it ends the daemon.
+    "server.shutdown_timeout_secs": {
+      toml: "server.shutdown_timeout_secs = 0\n" + NEVER,
+      async check(clients, daemon) {
+        for (const client of clients) await client.readUntil("Hello! ");
+        daemon.signal("SIGTERM");
+        await answered(/"Server is shutting down"/)(clients, daemon, mock);
+        assert.equal(await daemon.exit(), 0);
+      },
+    },
+  };
+}
+
+for (const workers of [1, 2]) {
+  Deno.test(`SIGHUP: every key that needs no restart works (${workers} of ${workers} workers)`, async (t) => {
+    await using mock = await mockLlm({ protocol: "h1" });
+    await using started = await startWith("", { DAEMON_WORKERS: String(workers), OPENAI_API_KEY: "k" });
+    const { daemon, write } = started;
+    const tests = keyTests(mock);
+    const untested = allKeys().filter(({ path, key }) =>
+      key.restart !== true && !Object.keys(tests).some((name) => path === name || path.startsWith(`${name}.`))
+    );
+    assert.deepEqual(untested.map(({ path }) => path), []);
+    for (const [name, { toml, data = {}, full, check }] of Object.entries(tests)) {
+      await t.step(name, async () => {
+        write(toml);
+        assert.equal((await reload(daemon))["error"], undefined);
+        // A new client goes to the worker with the fewest: one for each.
+        const clients = Array.from({ length: workers }, () => {
+          const ends = pairEnds();
+          if (full) fill(ends);
+          return daemon.handOff(data, { ends });
+        });
+        await check(clients, daemon, mock);
+        for (const client of clients) client.close();
+        if (name !== "server.shutdown_timeout_secs") {
+          await daemon.until("no client", async () => await daemon.metric("daemon_connections_active") === 0);
+        }
+      });
+    }
+  });
+}

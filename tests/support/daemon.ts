@@ -86,8 +86,8 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
     Deno.execPath(),
     "run",
     ...startFlags([
+      ...setup.unruly === undefined ? [] : unrulyFlags(folder, setup.permissions),
       ...setup.permissions ?? [],
-      ...setup.unruly === undefined ? [] : unrulyFlags(folder),
       "--allow-net=127.0.0.1",
     ]),
     "main.ts",
@@ -114,7 +114,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
 }
 
 /** Puts the unruly backend into the mock backend's place, in the workers as well. */
-function unrulyFlags(folder: string): string[] {
+function unrulyFlags(folder: string, permissions: readonly string[] = []): string[] {
   const url = (path: string): string => new URL(`../../${path}`, import.meta.url).href;
   const imports: Record<string, string> = {
     [url("src/backend/mock.ts")]: url("tests/support/unruly_backend.ts"),
@@ -125,7 +125,8 @@ function unrulyFlags(folder: string): string[] {
   }
   const path = `${folder}/imports.json`;
   Deno.writeTextFileSync(path, JSON.stringify({ imports }));
-  return [`--import-map=${path}`, `${allowFlag("read")},tests/support,${folder}`];
+  const read = permissions.find((flag) => flag.startsWith("--allow-read=")) ?? allowFlag("read");
+  return [`--import-map=${path}`, `${read},tests/support,${folder}`];
 }
 
 /** A daemon that ends with its test. */

@@ -9,10 +9,18 @@ import type { Answer, BackendRequest, Recipient } from "../../src/backend/backen
 
 export { MOCK_PIECES } from "../../src/backend/mock.ts?orderly";
 
+/** How long `busy` keeps its isolate. */
+export const BUSY_MS = 1500;
+
 const BUGS: Readonly<Record<string, () => void>> = {
   /** Never gives its isolate another turn. */
   loop: () => {
     while (true);
+  },
+  /** Takes its time, once. */
+  busy: () => {
+    const untilMs = performance.now() + BUSY_MS;
+    while (performance.now() < untilMs);
   },
   /** An error that nobody catches. */
   die: () => {
