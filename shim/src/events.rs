@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 use loom::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(all(test, loom)))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use streaming_daemon_border::{Outcome, Status};
@@ -17,7 +17,7 @@ use crate::passed::Passed;
 use crate::records::{HEAD_BYTES, padded};
 
 /// So much may wait as handoffs, plus one handoff.
-const ROOM_BYTES: usize = 4 * 1024 * 1024;
+const ROOM_BYTES: usize = if cfg!(loom) { 1 } else { 4 * 1024 * 1024 };
 /// What a handoff takes of it beside its payload.
 const HANDOFF_BYTES: usize = 512;
 
@@ -157,5 +157,191 @@ impl Events {
     /// The status of [`Events::end`], if it has ended.
     pub fn check(&self) -> Result<(), Status> {
         self.lock().ended.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(payload_bytes: usize) -> Arrival {
+        Arrival { socket: Passed::nothing(), flags: 0, micros: 0, uid: 0, payload: vec![0; payload_bytes] }
+    }
+
+    fn event(token: u64) -> Event {
+        Event { token, flags: 0 }
+    }
+
+    #[cfg(not(loom))]
+    mod one_thread {
+        use super::*;
+
+        #[test]
+        fn it_rings_only_for_what_comes_to_an_empty_queue() {
+            let events = Events::default();
+            assert!(!events.add([].into_iter()));
+            assert!(events.add([event(1), event(2)].into_iter()));
+            assert!(!events.add([event(3)].into_iter()));
+            assert_eq!(events.add_arrival(arrival(0)).ok(), Some(false));
+            assert_eq!([events.next(), events.next()], [Some(event(1)), Some(event(2))]);
+            assert!(!events.add([event(4)].into_iter()));
+            while events.next().is_some() {}
+            assert!(events.next_arrival(24).unwrap().is_some());
+            assert_eq!((events.len(), events.add_arrival(arrival(0)).ok()), (0, Some(true)));
+        }
+
+        #[test]
+        fn room_is_bounded_in_bytes_and_its_return_is_told_once() {
+            let events = Events::default();
+            let large = ROOM_BYTES / 2;
+            for _ in 0..2 {
+                assert!(events.has_room());
+                assert!(events.add_arrival(arrival(large)).is_ok());
+            }
+            assert!(!events.has_room());
+            assert_eq!(events.next_arrival(HEAD_BYTES + large - 1).err(), Some(Status::TOO_SMALL));
+            let told = || events.next_arrival(usize::MAX).unwrap().map(|(_, is_room_wanted)| is_room_wanted);
+            assert_eq!([told(), told(), told()], [Some(true), Some(false), None]);
+        }
+
+        #[test]
+        fn what_a_handoff_takes_beside_its_payload_counts() {
+            let events = Events::default();
+            let mut waiting = 0;
+            while events.has_room() {
+                assert!(events.add_arrival(arrival(30_000)).is_ok());
+                waiting += 1;
+            }
+            assert_eq!(waiting, ROOM_BYTES.div_ceil(HANDOFF_BYTES + 30_000));
+        }
+
+        #[test]
+        fn after_the_end_nothing_comes_in_and_what_waited_is_given_back() {
+            let events = Events::default();
+            events.add([event(1)].into_iter());
+            assert!(events.add_arrival(arrival(7)).is_ok());
+            assert_eq!(events.wait(Duration::ZERO), Ok(1));
+            assert_eq!(events.end(Status::PANIC).len(), 1);
+            assert_eq!(events.end(Status::BAD_HANDLE).len(), 0);
+            assert!(events.add_arrival(arrival(0)).is_err() && !events.has_room());
+            assert_eq!(events.wait(Duration::from_secs(60)), Err(Status::PANIC));
+            assert_eq!((events.check(), events.len()), (Err(Status::PANIC), 0));
+        }
+    }
+
+    /// Every way in which the threads can take turns. A ring that is lost is a deadlock.
+    #[cfg(loom)]
+    mod all_turns {
+        use super::*;
+        use ::loom::sync::Arc;
+        use ::loom::{model, thread};
+
+        /// Stands in for a socket or an eventfd: whoever waits sleeps until it is rung.
+        #[derive(Default)]
+        struct Bell(Mutex<bool>, Condvar);
+
+        impl Bell {
+            fn ring(&self) {
+                *self.0.lock().unwrap() = true;
+                self.1.notify_one();
+            }
+
+            fn hear(&self) {
+                let mut has_rung = self.0.lock().unwrap();
+                while !std::mem::take(&mut *has_rung) {
+                    has_rung = self.1.wait(has_rung).unwrap();
+                }
+            }
+        }
+
+        fn take_all(events: &Events) -> usize {
+            let mut taken = 0;
+            while events.len() > 0 {
+                taken += usize::from(events.next().is_some());
+                taken += usize::from(events.next_arrival(usize::MAX).unwrap().is_some());
+            }
+            taken
+        }
+
+        #[test]
+        fn whoever_takes_all_when_it_rings_misses_nothing() {
+            model(|| {
+                let shared = Arc::new((Events::default(), Bell::default()));
+                let (watcher, acceptor) = (Arc::clone(&shared), Arc::clone(&shared));
+                thread::spawn(move || {
+                    if watcher.0.add([event(1)].into_iter()) {
+                        watcher.1.ring();
+                    }
+                });
+                thread::spawn(move || {
+                    if acceptor.0.add_arrival(arrival(0)).is_ok_and(|rings| rings) {
+                        acceptor.1.ring();
+                    }
+                });
+                let mut taken = 0;
+                while taken < 2 {
+                    shared.1.hear();
+                    taken += take_all(&shared.0);
+                }
+            });
+        }
+
+        #[test]
+        fn a_handoff_ends_a_wait_and_what_came_during_it_is_there_afterwards() {
+            model(|| {
+                let shared = Arc::new((Events::default(), Bell::default()));
+                let (watcher, acceptor) = (Arc::clone(&shared), Arc::clone(&shared));
+                let rings = thread::spawn(move || watcher.0.add([event(1)].into_iter()));
+                thread::spawn(move || acceptor.0.add_arrival(arrival(0)).is_ok());
+                // Loom knows no time: only the handoff ends it.
+                assert_eq!(shared.0.wait(Duration::from_secs(3600)), Ok(1));
+                let taken = take_all(&shared.0);
+                // The event was taken with it, or comes later and rings.
+                assert!(taken == 2 || rings.join().unwrap());
+            });
+        }
+
+        #[test]
+        fn an_acceptor_that_waits_for_room_is_told() {
+            model(|| {
+                let shared = Arc::new((Events::default(), Bell::default(), Bell::default()));
+                let acceptor = Arc::clone(&shared);
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        while !acceptor.0.has_room() {
+                            acceptor.2.hear();
+                        }
+                        if acceptor.0.add_arrival(arrival(0)).is_ok_and(|rings| rings) {
+                            acceptor.1.ring();
+                        }
+                    }
+                });
+                let mut taken = 0;
+                while taken < 2 {
+                    shared.1.hear();
+                    while let Some((_, is_room_wanted)) = shared.0.next_arrival(usize::MAX).unwrap() {
+                        taken += 1;
+                        if is_room_wanted {
+                            shared.2.ring();
+                        }
+                    }
+                }
+            });
+        }
+
+        #[test]
+        fn the_end_reaches_who_waits_and_no_handoff_is_lost_in_it() {
+            model(|| {
+                let events = Arc::new(Events::default());
+                let (acceptor, closer) = (Arc::clone(&events), Arc::clone(&events));
+                let given_back =
+                    thread::spawn(move || usize::from(acceptor.add_arrival(arrival(0)).is_err()));
+                let untaken = thread::spawn(move || closer.end(Status::BAD_HANDLE).len());
+                let waited = events.wait(Duration::from_secs(3600));
+                assert!(waited == Ok(1) || waited == Err(Status::BAD_HANDLE));
+                let taken = usize::from(events.next_arrival(usize::MAX).unwrap().is_some());
+                assert_eq!(taken + given_back.join().unwrap() + untaken.join().unwrap(), 1);
+            });
+        }
     }
 }

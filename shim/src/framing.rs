@@ -125,7 +125,8 @@ mod tests {
         };
         let alphabet = b"{{}}\"\"\\\\a \0";
         let mut ended = 0;
-        for _ in 0..20_000 {
+        let texts = if cfg!(miri) { 200 } else { 20_000 };
+        for _ in 0..texts {
             let text: Vec<u8> = (0..random(40)).map(|_| alphabet[random(alphabet.len())]).collect();
             let mut framing = Framing::default();
             let (mut fed, mut found) = (0, None);
@@ -138,6 +139,9 @@ mod tests {
             assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(&text));
             ended += usize::from(expected.is_some());
         }
-        assert!((2_000..18_000).contains(&ended), "the texts are of one kind only: {ended} ended");
+        assert!(
+            (texts / 10..texts * 9 / 10).contains(&ended),
+            "the texts are of one kind only: {ended} ended"
+        );
     }
 }

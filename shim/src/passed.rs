@@ -36,6 +36,12 @@ impl Passed {
         Passed { fd: Some(fd), family }
     }
 
+    /// For tests that need none.
+    #[cfg(test)]
+    pub fn nothing() -> Passed {
+        Passed { fd: None, family: None }
+    }
+
     /// Ends a connection in order: what was sent and nobody read is discarded, or close(2) would become a RST that
     /// can overtake the last bytes; then the FIN is sent, also where the sender still holds the socket.
     pub fn end(self) {

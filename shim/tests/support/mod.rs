@@ -174,7 +174,7 @@ impl Acceptor {
         let mut handle = 0;
         // SAFETY: the pointer is that of a live value.
         assert_eq!(unsafe { shim_reactor_new(self.handle, &mut handle) }, 0);
-        Reactor { handle, ear: OnceCell::new(), ready: RefCell::default() }
+        Reactor { handle, ear: OnceCell::new(), ready: RefCell::default(), buffer: RefCell::default() }
     }
 
     pub fn active(&self) -> i32 {
@@ -371,6 +371,7 @@ pub struct Reactor {
     ear: OnceCell<Ear>,
     /// Taken, but not looked at yet.
     ready: RefCell<VecDeque<Event>>,
+    buffer: RefCell<Vec<u8>>,
 }
 
 impl Reactor {
@@ -385,7 +386,10 @@ impl Reactor {
 
     /// Up to `cap` bytes of records, and how many wait then; or the status.
     pub fn take_bytes(&self, cap: usize, most_handoffs: u32) -> Result<(Vec<u8>, u32), i32> {
-        let mut buffer = vec![0; cap];
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.len() < cap {
+            buffer.resize(cap, 0);
+        }
         let mut left = u32::MAX;
         // SAFETY: pointers and lengths belong to live values.
         let bytes = unsafe {
@@ -395,8 +399,7 @@ impl Reactor {
             assert_eq!(left, u32::MAX);
             return Err(bytes);
         }
-        buffer.truncate(bytes as usize);
-        Ok((buffer, left))
+        Ok((buffer[..bytes as usize].to_vec(), left))
     }
 
     /// What there is to take.
