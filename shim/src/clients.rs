@@ -30,8 +30,7 @@ const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 const SEND_LAST: MsgFlags = SEND.union(MsgFlags::from_bits_retain(libc::MSG_MORE));
 
 struct Client {
-    /// None once it has ended, until the batch is over.
-    socket: Option<Passed>,
+    socket: Passed,
     /// Tells it from those that had its number before.
     serial: u32,
     /// A send came up short, and the client is not writable again yet.
@@ -54,7 +53,7 @@ impl Clients {
         let slot = self.slots.vacant_entry();
         let client = slot.key() as u32;
         let watched = epoll.add(&socket, EpollEvent::new(GONE, token(client, serial)));
-        slot.insert(Client { socket: Some(socket), serial, is_full: false, is_gone: false });
+        slot.insert(Client { socket, serial, is_full: false, is_gone: false });
         (client, watched.err())
     }
 
@@ -70,26 +69,33 @@ impl Clients {
         if !entries.clone().all(|words| is_in_range(words, data.len())) {
             return Err(Status::BAD_ARGUMENT);
         }
-        let mut ended = Vec::new();
+        // A number that becomes free is not given again before the next `insert`, which is after the batch.
+        let mut ended = 0;
         for (words, result) in entries.zip(results) {
             let data = &data[words[1] as usize..][..words[2] as usize];
             let (client, ends) = (words[0], words[3] == END);
-            *result = match self.slots.get_mut(client as usize) {
-                None => Status::BAD_HANDLE.0,
-                Some(slot) => slot.send(client, data, ends, epoll).unwrap_or_else(|status| status.0),
+            let Some(slot) = self.slots.get_mut(client as usize) else {
+                *result = Status::BAD_HANDLE.0;
+                continue;
             };
-            if ends && self.slots.get(client as usize).is_some_and(|slot| slot.socket.is_none()) {
-                ended.push(client);
+            *result = slot.send(client, data, ends, epoll).map_or_else(|errno| -(errno as i32), count);
+            if ends && !slot.is_full && *result == count(data.len()) {
+                self.close_in_order(client, epoll);
+                ended += 1;
             }
         }
-        // Only now, so that no entry reaches another client.
-        Ok(ended.into_iter().filter(|client| self.slots.try_remove(*client as usize).is_some()).count()
-            as u32)
+        Ok(ended)
+    }
+
+    fn close_in_order(&mut self, client: u32, epoll: &Epoll) {
+        let client = self.slots.remove(client as usize);
+        client.unwatch(epoll);
+        client.socket.end();
     }
 
     /// Closes a client at once.
     pub fn close(&mut self, client: u32, epoll: &Epoll) -> Result<(), Status> {
-        let mut client = self.slots.try_remove(client as usize).ok_or(Status::BAD_HANDLE)?;
+        let client = self.slots.try_remove(client as usize).ok_or(Status::BAD_HANDLE)?;
         client.unwatch(epoll);
         Ok(())
     }
@@ -97,7 +103,7 @@ impl Clients {
     /// Closes every client. Returns how many there were.
     pub fn close_all(&mut self, epoll: &Epoll) -> u32 {
         let mut closed = 0;
-        for mut client in self.slots.drain() {
+        for client in self.slots.drain() {
             client.unwatch(epoll);
             closed += 1;
         }
@@ -126,35 +132,24 @@ fn is_in_range(words: &[u32], data_bytes: usize) -> bool {
 }
 
 impl Client {
-    /// Returns the result of an entry. Where it ends the client, its socket is gone afterwards.
-    fn send(&mut self, client: u32, data: &[u8], ends: bool, epoll: &Epoll) -> Result<i32, Status> {
-        let socket = self.socket.as_ref().ok_or(Status::BAD_HANDLE)?;
-        if self.is_full {
+    /// Returns how many bytes the kernel took.
+    fn send(&mut self, client: u32, data: &[u8], ends: bool, epoll: &Epoll) -> Result<usize, Errno> {
+        if self.is_full || data.is_empty() {
             return Ok(0);
         }
-        let flags = if ends { SEND_LAST } else { SEND };
-        let sent = match data {
-            [] => 0,
-            _ => match socket::send(socket.as_raw_fd(), data, flags) {
-                Err(Errno::EAGAIN) => 0,
-                sent => sent?,
-            },
+        let sent = match socket::send(self.socket.as_raw_fd(), data, if ends { SEND_LAST } else { SEND }) {
+            Err(Errno::EAGAIN) => 0,
+            sent => sent?,
         };
         if sent < data.len() {
             // Unwatched it would never be writable again: then what was sent does not count any more.
             self.watch(client, epoll, WRITABLE | self.still_to_tell())?;
             self.is_full = true;
-        } else if ends {
-            self.unwatch(epoll);
-            if let Some(socket) = self.socket.take() {
-                socket.end();
-            }
         }
-        Ok(count(sent))
+        Ok(sent)
     }
 
     fn on_event(&mut self, client: u32, flags: EpollFlags, epoll: &Epoll, records: &mut Records) {
-        let Some(socket) = &self.socket else { return };
         if self.is_full && flags.intersects(WRITABLE | BROKEN) {
             self.is_full = false;
             records.push([CLIENT_WRITABLE, client, 0, 0, 0, 0], &[]);
@@ -162,7 +157,7 @@ impl Client {
         if !self.is_gone && flags.intersects(GONE | BROKEN) {
             self.is_gone = true;
             let failed = flags.contains(EpollFlags::EPOLLERR);
-            let errno = failed.then(|| socket::getsockopt(socket, sockopt::SocketError).unwrap_or(0));
+            let errno = failed.then(|| socket::getsockopt(&self.socket, sockopt::SocketError).unwrap_or(0));
             records.push([CLIENT_GONE, client, errno.unwrap_or(0).unsigned_abs(), 0, 0, 0], &[]);
         }
         let mut watched = self.still_to_tell();
@@ -180,14 +175,11 @@ impl Client {
     }
 
     fn watch(&self, client: u32, epoll: &Epoll, flags: EpollFlags) -> Result<(), Errno> {
-        let socket = self.socket.as_ref().ok_or(Errno::EBADF)?;
-        epoll.modify(socket, &mut EpollEvent::new(flags, token(client, self.serial)))
+        epoll.modify(&self.socket, &mut EpollEvent::new(flags, token(client, self.serial)))
     }
 
-    fn unwatch(&mut self, epoll: &Epoll) {
-        if let Some(socket) = &self.socket {
-            // The sender may still hold the same socket, and close(2) alone would then leave it in the epoll set.
-            let _not_watched = epoll.delete(socket);
-        }
+    fn unwatch(&self, epoll: &Epoll) {
+        // The sender may still hold the same socket, and close(2) alone would then leave it in the epoll set.
+        let _not_watched = epoll.delete(&self.socket);
     }
 }

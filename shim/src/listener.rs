@@ -69,11 +69,7 @@ impl Listener {
         make_room(path, &address)?;
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket::socket(AddressFamily::Unix, kind.socket_type(), flags, None)?;
-        // bind(2) makes the file with the socket's own mode, less the umask: never with more than `mode`, since
-        // Linux 2.6. A kernel that did not would make a file that is too open for a moment, to which nobody can
-        // connect before the listen(2).
-        fchmod(&socket, Mode::from_bits_truncate(mode))?;
-        socket::bind(socket.as_raw_fd(), &address)?;
+        bind_with_mode(&socket, &address, mode)?;
         let bound = BoundPath::of(path)?;
         match open_for_business(&socket, path, mode, group) {
             Ok(()) => Ok(Listener { socket, kind, is_ours: true, bound: Mutex::new(Some(bound)) }),
@@ -118,6 +114,13 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+/// bind(2) makes the file with the socket's own mode, less the umask: never with more than `mode`, since Linux 2.6. A
+/// kernel that did not would make a file that is too open for a moment, to which nobody can connect before the listen(2).
+fn bind_with_mode(socket: &OwnedFd, address: &UnixAddr, mode: u32) -> Result<(), Errno> {
+    fchmod(socket, Mode::from_bits_truncate(mode))?;
+    socket::bind(socket.as_raw_fd(), address)
 }
 
 /// Group and mode first: from the listen(2) on, whoever they let in can connect.
@@ -197,4 +200,22 @@ fn listener_kind(fd: &OwnedFd) -> Result<Kind, Status> {
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_has_no_more_than_its_mode_from_the_bind_on() {
+        let path = std::env::temp_dir().join(format!("shim-bind-{}", std::process::id()));
+        let flags = SockFlag::SOCK_CLOEXEC;
+        for mode in [0o600, 0o660, 0o666] {
+            let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+            bind_with_mode(&socket, &UnixAddr::new(&path).unwrap(), mode).unwrap();
+            let found = fs::symlink_metadata(&path).unwrap().mode() & 0o7777;
+            fs::remove_file(&path).unwrap();
+            assert_eq!(found & !mode, 0, "{found:o}");
+        }
+    }
 }
