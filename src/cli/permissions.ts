@@ -27,6 +27,7 @@ const FROM_SYSTEMD = [
   "LISTEN_PID",
   "LISTEN_FDNAMES",
   "JOURNAL_STREAM",
+  "DENO_TLS_CA_STORE",
 ];
 const PROXIES = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
 
