@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { allKeys } from "../../src/config/load.ts";
 import { connect } from "../../src/native/sender.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
-import { allowFlag, type DaemonSetup, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { type DaemonSetup, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { TestFolder } from "../support/folders.ts";
 import { type MockLlm, mockLlm } from "../support/mock_llm.ts";
 import { NotifySocket } from "../support/systemd.ts";
@@ -21,7 +21,7 @@ async function startWith(
   write(toml);
   const daemon = await startDaemon({
     args: [path],
-    permissions: [`${allowFlag("read")},${folder.path}`],
+    permissions: [`--allow-read=${folder.path},src`],
     ...more,
     env: { DAEMON_TOKEN_DELAY_MS: undefined, ...env },
   });

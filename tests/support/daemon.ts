@@ -9,6 +9,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import denoJson from "../../deno.json" with { type: "json" };
 import { TextLineStream } from "./lines.ts";
 import { daemonPermissions, permissionFlags } from "../../src/cli/permissions.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -115,7 +116,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
 
 /** Puts the unruly backend into the mock backend's place, in the workers as well. */
 function unrulyFlags(folder: string, permissions: readonly string[] = []): string[] {
-  const url = (path: string): string => new URL(`../../${path}`, import.meta.url).href;
+  const url = (path: string): string => new URL(path, ROOT).href;
   const imports: Record<string, string> = {
     [url("src/backend/mock.ts")]: url("tests/support/unruly_backend.ts"),
   };
@@ -125,7 +126,7 @@ function unrulyFlags(folder: string, permissions: readonly string[] = []): strin
   }
   const path = `${folder}/imports.json`;
   Deno.writeTextFileSync(path, JSON.stringify({ imports }));
-  const read = permissions.find((flag) => flag.startsWith("--allow-read=")) ?? allowFlag("read");
+  const read = [...permissions, ...startFlags()].find((flag) => flag.startsWith("--allow-read="));
   return [`--import-map=${path}`, `${read},tests/support,${folder}`];
 }
 
