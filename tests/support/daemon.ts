@@ -67,6 +67,13 @@ export function startFlags(others: readonly string[] = []): string[] {
   ];
 }
 
+/** The flag of that name that `deno task start` gives under the default configuration: `--allow-read=…`. */
+export function allowFlag(name: string): string {
+  const flag = startFlags().find((each) => each.startsWith(`--allow-${name}=`));
+  assert(flag !== undefined);
+  return flag;
+}
+
 /** Starts a daemon and waits until it takes handoffs. */
 export async function startDaemon(setup: DaemonSetup = {}): Promise<TestDaemon> {
   const daemon = spawnDaemon(setup);
@@ -120,7 +127,8 @@ function unrulyFlags(folder: string, permissions: readonly string[] = []): strin
   const imports: Record<string, string> = {
     [url("src/backend/mock.ts")]: url("tests/support/unruly_backend.ts"),
   };
-  for (const [name, target] of Object.entries(denoJson.imports)) {
+  const denoJson = JSON.parse(Deno.readTextFileSync(new URL("deno.json", ROOT)));
+  for (const [name, target] of Object.entries(denoJson.imports as Record<string, string>)) {
     imports[name] = target;
     imports[`${name}/`] = `${target.replace("npm:", "npm:/")}/`;
   }
