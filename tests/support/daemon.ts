@@ -127,8 +127,7 @@ function unrulyFlags(folder: string, permissions: readonly string[] = []): strin
   const imports: Record<string, string> = {
     [url("src/backend/mock.ts")]: url("tests/support/unruly_backend.ts"),
   };
-  const denoJson = JSON.parse(Deno.readTextFileSync(new URL("deno.json", ROOT)));
-  for (const [name, target] of Object.entries(denoJson.imports as Record<string, string>)) {
+  for (const [name, target] of Object.entries(denoJson.imports)) {
     imports[name] = target;
     imports[`${name}/`] = `${target.replace("npm:", "npm:/")}/`;
   }
