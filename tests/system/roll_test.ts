@@ -1,0 +1,75 @@
+// deno-lint-ignore-file no-console -- the figures are what one wants to see of this test
+/** A new process in place of the running one under load: no handoff refused, no stream broken, no visitor kept waiting. */
+import assert from "node:assert/strict";
+import { host, Machine } from "./machine.ts";
+
+/** How often; `SYSTEM_TEST_ROLLS` of the environment. */
+const ROLLS = Number(Deno.env.get("SYSTEM_TEST_ROLLS") ?? 3);
+// An answer takes 18 × 150 ms: at this rate a thousand are under way.
+const TOKEN_DELAY_MS = 150;
+const ARRIVALS_PER_SEC = 370;
+const EVENTS = 19;
+/** Arrivals go on for as long as a roll takes, and longer. */
+const LOAD_SECS = 12;
+/** How much later first bytes may be during a roll than outside of one. */
+const LATER_MS = 20;
+
+/** What the load generator reports, as far as it is looked at. Times are in milliseconds. */
+interface Report {
+  readonly streams: Readonly<Record<"complete" | "broken" | "lost" | "refused", number>>;
+  readonly handoff_retries: number;
+  readonly ttfb: { readonly p50_ms: number; readonly p99_ms: number; readonly max_ms: number };
+}
+
+/** Clients that come at a steady rate, handed over on the machine's socket. */
+async function load(machine: Machine): Promise<Report> {
+  const socket = machine.path("/run/streaming-daemon-ts/daemon.sock");
+  const clients = ARRIVALS_PER_SEC * LOAD_SECS;
+  return JSON.parse(
+    await host(
+      `target/release/loadgen run --socket ${socket} --clients ${clients} --rate ${ARRIVALS_PER_SEC} ` +
+        `--expect-events ${EVENTS} --after-secs 0 --json -`,
+    ),
+  );
+}
+
+function assertWhole({ streams, handoff_retries }: Report): void {
+  const { complete, broken, lost, refused } = streams;
+  assert.deepEqual({ complete, broken, lost, refused, handoff_retries }, {
+    complete: ARRIVALS_PER_SEC * LOAD_SECS,
+    broken: 0,
+    lost: 0,
+    refused: 0,
+    handoff_retries: 0,
+  });
+}
+
+Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
+  await host("cargo build --quiet --release --locked --package loadgen");
+  await using machine = await Machine.boot();
+  await machine.install();
+  const environment = "/etc/streaming-daemon-ts/environment";
+  await machine.ok(
+    `echo DAEMON_TOKEN_DELAY_MS=${TOKEN_DELAY_MS} >${environment} && streaming-daemon-ts-roll`,
+  );
+  await machine.untilGone("streaming-daemon-ts@0.service");
+
+  const still = await load(machine);
+  assertWhole(still);
+  for (let roll = 1; roll <= ROLLS; roll++) {
+    const before = await machine.show("MainPID");
+    const loaded = load(machine);
+    // The first thousand are under way when it begins.
+    const metrics = "curl -s http://127.0.0.1:9090/metrics";
+    await machine.until(`${metrics} | awk '/^daemon_streams_active / { exit $2 < 900 }'`);
+    await machine.ok("streaming-daemon-ts-roll");
+    const report = await loaded;
+    assertWhole(report);
+    assert.notEqual(await machine.show("MainPID"), before);
+    await machine.untilGone("streaming-daemon-ts@0.service");
+    const figures = ({ ttfb }: Report): string =>
+      `p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms}`;
+    console.log(`roll ${roll}: first byte in ms: ${figures(report)}; without a roll: ${figures(still)}`);
+    assert(report.ttfb.p99_ms <= still.ttfb.p99_ms + LATER_MS, `${report.ttfb.p99_ms} ms`);
+  }
+});
