@@ -1,4 +1,4 @@
-/** What README.md and CONTRIBUTING.md say, held to what there is. */
+/** What README.md, CONTRIBUTING.md and docs/ say, held to what there is. */
 import assert from "node:assert/strict";
 import { parse as parseToml } from "smol-toml";
 import denoJson from "../deno.json" with { type: "json" };
@@ -8,7 +8,16 @@ import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/erro
 import { spawnDaemon, startDaemon, startFlags } from "./support/daemon.ts";
 
 const ROOT = new URL("../", import.meta.url);
-const DOCUMENTS = ["README.md", "CONTRIBUTING.md"] as const;
+const DOCUMENTS = [
+  "README.md",
+  "CONTRIBUTING.md",
+  ...[...Deno.readDirSync(new URL("docs/", ROOT))].map(({ name }) => `docs/${name}`).sort(),
+];
+/** All that a document says somewhere; its title is in the first line. */
+const slugsOf = (text: string): string[] =>
+  [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    (heading as string).toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-")
+  );
 /** Named as what a reader may add. */
 const READERS_OWN_TASKS = ["start:site"];
 
@@ -45,44 +54,52 @@ function tableRows(text: string): string[][] {
 
 for (const name of DOCUMENTS) {
   const text = read(name);
+  const folder = name.replace(/[^/]*$/, "");
 
   Deno.test(`${name}: each task that is named exists`, () => {
     const named = [...text.matchAll(/\b(?:deno|deno@[\d.]+) task ([\w:]+)/g)].map(([, task]) =>
       task as string
     );
-    assert(named.length > 3);
-    const unknown = named.filter((task) => !(task in denoJson.tasks) && !READERS_OWN_TASKS.includes(task));
-    assert.deepEqual(unknown, []);
+    assert.deepEqual(
+      named.filter((task) => !(task in denoJson.tasks) && !READERS_OWN_TASKS.includes(task)),
+      [],
+    );
   });
 
   Deno.test(`${name}: each link inside of the repository leads somewhere`, () => {
     const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link as string)
       .filter((link) => !/^\w+:/.test(link));
-    assert(links.length > 5);
     const broken = links.filter((link) => {
       const [path, anchor] = link.split("#") as [string, string | undefined];
-      if (path !== "" && !exists(path)) return true;
-      const headings = path === ""
-        ? [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => heading as string)
-        : [];
-      const slugs = headings.map((heading) =>
-        heading.toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-")
-      );
-      return path === "" && !slugs.includes(anchor ?? "");
+      if (path !== "" && !exists(folder + path)) return true;
+      return anchor !== undefined && !slugsOf(path === "" ? text : read(folder + path)).includes(anchor);
     });
     assert.deepEqual(broken, []);
   });
 
   Deno.test(`${name}: each file of the repository that is named exists`, () => {
-    const rooms = /^(?:\.ci|bench|config|demo|examples|shim|src|systemd|tests|tools)\//;
+    const rooms = /^(?:\.ci|bench|config|demo|docs|examples|shim|src|systemd|tests|tools)\//;
     const files = [...text.matchAll(/`([\w./-]+)`/g)].map(([, path]) => path as string)
       .filter((path) => rooms.test(path) && !path.includes("NAME"));
-    assert(files.length > 3);
     assert.deepEqual(files.filter((path) => !exists(path)), []);
   });
 }
 
-Deno.test("README.md: the table of the configuration is that of src/config/keys.ts", async () => {
+Deno.test("the documents are many, and name tasks, links and files", () => {
+  const all = DOCUMENTS.map(read).join("\n");
+  assert(DOCUMENTS.length >= 10);
+  assert((all.match(/deno task/g) ?? []).length > 10);
+  assert((all.match(/\]\(/g) ?? []).length > 40);
+});
+
+Deno.test("README.md has at most 200 lines, and leads to every page of docs/", () => {
+  const text = read("README.md");
+  assert(text.split("\n").length <= 200);
+  const pages = DOCUMENTS.filter((name) => name.startsWith("docs/"));
+  assert.deepEqual(pages.filter((page) => !text.includes(`](${page})`)), []);
+});
+
+Deno.test("docs/configuration.md: the table of the keys is that of src/config/keys.ts", async () => {
   const defaults = await loadConfig({
     env: () => undefined,
     readTextFile: () => Promise.reject(new Error()),
@@ -100,11 +117,11 @@ Deno.test("README.md: the table of the configuration is that of src/config/keys.
     `\`${key.env}\``,
     key.restart ? `${key.doc} _(restart)_` : key.doc,
   ]);
-  assert.deepEqual(tableRows(section(read("README.md"), "Configuration")), expected);
+  assert.deepEqual(tableRows(read("docs/configuration.md")), expected);
 });
 
-Deno.test("README.md: the configurations in it hold", async () => {
-  const blocks = [...read("README.md").matchAll(/^```toml\n([^]*?)^```$/gm)].map(([, toml]) =>
+Deno.test("the configurations in the documents hold", async () => {
+  const blocks = [...DOCUMENTS.map(read).join("\n").matchAll(/^```toml\n([^]*?)^```$/gm)].map(([, toml]) =>
     toml as string
   );
   assert(blocks.length >= 4);
@@ -117,36 +134,36 @@ Deno.test("README.md: the configurations in it hold", async () => {
   }
 });
 
-Deno.test("README.md: the metrics are those of the page, and the labels those of src/errors.ts", async () => {
-  const text = section(read("README.md"), "Metrics");
+Deno.test("docs/metrics.md: the metrics are those of the page, and the labels those of src/errors.ts", async () => {
+  const text = read("docs/metrics.md");
   await using daemon = await startDaemon();
   const page = await (await daemon.page("/metrics")).text();
   const known = [...page.matchAll(/^# TYPE (daemon_\w+) /gm)].map(([, name]) => name as string).sort();
   const named = [...text.matchAll(/\bdaemon_\w+/g)].map(([name]) => name.replace(/_bucket$/, ""));
   assert.deepEqual([...new Set(named)].sort(), known);
   for (const label of [...HANDOFF_FAILURES, ...STREAM_FAILURES, ...BACKEND_FAILURES]) {
-    assert(text.includes(`\`${label}\``), `${label} is not in README.md`);
+    assert(text.includes(`\`${label}\``), `${label} is not in docs/metrics.md`);
   }
 });
 
-Deno.test("README.md: denials read as they are quoted", async () => {
+Deno.test("docs/security.md: denials read as they are quoted", async () => {
   const denials = [
     { env: { DAEMON_METRICS_ADDR: "127.0.0.1:9191" } },
     { args: ["/srv/daemon.toml"] },
     { env: { DAEMON_SHIM_PATH: "/usr/lib/other.so", DAEMON_METRICS_ENABLED: "false" } },
   ];
   const permissions = startFlags().filter((flag) => flag.startsWith("--allow-net="));
-  const text = section(read("README.md"), "Permissions");
+  const text = section(read("docs/security.md"), "The sandbox");
   for (const denial of denials) {
     await using daemon = spawnDaemon({ ...denial, permissions });
     assert.notEqual(await daemon.exit(), 0);
     const last = daemon.stderr.at(-1) ?? "";
     assert(last.includes("sandbox"), last);
-    assert(text.includes(`  ${last}\n`), `README.md does not quote: ${last}`);
+    assert(text.includes(`  ${last}\n`), `docs/security.md does not quote: ${last}`);
   }
 });
 
-Deno.test("README.md: its table has all permissions that a configuration can need", async () => {
+Deno.test("docs/security.md: its table has all permissions that a configuration can need", async () => {
   const { config } = await loadConfig({
     path: "README.md",
     env: () => undefined,
@@ -155,7 +172,7 @@ Deno.test("README.md: its table has all permissions that a configuration can nee
   });
   const flags = permissionFlags(daemonPermissions({ config, proxies: {} }));
   assert.deepEqual(
-    tableRows(section(read("README.md"), "Permissions")).map(([cell]) =>
+    tableRows(section(read("docs/security.md"), "The sandbox")).map(([cell]) =>
       (cell as string).replaceAll("`", "")
     ),
     flags.map((flag) => flag.split("=")[0]),
@@ -187,10 +204,10 @@ Deno.test("the tasks and the drop-in start the daemon by one script", () => {
   const start = `sh tools/launch "$(deno eval 'console.log(Deno.execPath())')" main.ts`;
   assert.equal(denoJson.tasks.start.command, start);
   assert.equal(denoJson.tasks.try.command, `${start} try`);
-  // The compiled file cannot have a script; README.md explains the flag.
+  // The compiled file cannot have a script; docs/security.md explains the flag.
   const [v8Flag] = startFlags().filter((flag) => flag.startsWith("--v8-flags="));
   assert(denoJson.tasks.compile.command.includes(` ${v8Flag} `));
-  assert(read("README.md").includes(`\`${v8Flag}\``));
+  assert(read("docs/security.md").includes(`\`${v8Flag}\``));
 });
 
 Deno.test("deno task compile leaves out the file that it would overflow on", () => {

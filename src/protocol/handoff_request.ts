@@ -1,5 +1,5 @@
 /**
- * Handoff bytes to request: pure. The fields and their rules: README.md, "The handoff's data".
+ * Handoff bytes to request: pure. The fields and their rules: docs/apache-php.md, "The handoff's data".
  * @module
  */
 import { HandoffRequestError } from "../errors.ts";

@@ -1,5 +1,5 @@
 /**
- * HTTP response heads and plain answers, byte for byte as README.md, "What the browser
+ * HTTP response heads and plain answers, byte for byte as docs/apache-php.md, "What the browser
  * receives", has them (RFC 9112). Pure.
  * @module
  */

@@ -22,16 +22,17 @@ export async function documents(root: string): Promise<void> {
   await put(`${root}/${UNITS}/streaming-daemon-ts@.service`, await templateUnit());
   await put(`${root}/etc/streaming-daemon-ts/daemon.toml`, await configuration());
   const { dateSecs } = changelog();
-  const pages = {
+  const man = {
     "man8/streaming-daemon-ts.8": programPage(dateSecs),
     "man8/streaming-daemon-ts-roll.8": rollPage(dateSecs),
     "man5/daemon.toml.5": await configurationPage(dateSecs),
   };
-  for (const [name, page] of Object.entries(pages)) {
+  for (const [name, page] of Object.entries(man)) {
     await put(`${root}/usr/share/man/${name}.gz`, await gzip(page));
   }
   await put(`${root}/usr/share/bash-completion/completions/streaming-daemon-ts`, bashCompletion());
-  for (const path of filesBelow("examples")) await copy(path, `${root}/${DOC}/${path}`);
+  const pages = ["README.md", ...filesBelow("docs"), ...filesBelow("examples")];
+  for (const path of pages) await copy(path, `${root}/${DOC}/${path}`);
   await put(`${root}/${DOC}/changelog.gz`, await gzip(await Deno.readTextFile(CHANGELOG)));
   await put(`${root}/${DOC}/copyright`, await copyright(`${root}/usr/lib/streaming-daemon-ts`));
   await copy(
