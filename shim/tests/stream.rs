@@ -170,12 +170,16 @@ fn a_payload_too_long_in_its_last_piece_is_refused() {
 }
 
 #[test]
-fn past_max_pending_the_first_is_ended_as_if_its_time_were_up() {
+fn past_max_pending_the_first_is_refused_and_its_client_comes_for_an_answer() {
     let setup = setup(Policy { max_pending: 1, ..POLICY });
-    let _begun = setup.in_pieces(&[b"{"], 0);
+    let (_connection, browser) = setup.in_pieces(&[b"{"], 0);
     setup.another();
     let silent = setup.connect();
-    assert_eq!(setup.payload(), b"{");
+    assert_eq!(setup.acceptor.refusal(), (1, TIMEOUT, 5000));
+    let Handoff { client, reason, payload, .. } = setup.reactor.handoff();
+    assert_eq!((reason, payload), (TIMEOUT, vec![]));
+    assert_eq!(setup.reactor.send(client, b"late", END), 4);
+    assert_eq!(recv_to_end(&browser), b"late");
     let _newer = setup.connect();
     assert_eq!(setup.acceptor.refusal(), (0, TIMEOUT, 5000));
     assert_eq!(recv_to_end(&silent), b"");

@@ -46,8 +46,13 @@ impl Pending {
     /// The numbers of some that have said more.
     pub fn ready(&self) -> Result<impl Iterator<Item = usize> + use<>, Errno> {
         let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
-        let ready =
-            if self.handoffs.is_empty() { 0 } else { self.epoll.wait(&mut events, EpollTimeout::ZERO)? };
+        let mut ready = 0;
+        if !self.handoffs.is_empty() {
+            match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
+                Err(Errno::EINTR) => {}
+                waited => ready = waited?,
+            }
+        }
         Ok(events.into_iter().take(ready).map(|event| event.data() as usize))
     }
 
