@@ -75,9 +75,7 @@ export async function follow(daemon: TestDaemon, clients: number): Promise<Follo
   );
 }
 
-let built: Promise<void> | undefined;
-
-/** Builds the program once for a process of tests; cargo sees to it that nothing is done twice. */
+/** Cargo sees to it that nothing is done twice. */
 async function build(): Promise<void> {
   const { success, stderr } = await new Deno.Command("cargo", {
     args: ["build", "--release", "--locked", "--quiet", "--package", "loadgen"],
@@ -88,8 +86,10 @@ async function build(): Promise<void> {
   if (!success) throw new Error(`cargo build: ${new TextDecoder().decode(stderr)}`);
 }
 
+// Before any test begins, whose time it would take.
+await build();
+
 async function run(args: readonly string[]): Promise<string> {
-  await (built ??= build());
   const { success, stdout, stderr } = await new Deno.Command(PROGRAM, { args: [...args] }).output();
   if (!success) throw new Error(`loadgen ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
   return new TextDecoder().decode(stdout);
