@@ -1,7 +1,7 @@
 //! A provider of chat completions for load: every request is answered with the same events at a fixed pace, and
 //! the stand-in takes as little CPU as it can, so that what is measured is its client.
 //!
-//! `bench-provider --listen 127.0.0.1:0 [--max-streams 100] [--events 19] [--delay-ms 300] [--tls]`
+//! `bench-provider --listen 127.0.0.1:0 [--max-streams 100] [--events 19] [--delay-ms 300] [--tls] [--padded]`
 //! prints `listening on <address>` once it does; with `--tls` the certificate, made for the run, before it.
 #![forbid(unsafe_code)]
 
@@ -9,12 +9,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,34 +30,69 @@ use tokio_rustls::rustls::ServerConfig;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The pieces of one answer, shared by all: `events` texts, then the finish, the usage and `[DONE]` in one piece.
+/// The pieces of an answer: `events` texts, then the finish, the usage and `[DONE]` in one piece. Like OpenAI's, each
+/// begins with an id that no other answer has, and each text ends with a padding of another length.
 struct Script {
+    /// What comes after the id.
     pieces: Vec<Bytes>,
     delay: Duration,
 }
 
+const BEFORE_ID: &str = "data: {\"id\":\"chatcmpl-";
+const PADDING: &str = "aB3xK9mQ2vL7pR";
+/// Fields of a response of OpenAI's, as its edge sends them; ids are made for each.
+const FIELDS: [(&str, &str); 20] = [
+    ("date", "Thu, 26 Nov 2026 12:34:56 GMT"),
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("access-control-expose-headers", "X-Request-ID"),
+    ("openai-organization", "some-organization-x1y2z3"),
+    ("openai-processing-ms", "183"),
+    ("openai-project", "proj_AbCdEfGhIjKlMnOpQrStUvWx"),
+    ("openai-version", "2020-10-01"),
+    ("x-envoy-upstream-service-time", "207"),
+    ("x-ratelimit-limit-requests", "30000"),
+    ("x-ratelimit-limit-tokens", "150000000"),
+    ("x-ratelimit-remaining-requests", "29999"),
+    ("x-ratelimit-remaining-tokens", "149999985"),
+    ("x-ratelimit-reset-requests", "2ms"),
+    ("x-ratelimit-reset-tokens", "0s"),
+    ("cf-cache-status", "DYNAMIC"),
+    (
+        "set-cookie",
+        "__cf_bm=aB3xK9mQ2vL7pRaB3xK9mQ2vL7pRaB3xK9mQ2vL7pRaB3xK9mQ2vL7pR-1764160496-1.0.1.1; path=/; \
+         expires=Thu, 26-Nov-26 13:04:56 GMT; domain=.api.openai.com; HttpOnly; Secure; SameSite=None",
+    ),
+    (
+        "strict-transport-security",
+        "max-age=31536000; includeSubDomains; preload",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("server", "cloudflare"),
+    ("alt-svc", "h3=\":443\"; ma=86400"),
+];
+
 impl Script {
-    fn new(events: usize, delay: Duration) -> Self {
+    /// `padded`: as OpenAI does unless it is asked not to.
+    fn new(events: usize, delay: Duration, padded: bool) -> Self {
         let chunk = |choices: &str, rest: &str| {
             format!(
-                "data: {{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\
-                 \"model\":\"bench\",\"choices\":[{choices}]{rest}}}\n\n"
+                "\",\"object\":\"chat.completion.chunk\",\"created\":1764160496,\"model\":\"gpt-4o-2024-08-06\",\
+                 \"service_tier\":\"default\",\"system_fingerprint\":\"fp_a1b2c3d4e5\",\"choices\":[{choices}]{rest}}}\n\n"
             )
         };
         let mut pieces: Vec<Bytes> = (0..events)
             .map(|i| {
                 let delta = format!(
-                    "{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"finish_reason\":null}}"
+                    "{{\"index\":0,\"delta\":{{\"content\":\"word {i} \"}},\"logprobs\":null,\"finish_reason\":null}}"
                 );
-                Bytes::from(chunk(&delta, ""))
+                let padding = &PADDING[..1 + i * 5 % PADDING.len()];
+                let padding = format!(",\"obfuscation\":\"{padding}\"");
+                Bytes::from(chunk(&delta, if padded { &padding } else { "" }))
             })
             .collect();
-        let finish = chunk("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}", "");
-        let usage = chunk(
-            "",
-            ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}",
-        );
-        pieces.push(Bytes::from(format!("{finish}{usage}data: [DONE]\n\n")));
+        let finish = "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}";
+        let usage = ",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":19,\"total_tokens\":28}";
+        pieces.push(Bytes::from(chunk(finish, usage) + "data: [DONE]\n\n"));
         Self { pieces, delay }
     }
 }
@@ -63,6 +100,7 @@ impl Script {
 /// One answer under way: the first piece at once, the last right after the one before it.
 struct Answer {
     script: Arc<Script>,
+    id: u64,
     next: usize,
     pause: Pin<Box<Sleep>>,
 }
@@ -84,9 +122,13 @@ impl Body for Answer {
             let due = self.pause.deadline() + self.script.delay;
             self.pause.as_mut().reset(due);
         }
-        let piece = self.script.pieces[self.next].clone();
+        let rest = &self.script.pieces[self.next];
+        let mut piece = Vec::with_capacity(BEFORE_ID.len() + ID_DIGITS + rest.len());
+        piece.extend_from_slice(BEFORE_ID.as_bytes());
+        piece.extend_from_slice(id_text(self.id).as_bytes());
+        piece.extend_from_slice(rest);
         self.next += 1;
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(piece.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -94,11 +136,19 @@ impl Body for Answer {
     }
 }
 
+const ID_DIGITS: usize = 29;
+
+/// As long as OpenAI's.
+fn id_text(id: u64) -> String {
+    format!("{id:0>ID_DIGITS$x}")
+}
+
 impl Answer {
-    fn new(script: Arc<Script>) -> Self {
+    fn new(script: Arc<Script>, id: u64) -> Self {
         let pause = Box::pin(sleep_until(Instant::now() + script.delay));
         Answer {
             script,
+            id,
             next: 0,
             pause,
         }
@@ -109,11 +159,24 @@ async fn answer(
     script: Arc<Script>,
     _request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let mut response = Response::new(Answer::new(script));
-    let value = hyper::header::HeaderValue::from_static("text/event-stream; charset=utf-8");
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, value);
+    static ANSWERS: AtomicU64 = AtomicU64::new(1);
+    // Spread over the digits, as random ids are.
+    let id = ANSWERS
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut response = Response::new(Answer::new(script, id));
+    let headers = response.headers_mut();
+    for (name, value) in FIELDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in [
+        ("x-request-id", format!("req_{id:032x}")),
+        ("cf-ray", format!("{id:016x}-FRA")),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
     Ok(response)
 }
 
@@ -154,6 +217,7 @@ struct Options {
     events: usize,
     delay: Duration,
     tls: bool,
+    padded: bool,
 }
 
 fn options() -> Result<Options, Failure> {
@@ -163,6 +227,7 @@ fn options() -> Result<Options, Failure> {
         events: 19,
         delay: Duration::from_millis(300),
         tls: false,
+        padded: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
@@ -177,6 +242,7 @@ fn options() -> Result<Options, Failure> {
             "--events" => options.events = value()?.parse()?,
             "--delay-ms" => options.delay = Duration::from_millis(value()?.parse()?),
             "--tls" => options.tls = true,
+            "--padded" => options.padded = true,
             _ => return Err(format!("unknown flag {flag}").into()),
         }
     }
@@ -186,7 +252,7 @@ fn options() -> Result<Options, Failure> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let options = options()?;
-    let script = Arc::new(Script::new(options.events, options.delay));
+    let script = Arc::new(Script::new(options.events, options.delay, options.padded));
     let acceptor = if options.tls { Some(tls()?) } else { None };
     let listener = TcpListener::bind(&options.listen).await?;
     println!("listening on {}", listener.local_addr()?);
@@ -216,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_gap_is_the_delay_and_the_end_comes_with_the_last_text() {
         let delay = Duration::from_millis(300);
-        let mut answer = Answer::new(Arc::new(Script::new(4, delay)));
+        let mut answer = Answer::new(Arc::new(Script::new(4, delay, true)), 1);
         let began = Instant::now();
         let mut after_ms = Vec::new();
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await {
