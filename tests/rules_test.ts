@@ -188,3 +188,13 @@ Deno.test("durations and sizes have their unit in the name", () => {
     [],
   );
 });
+
+Deno.test("no worker imports the SDK, which costs an isolate 17 MiB", () => {
+  const users = modules.filter(({ imports }) => imports.some(({ target }) => target === "openai"));
+  assert.deepEqual(users.map(({ name }) => name), ["backend/openai/template"]);
+  // It is loaded at run time, by the daemon's isolate alone.
+  const importers = modules.filter(({ imports }) =>
+    imports.some(({ target, typeOnly }) => target === "backend/openai/template" && !typeOnly)
+  );
+  assert.deepEqual(importers, []);
+});

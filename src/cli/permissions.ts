@@ -27,8 +27,9 @@ const FROM_SYSTEMD = [
   "LISTEN_PID",
   "LISTEN_FDNAMES",
   "JOURNAL_STREAM",
-  "DENO_TLS_CA_STORE",
 ];
+/** Of Deno's own: see `src/upstream/trust.ts`. */
+const TRUST = ["DENO_TLS_CA_STORE"];
 const PROXIES = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
 
 /** A place that a command works with. */
@@ -70,7 +71,7 @@ export function daemonPermissions(
       ...metrics.enabled ? [hostAndPort(metrics.listenAddr)] : [],
       ...backend.provider === "openai" ? [provider(backend.openai, proxies)] : [],
     ],
-    env: [...CONFIGURED, ...FROM_SYSTEMD, ...PROXIES],
+    env: [...CONFIGURED, ...FROM_SYSTEMD, ...TRUST, ...PROXIES],
   };
 }
 

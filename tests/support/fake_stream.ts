@@ -8,8 +8,9 @@ export class FakeStream implements ByteStream {
   #wakeReader: (() => void) | null = null;
   #sent: Uint8Array[] = [];
   #wakeTest: (() => void) | null = null;
+  #wakeWriter: (() => void) | null = null;
   closed = false;
-  /** While set, what is written is not taken. */
+  /** While set, what is written is not taken; see {@linkcode release}. */
   stuck = false;
 
   async read(into: Uint8Array): Promise<number | null> {
@@ -25,18 +26,24 @@ export class FakeStream implements ByteStream {
     return count;
   }
 
-  write(bytes: Uint8Array): Promise<number> {
-    if (this.stuck) return new Promise(() => {});
-    if (this.closed) return Promise.reject(new Error("closed"));
+  async write(bytes: Uint8Array): Promise<number> {
+    while (this.stuck) await new Promise<void>((resolve) => this.#wakeWriter = resolve);
+    if (this.closed) throw new Error("closed");
     this.#sent.push(bytes.slice());
     this.#wakeTest?.();
-    return Promise.resolve(bytes.length);
+    return bytes.length;
   }
 
   close(): void {
     this.closed = true;
     this.#wakeReader?.();
     this.#wakeTest?.();
+  }
+
+  /** What is written is taken again. */
+  release(): void {
+    this.stuck = false;
+    this.#wakeWriter?.();
   }
 
   /** The peer says something. */

@@ -383,6 +383,67 @@ Deno.test("h2: an answer before the whole request ends the request", async () =>
   await rig.close();
 });
 
+Deno.test("h2: bodies that wait for a slow server are no unread replies, and are queued no further than they go out", async () => {
+  const rig = await Rig.ready([[h2.SETTINGS_INITIAL_WINDOW_SIZE, 200_000]]);
+  await rig.feed(h2.numbersFrame(h2.WINDOW_UPDATE, 0, 99 * 120_000));
+  await rig.sent();
+  rig.stream.stuck = true;
+  for (let i = 0; i < 99; i++) rig.start(`${i}`, "x".repeat(120_000));
+  await rig.feed(h2.bytesFrame(h2.PING, 0, 0, new Uint8Array(8)));
+  assert.deepEqual(rig.heard, []);
+  rig.stream.release();
+  const frames: Frame[] = [];
+  const bodyBytes = (): number =>
+    frames.filter(({ type }) => type === h2.DATA).reduce((sum, { payload }) => sum + payload.length, 0);
+  while (bodyBytes() < 99 * 120_000) frames.push(...await rig.sent());
+  const pong = frames.findIndex(({ type }) => type === h2.PING);
+  const before = frames.slice(0, pong).reduce((sum, { payload }) => sum + payload.length, 0);
+  assert.ok(pong >= 0 && before < 300_000, `${before} bytes before the answer to the PING`);
+  // A piece of each in turn: none waits for all that came before it.
+  const order = frames.filter(({ type }) => type === h2.DATA).map(({ id }) => id);
+  assert.ok(order.indexOf(197) < order.lastIndexOf(5), "the last begins before the third is through");
+  await rig.close();
+});
+
+Deno.test("h2: a consumer that throws ends its own exchange only", async () => {
+  const rig = await Rig.ready();
+  const failures: string[] = [];
+  const bad = (how: "head" | "data" | "end"): void => {
+    const act = (now: string) => (): void => {
+      if (now === how) throw new Error(`a bug at the ${how}`);
+    };
+    const request = { method: "POST", url: new URL("http://h/"), headers: [], body: new Uint8Array(0) };
+    rig.connection.start(
+      new Exchange(request, {
+        head: act("head"),
+        data: act("data"),
+        end: act("end"),
+        fail: (error) => failures.push(`${error.kind}: ${error.message}`),
+      }),
+    );
+  };
+  for (const how of ["head", "data", "end"] as const) bad(how);
+  rig.start("b");
+  await rig.sent();
+  await rig.feed(...[1, 3, 5, 7].flatMap((id) => [head(id), data(id, "x", END)]));
+  assert.deepEqual(
+    failures,
+    ["head", "data", "end"].map((how) => `other: the answer cannot be used: Error: a bug at the ${how}`),
+  );
+  assert.deepEqual(rig.heard, ["b 200", "b x", "b end"]);
+  assert.deepEqual(short(await rig.sent()), ["3/1:8", "3/3:8"]);
+  await rig.close();
+});
+
+Deno.test("h2: nothing of a request is kept beyond its head", async () => {
+  const rig = await Rig.ready();
+  const exchange = rig.start("a", "x".repeat(60_000));
+  assert.ok(exchange.request !== null);
+  await rig.feed(head(1));
+  assert.equal(exchange.request, null);
+  await rig.close();
+});
+
 Deno.test("h2: a server that asks for replies and reads none is left", async () => {
   const rig = await Rig.ready();
   rig.start("a");
