@@ -3,17 +3,25 @@
  * The program: flags to a command to an exit code (0 clean, 1 failure at run time, 2 bad flags or configuration).
  * @module
  */
-import { type CheckCommand, type CliCommand, parseCli, type TryCommand } from "./src/cli/parse.ts";
+import {
+  type CheckCommand,
+  type CliCommand,
+  parseCli,
+  type StatusCommand,
+  type TryCommand,
+} from "./src/cli/parse.ts";
 import {
   daemonPermissions,
   permissionFlags,
   type Permissions,
   readerPermissions,
+  statusPermissions,
   tryPermissions,
 } from "./src/cli/permissions.ts";
 import { describeConfig } from "./src/config/load.ts";
 import { ConfigError, saysAll } from "./src/errors.ts";
 import { load, runService } from "./src/cli/start.ts";
+import { askStatus, statusText } from "./src/cli/status.ts";
 import { tryDaemon } from "./src/cli/try.ts";
 import { proxyFromEnvironment } from "./src/upstream/proxy_environment.ts";
 
@@ -36,6 +44,13 @@ async function tryOut({ configPath, socketPath, stream, data, timeoutMs }: TryCo
   return whole ? 0 : 1;
 }
 
+async function status(command: StatusCommand): Promise<number> {
+  const { config } = await load({ ...command, flags: [] });
+  const answer = await askStatus(config.metrics.listenAddr);
+  console.log(command.json ? JSON.stringify(answer, null, 2) : statusText(answer).trimEnd());
+  return 0;
+}
+
 async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> {
   switch (cli.command) {
     case "start":
@@ -44,6 +59,8 @@ async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> 
       return readerPermissions(cli);
     case "try":
       return tryPermissions(cli);
+    case "status":
+      return statusPermissions({ ...cli, ...await load({ ...cli, flags: [] }) });
     case "permissions": {
       const about = parseCli(cli.args);
       return readerPermissions("configPath" in about ? about : {});
@@ -65,6 +82,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (cli.command === "start") return await runService(cli);
     if (cli.command === "check") return await check(cli);
     if (cli.command === "try") return await tryOut(cli);
+    if (cli.command === "status") return await status(cli);
     if (cli.command === "permissions") return await printPermissions(cli.args);
     if (cli.stdout) console.log(cli.stdout.trimEnd());
     if (cli.stderr) console.error(cli.stderr.trimEnd());

@@ -104,7 +104,12 @@ export class ShimError extends Error {
   }
 }
 
+/** No daemon says how it is. */
+export class StatusError extends Error {
+  override readonly name = "StatusError";
+}
+
 /** Whether an error's message is all that there is to say to the user, without a stack. */
-export function saysAll(error: unknown): error is ConfigError | ListenError | ShimError {
-  return error instanceof ConfigError || error instanceof ListenError || error instanceof ShimError;
+export function saysAll(error: unknown): error is ConfigError | ListenError | ShimError | StatusError {
+  return [ConfigError, ListenError, ShimError, StatusError].some((kind) => error instanceof kind);
 }

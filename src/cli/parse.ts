@@ -51,6 +51,14 @@ export interface TryCommand {
   readonly timeoutMs: number;
 }
 
+/** Ask a running daemon how it is. */
+export interface StatusCommand {
+  readonly command: "status";
+  readonly configPath?: string;
+  /** Whether to print what it says as it comes, for programs. */
+  readonly json: boolean;
+}
+
 /** Print the permissions that a command line needs. */
 export interface PermissionsCommand {
   readonly command: "permissions";
@@ -67,7 +75,13 @@ export interface ExitCommand {
 }
 
 /** What the command line asks for. */
-export type CliCommand = StartCommand | CheckCommand | TryCommand | PermissionsCommand | ExitCommand;
+export type CliCommand =
+  | StartCommand
+  | CheckCommand
+  | TryCommand
+  | StatusCommand
+  | PermissionsCommand
+  | ExitCommand;
 
 interface RootOptions {
   readonly socket?: string;
@@ -152,6 +166,16 @@ export function parseCli(args: readonly string[]): CliCommand {
         },
         timeoutMs: Math.round(options.timeout * 1000),
       };
+    });
+
+  program.command("status")
+    .description("Ask a running daemon how it is: streams, workers, providers, the configuration in force.")
+    .option("--config <PATH>", "configuration file to take metrics.listen_addr from")
+    .option("--json", "as JSON")
+    .action((options: { readonly config?: string; readonly json?: true }) => {
+      const [other] = Object.keys(program.opts());
+      if (other !== undefined) program.error(`error: --${other} is not for status`);
+      result = { command: "status", ...given("configPath", options.config), json: options.json ?? false };
     });
 
   program.command("permissions")

@@ -48,6 +48,13 @@ export function tryPermissions({ configPath }: Place): Permissions {
   return { ffi: [toolsPath()], read: given(configPath), env: CONFIGURED };
 }
 
+/** What `status` needs. */
+export function statusPermissions({ config, configPath }: Place & { readonly config: Config }): Permissions {
+  const { hostname, port } = config.metrics.listenAddr;
+  const asked = hostname === "0.0.0.0" ? "127.0.0.1" : hostname;
+  return { read: given(configPath), net: [hostAndPort({ hostname: asked, port })], env: CONFIGURED };
+}
+
 /**
  * What the daemon needs.
  *

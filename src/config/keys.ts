@@ -294,7 +294,7 @@ export const KEYS = {
       env: "DAEMON_METRICS_ENABLED",
       type: bool(),
       default: true,
-      doc: "Serve /metrics, /healthz and /readyz.",
+      doc: "Serve /metrics, /status, /healthz and /readyz.",
       restart: true,
     },
     listenAddr: {

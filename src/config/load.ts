@@ -143,7 +143,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   return { config: deepFreeze(config) as Config, origins };
 }
 
-/** The configuration as TOML with the origin of each value as a comment; no secrets. */
+/** The configuration as TOML with the origin of each value, where it is known, as a comment; no secrets. */
 export function describeConfig({ config, origins }: LoadedConfig): string {
   let table = "";
   let toml = "";
@@ -152,7 +152,8 @@ export function describeConfig({ config, origins }: LoadedConfig): string {
     const ownTable = path.slice(0, path.lastIndexOf("."));
     if (ownTable !== table) toml += `${toml === "" ? "" : "\n"}[${table = ownTable}]\n`;
     const value = key.secret ? hide(getValue(config, place)) : getValue(config, place);
-    toml += `${key.name} = ${key.type.toToml(value)} # ${origins.get(path)}\n`;
+    const origin = origins.get(path);
+    toml += `${key.name} = ${key.type.toToml(value)}${origin === undefined ? "" : ` # ${origin}`}\n`;
   }
   return toml;
 }

@@ -4,11 +4,12 @@
  */
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
 import { planBackend } from "../backend/mod.ts";
-import type { Config } from "../config/load.ts";
+import { type Config, describeConfig } from "../config/load.ts";
 import { ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { sumSnapshots } from "../ops/metrics/metrics.ts";
 import { MetricsPage } from "../ops/metrics/page.ts";
+import { providersOf, type Status } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
@@ -43,6 +44,7 @@ export class Daemon {
   readonly #pool: WorkerPool;
   readonly #admin: AdminServer | undefined;
   readonly #fdLimit: number;
+  readonly #startedMs = performance.now();
   readonly #stopNow = new AbortController();
   readonly #benchmark: boolean;
   #config: Config;
@@ -105,6 +107,10 @@ export class Daemon {
       if (config.metrics.enabled) {
         admin = openAdminServer(config.metrics.listenAddr, {
           metrics: () => scrape ??= render().finally(() => scrape = undefined),
+          status: async () => {
+            if (daemon === undefined) throw new Error("The daemon has not started yet");
+            return await daemon.#status(version, new StreamGauge(0, streams));
+          },
           ready: () => daemon !== undefined && daemon.#ready,
           onError: (error) => log.error("The admin server cannot do its work for now", { error }),
         });
@@ -152,6 +158,26 @@ export class Daemon {
   /** Whether every worker is there and answers. */
   get healthy(): boolean {
     return this.#pool.answers;
+  }
+
+  async #status(version: string, gauge: StreamGauge): Promise<Status> {
+    const snapshots = await this.#pool.snapshots();
+    const workers = this.#pool.status();
+    return {
+      version,
+      deno: Deno.version.deno,
+      pid: Deno.pid,
+      uptime_secs: Math.round((performance.now() - this.#startedMs) / 1000),
+      state: this.#ready ? "taking handoffs" : "draining",
+      connections: this.#acceptor.active(),
+      max_connections: maxConnections(this.#config, this.#fdLimit),
+      streams: gauge.active,
+      streams_peak: gauge.peak,
+      oldest_secs: Math.max(...workers.map(({ oldest_secs }) => oldest_secs)),
+      workers,
+      providers: await providersOf(snapshots),
+      config: describeConfig({ config: this.#config, origins: new Map() }),
+    };
   }
 
   /** Clients whose socket is open. */
@@ -262,15 +288,20 @@ function listenAt(acceptor: Acceptor, kind: SocketKind, key: string, path: strin
   }
 }
 
-function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPolicy {
-  const { server, backend } = config;
+/** As many clients as are configured and the limit of open files allows. */
+function maxConnections({ server, backend }: Config, fdLimit: number): number {
   const room = fdLimit - RESERVED_FDS - MAX_PENDING;
   const perClient = backend.provider === "mock"
     ? 1
     : backend.openai.http2
     ? 1 + 1 / STREAMS_PER_UPSTREAM_FD
     : 2;
-  const most = Math.max(1, Math.floor(room / perClient));
+  return Math.min(server.maxConnections, Math.max(1, Math.floor(room / perClient)));
+}
+
+function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPolicy {
+  const { server } = config;
+  const most = maxConnections(config, fdLimit);
   if (server.maxConnections > most) {
     log.info("max_connections is capped to what the limit of open files allows", {
       max_connections: server.maxConnections,
@@ -279,7 +310,7 @@ function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPoli
     });
   }
   return {
-    maxConnections: Math.min(server.maxConnections, most),
+    maxConnections: most,
     handoffTimeoutMs: server.handoffTimeoutMs,
     handoffBufferBytes: server.handoffBufferBytes,
     clientTimeoutMs: server.writeTimeoutMs,

@@ -5,6 +5,7 @@
 import type { Config } from "../config/load.ts";
 import type { Log } from "../ops/log/log.ts";
 import { countersOf, type MetricsSnapshot, sumSnapshots } from "../ops/metrics/metrics.ts";
+import { oldestSecs, type WorkerStatus } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import type { WorkerInit } from "../worker/worker.ts";
 import { DEADLINES, type WorkerDeadlines, WorkerProxy } from "./worker_proxy.ts";
@@ -140,6 +141,16 @@ export class WorkerPool {
     }));
     const live = this.#slots.flatMap(({ lastSnapshot }) => lastSnapshot === undefined ? [] : [lastSnapshot]);
     return [...await this.#retired, ...live];
+  }
+
+  /** What each worker is doing, as far as it has said with its last snapshot. */
+  status(): WorkerStatus[] {
+    return this.#slots.map(({ index, worker, lastSnapshot }) => ({
+      index,
+      answers: worker?.answers ?? false,
+      streams: new StreamGauge(index, this.#options.streams).own,
+      oldest_secs: oldestSecs(lastSnapshot),
+    }));
   }
 
   /**

@@ -1,14 +1,17 @@
 /**
- * The admin pages over HTTP: `/metrics` for Prometheus, `/healthz` (the process lives), `/readyz` (it takes handoffs).
+ * The admin pages over HTTP: `/metrics` for Prometheus, `/status` for people, `/healthz` (the process lives), `/readyz` (it takes handoffs).
  * @module
  */
 import type { ListenAddr } from "../config/load.ts";
 import { ListenError } from "../errors.ts";
+import type { Status } from "./status.ts";
 
 /** What the pages show. */
 export interface AdminPages {
   /** The metrics in the text format of Prometheus, version 0.0.4. */
   metrics(): Promise<string>;
+  /** What `/status` says. */
+  status(): Promise<Status>;
   /** Whether handoffs are taken. */
   ready(): boolean;
   /** Is told why a page could not be made, whose reader gets a 500 without the reason, or why nobody can connect. */
@@ -103,7 +106,7 @@ function listen(
 async function respond(request: Request, pages: AdminPages): Promise<Response> {
   const { pathname } = new URL(request.url);
   const page = PAGES[pathname]; // begins with "/", as no name of Object's prototype does
-  if (page === undefined) return text(404, "not found: there are /metrics, /healthz and /readyz\n");
+  if (page === undefined) return text(404, "not found: there are /metrics, /status, /healthz and /readyz\n");
   // The server sends the head alone where HEAD was asked.
   if (request.method !== "GET" && request.method !== "HEAD") {
     const response = text(405, "only GET and HEAD\n");
@@ -120,6 +123,8 @@ async function respond(request: Request, pages: AdminPages): Promise<Response> {
 
 const PAGES: Readonly<Record<string, (pages: AdminPages) => Response | Promise<Response>>> = {
   "/metrics": async (pages) => text(200, await pages.metrics(), "text/plain; version=0.0.4; charset=utf-8"),
+  "/status": async (pages) =>
+    text(200, `${JSON.stringify(await pages.status(), null, 2)}\n`, "application/json"),
   "/healthz": () => text(200, "ok\n"),
   "/readyz": (pages) => pages.ready() ? text(200, "ready\n") : text(503, "not ready\n"),
 };

@@ -67,7 +67,8 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   frame = "";
   frameEnds = false;
   readonly #parts: ConnectionParts;
-  readonly #startedMs = performance.now();
+  /** When its handoff came, on the clock of performance.now. */
+  readonly startedMs = performance.now();
   #requestId = "";
   #userId: string | undefined;
   /** Set as long as a backend has been asked. */
@@ -191,7 +192,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     }
     if (event.kind !== "alive") this.#releaseRequest();
     if (!this.headSent && this.#failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
-      metrics.backendFirstEvent((performance.now() - this.#startedMs) / 1000);
+      metrics.backendFirstEvent((performance.now() - this.startedMs) / 1000);
     }
     // While a client is full the time is its own.
     if (this.#answer !== undefined && !this.full) wheel.set(this, backendTimeoutMs);
@@ -208,7 +209,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   #answerEnded(): void {
     this.#answer = undefined;
     this.#releaseRequest();
-    this.#parts.metrics.backendDone((performance.now() - this.#startedMs) / 1000);
+    this.#parts.metrics.backendDone((performance.now() - this.startedMs) / 1000);
   }
 
   // The backend has let go of it.
@@ -312,7 +313,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     wheel.cancel(this);
     this.#cancelAnswer();
     if (this.#model !== undefined) {
-      const durationSecs = (performance.now() - this.#startedMs) / 1000;
+      const durationSecs = (performance.now() - this.startedMs) / 1000;
       metrics.streamEnded(durationSecs, this.#failure);
       this.#logEnd(this.#model, durationSecs);
     }

@@ -5,6 +5,8 @@
 
 /** A connection as its set knows it. */
 interface Member {
+  /** When it began. */
+  readonly startedMs: number;
   /** Ends it with a word. */
   shutDown(): void;
   /** Ends it without one. */
@@ -19,6 +21,11 @@ export class ConnectionSet {
   /** How many are live. */
   get size(): number {
     return this.#live.size;
+  }
+
+  /** When the one began that is live for the longest time; `undefined` if none is. */
+  get oldestStartedMs(): number | undefined {
+    return this.#live.values().next().value?.startedMs; // a Set keeps the order in which they came
   }
 
   /** One more is live. */

@@ -73,6 +73,10 @@ export class Worker implements HandoffTaker {
     this.#metrics = benchmark ? new Totals() : new WorkerMetrics({
       streams: new StreamGauge(index, streams),
       models: () => [this.#config.backend.defaultModel, ...this.#config.metrics.models],
+      oldestSecs: () => {
+        const startedMs = this.#connections.oldestStartedMs;
+        return startedMs === undefined ? 0 : (performance.now() - startedMs) / 1000;
+      },
       upstream: () => this.#parts.backend.stats?.(),
     });
     this.#log = log;

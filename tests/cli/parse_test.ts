@@ -39,6 +39,16 @@ Deno.test("cli: permissions takes a whole command line, flags and commands inclu
   assert.deepEqual(parseCli(["permissions", "--", "try", "--stream"]), expected("try", "--stream"));
 });
 
+Deno.test("cli: status takes a configuration and says whether it is for programs", () => {
+  assert.deepEqual(parseCli(["status"]), { command: "status", json: false });
+  assert.deepEqual(parseCli(["status", "--json", "--config", "d.toml"]), {
+    command: "status",
+    configPath: "d.toml",
+    json: true,
+  });
+  assert.match(exit("--debug", "status").stderr, /--debug is not for status/);
+});
+
 Deno.test("cli: try without more asks as the daemon does by default", () => {
   assert.deepEqual(parseCli(["try"]), { command: "try", stream: false, data: {}, timeoutMs: 60_000 });
 });

@@ -3,6 +3,7 @@ import {
   daemonPermissions,
   permissionFlags,
   readerPermissions,
+  statusPermissions,
   tryPermissions,
 } from "../../src/cli/permissions.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -71,6 +72,17 @@ Deno.test("permissions: a path with a comma is refused, since it would grant two
     name: "ConfigError",
     message: "/etc/ca,/etc: expected a path without a comma, which no permission can be given for",
   });
+});
+
+Deno.test("permissions: status needs the address that it asks, which for all addresses is loopback", async () => {
+  const net = async (addr: string) => {
+    const env = (name: string) => name === "DAEMON_METRICS_ADDR" ? addr : undefined;
+    const { config } = await loadConfig({ env, readTextFile: () => Promise.reject(new Error()) });
+    return permissionFlags(statusPermissions({ config })).find((each) => each.startsWith("--allow-net="));
+  };
+  assert.equal(await net("127.0.0.1:9090"), "--allow-net=127.0.0.1:9090");
+  assert.equal(await net(":9191"), "--allow-net=127.0.0.1:9191");
+  assert.equal(await net("[::1]:9191"), "--allow-net=[::1]:9191");
 });
 
 Deno.test("permissions: a command that reads the configuration gets that file; try the library that plays Apache", () => {

@@ -6,6 +6,7 @@ const LOOPBACK = { hostname: "127.0.0.1", port: 0 };
 function pages(own: Partial<AdminPages> = {}): AdminPages {
   return {
     metrics: () => Promise.resolve("up 1\n"),
+    status: () => Promise.reject(new Error("not asked for")),
     ready: () => true,
     onError: (error) => assert.fail(String(error)),
     ...own,
@@ -73,7 +74,7 @@ Deno.test("admin server: other paths are 404 and other methods 405 with Allow", 
     for (const path of ["/", "/metrics/", "/nope", "/toString", "/__proto__"]) {
       assert.deepEqual(await ask(base + path), [
         404,
-        "not found: there are /metrics, /healthz and /readyz\n",
+        "not found: there are /metrics, /status, /healthz and /readyz\n",
       ]);
     }
     const response = await fetch(`${base}/metrics`, { method: "POST", body: "x" });

@@ -81,6 +81,7 @@ Deno.test("every metric is on the page, with the type that its name says", async
   assert.deepEqual(types("gauge"), [
     "daemon_build_info",
     "daemon_connections_active",
+    "daemon_stream_oldest_seconds",
     "daemon_streams_active",
     "daemon_streams_peak",
     "daemon_upstream_connections",

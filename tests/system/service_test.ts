@@ -72,6 +72,10 @@ Deno.test("the package on a real Debian", async (t) => {
     );
     assert.equal(await machine.ok(`stat -c '%A %U %G' ${SOCKET}`), "srw-rw---- root www-data");
     assert.match(await machine.ok("streaming-daemon-ts try Hello"), /You said: "Hello"[^]*HTTP\/1\.1 200 OK/);
+    assert.match(
+      await machine.ok("streaming-daemon-ts status"),
+      /: taking handoffs\n[^]*\nmock +1 requests\n/,
+    );
     assert.equal(
       await machine.ok("streaming-daemon-ts --version"),
       `streaming-daemon-ts ${denoJson.version}`,

@@ -4,10 +4,12 @@ import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { turn } from "../support/answers.ts";
 
 const never = new AbortController().signal;
+let started = 0;
 
 /** A connection as a set sees it. */
 function member(set?: ConnectionSet, told: string[] = []): Connection {
   const connection = {
+    startedMs: ++started,
     shutDown: () => void told.push("shutDown"),
     close: () => {
       told.push("close");
@@ -20,6 +22,16 @@ function member(set?: ConnectionSet, told: string[] = []): Connection {
 
 Deno.test("nothing live: no wait", async () =>
   assert.equal(await new ConnectionSet().untilEmpty(never), true));
+
+Deno.test("the oldest is the one that came first of those that are live", () => {
+  const set = new ConnectionSet();
+  assert.equal(set.oldestStartedMs, undefined);
+  const [a, b, c] = [member(set), member(set), member(set)];
+  assert.equal(set.oldestStartedMs, a.startedMs);
+  set.delete(b);
+  set.delete(a);
+  assert.equal(set.oldestStartedMs, c.startedMs);
+});
 
 Deno.test("waits until the last has ended", async () => {
   const set = new ConnectionSet();

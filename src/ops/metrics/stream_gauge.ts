@@ -35,6 +35,11 @@ export class StreamGauge {
     return Atomics.load(this.#counts, 1);
   }
 
+  /** Of this worker. */
+  get own(): number {
+    return Atomics.load(this.#counts, this.#worker);
+  }
+
   enter(): void {
     Atomics.add(this.#counts, this.#worker, 1);
     const active = Atomics.add(this.#counts, 0, 1) + 1;

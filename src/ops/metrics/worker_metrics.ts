@@ -18,6 +18,8 @@ export interface WorkerMetricsParts {
   readonly streams: StreamGauge;
   /** The models that have a series of their own; tokens of others are counted as those of `other`. */
   models(): readonly string[];
+  /** How long the oldest stream has been running; 0 if there is none. */
+  oldestSecs?(): number;
   /** What the backend tells of its connections; asked for each snapshot. */
   upstream?(): UpstreamStats | undefined;
 }
@@ -50,6 +52,9 @@ const UPSTREAM_METRICS = [
 ] as const;
 
 const OTHER_MODELS = "other";
+
+/** The age of the oldest stream; the largest of all workers' counts. */
+export const OLDEST_METRIC = "daemon_stream_oldest_seconds";
 
 /** `daemon_handoffs_failed`, every reason at zero: workers and the daemon itself refuse handoffs. */
 export function handoffsFailedCounter(registry: Registry): Counter<"reason"> {
@@ -125,6 +130,15 @@ export class WorkerMetrics implements Metrics {
     for (const [stat, type, name, help] of UPSTREAM_METRICS) {
       this.#mirror(name, help, () => parts.upstream?.()?.[stat] ?? 0, type);
     }
+    new client.Gauge({
+      name: OLDEST_METRIC,
+      help: "How long the oldest stream has been running",
+      aggregator: "max",
+      registers: [this.#registry],
+      collect(): void {
+        this.set(parts.oldestSecs?.() ?? 0);
+      },
+    });
     this.#mirror("daemon_stream_events_sent_total", "Events sent to clients", () => this.#events);
     this.#mirror("daemon_stream_bytes_sent", "Bytes sent to clients", () => this.#bytes);
   }
