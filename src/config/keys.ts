@@ -3,6 +3,7 @@
  * the test of `config/daemon.toml` all come from here.
  * @module
  */
+import { LOG_LEVELS, LOG_PARTS } from "./log_words.ts";
 import {
   bool,
   fileMode,
@@ -27,19 +28,6 @@ import {
 export const BACKEND_PROVIDERS = ["mock", "openai"] as const;
 /** One of {@linkcode BACKEND_PROVIDERS}. */
 export type BackendProvider = typeof BACKEND_PROVIDERS[number];
-
-/** The levels of the log, the most talkative first. */
-export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
-/** One of {@linkcode LOG_LEVELS}. */
-export type LogLevel = typeof LOG_LEVELS[number];
-
-/**
- * The parts of the log: `daemon` (start, end, reloads, workers), `handoff` (what was refused or could not be accepted),
- * `stream` (how each ended), `backend` (what failed there), `log` (lines that were dropped).
- */
-export const LOG_PARTS = ["daemon", "handoff", "stream", "backend", "log"] as const;
-/** One of {@linkcode LOG_PARTS}. */
-export type LogPart = typeof LOG_PARTS[number];
 
 /** One key. The property that holds it in {@linkcode KEYS} is its name in `Config`. */
 export interface Key<Value> {

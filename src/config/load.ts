@@ -3,19 +3,13 @@
  * @module
  */
 import { parse as parseToml, TomlError } from "smol-toml";
-import { type Key, KEYS, LOG_PARTS } from "./keys.ts";
+import { type Key, KEYS } from "./keys.ts";
+import { LOG_PARTS } from "./log_words.ts";
 import { editDistance, nearest } from "./nearest.ts";
 import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
 import { ConfigError } from "../errors.ts";
 
-export {
-  BACKEND_PROVIDERS,
-  type BackendProvider,
-  LOG_LEVELS,
-  LOG_PARTS,
-  type LogLevel,
-  type LogPart,
-} from "./keys.ts";
+export { BACKEND_PROVIDERS, type BackendProvider } from "./keys.ts";
 export type { ListenAddr } from "./types.ts";
 
 type ValuesOf<Group> = {

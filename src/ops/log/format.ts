@@ -4,7 +4,7 @@
  * its shape. Plain texts and numbers, of which nearly all lines are made, take a short way.
  * @module
  */
-import type { LogLevel, LogPart } from "../../config/load.ts";
+import type { LogLevel, LogPart } from "../../config/log_words.ts";
 import { cleanText, cleanValue, errorText, isSecretName, MAX_DEPTH, MAX_MEMBERS } from "./clean.ts";
 
 /**

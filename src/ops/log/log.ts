@@ -7,7 +7,8 @@
  * `Deno.exit` and before ending a worker.
  * @module
  */
-import { type Config, LOG_LEVELS, type LogLevel, type LogPart } from "../../config/load.ts";
+import type { Config } from "../../config/load.ts";
+import { LOG_LEVELS, type LogLevel, type LogPart } from "../../config/log_words.ts";
 import { Floods } from "./floods.ts";
 import { formatLine, type LogFields, type LogStyle } from "./format.ts";
 import { LineQueue } from "./line_queue.ts";

@@ -1,0 +1,28 @@
+/** A daemon that has nothing to do does next to nothing. */
+import assert from "node:assert/strict";
+import { startDaemon } from "../support/daemon.ts";
+
+const WINDOW_SECS = 10;
+
+/** How often the threads of a process have gone to sleep so far: proc_pid_status(5). */
+function sleepsOf(pid: number): number {
+  return [...Deno.readDirSync(`/proc/${pid}/task`)].reduce((sum, { name }) => {
+    const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
+    return sum + Number(/^voluntary_ctxt_switches:\s*(\d+)$/m.exec(status)?.[1]);
+  }, 0);
+}
+
+for (const metrics of ["true", "false"]) {
+  Deno.test(`an idle daemon of two workers hardly wakes up (metrics ${metrics})`, async () => {
+    await using daemon = await startDaemon({
+      env: { DAEMON_WORKERS: "2", DAEMON_METRICS_ENABLED: metrics },
+    });
+    using client = daemon.handOff();
+    await client.readAll();
+    const before = sleepsOf(daemon.pid);
+    await new Promise((resolve) => setTimeout(resolve, WINDOW_SECS * 1000));
+    const perSec = (sleepsOf(daemon.pid) - before) / WINDOW_SECS;
+    // Not 12, which it should be, since V8 goes on tidying up for a while, on threads of its own.
+    assert(perSec < 50, `${perSec} wake-ups a second`);
+  });
+}
