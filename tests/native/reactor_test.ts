@@ -166,16 +166,16 @@ Deno.test("what was taken for a client that is closed meanwhile reaches nobody",
   assert.equal(reactor.events.length, 1);
 });
 
-Deno.test("a turn takes 32 handoffs at most, so that the event loop has its turns between them", async () => {
+Deno.test("a turn takes 128 handoffs at most, so that the event loop has its turns between them", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
-  const clients = Array.from({ length: 200 }, () => acceptor.handOff());
-  acceptor.blockUntilActive(200);
+  const clients = Array.from({ length: 500 }, () => acceptor.handOff());
+  acceptor.blockUntilActive(500);
   let turns = 0;
-  const count = (): void => void (turns++, reactor.handoffs.length < 200 && setImmediate(count));
+  const count = (): void => void (turns++, reactor.handoffs.length < 500 && setImmediate(count));
   setImmediate(count);
-  await reactor.until(() => reactor.handoffs.length === 200);
-  assert(reactor.stretches.every((handoffs) => handoffs <= 32), String(reactor.stretches));
+  await reactor.until(() => reactor.handoffs.length === 500);
+  assert(reactor.stretches.every((handoffs) => handoffs <= 128), String(reactor.stretches));
   assert(turns >= reactor.stretches.length - 2, `${turns} turns, ${reactor.stretches.length} stretches`);
   closeAll(clients);
 });
@@ -194,24 +194,23 @@ Deno.test("a turn ends after 2 ms, whatever it was about, and what is left has a
   assert(reactor.stretches.every((events) => events <= 3), String(reactor.stretches));
 });
 
-Deno.test("what comes while a turn's rest waits for its turn is not forgotten", async () => {
+Deno.test("what comes while a turn's rest waits for the next turn is not forgotten", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
-  const clients: TestClient[] = [];
-  // Three are taken at once, which leaves the shim empty, and have a turn each; in the second one's the bell rings.
+  const clients = Array.from({ length: 10 }, () => acceptor.handOff());
+  acceptor.blockUntilActive(10);
   reactor.work = () => {
-    if (reactor.handoffs.length % 4 === 2) {
+    // It rings, and the ring is read while the others wait for their turns.
+    if (reactor.handoffs.length === 2) {
       clients.push(acceptor.handOff());
-      acceptor.blockUntilActive(4);
+      acceptor.blockUntilActive(11);
     }
-    burn(2.5);
+    burn(3); // each has a turn of its own
   };
-  for (let round = 1; round <= 20; round++) {
-    clients.push(...Array.from({ length: 3 }, () => acceptor.handOff()));
-    acceptor.blockUntilActive(3);
-    await reactor.until(() => reactor.handoffs.length === 4 * round);
-    for (const { client } of reactor.handoffs.slice(-4)) reactor.reactor.close(client);
-  }
+  const forgotten = Promise.withResolvers<never>();
+  const timer = setTimeout(() => forgotten.reject(new Error("The last one is not handed on")), 5000);
+  await Promise.race([reactor.until(() => reactor.handoffs.length === 11), forgotten.promise]);
+  clearTimeout(timer);
   closeAll(clients);
 });
 
@@ -242,6 +241,24 @@ Deno.test("running streams keep their pace while handoffs come faster than they 
   const late = gapsMs.toSorted((a, b) => a - b)[Math.floor(gapsMs.length / 2)] as number;
   assert(late < 15, `a beat of 5 ms takes ${late} ms`);
   closeAll(clients);
+});
+
+Deno.test("sockets, such as a provider's, have their turns between those of a reactor with much to hand on", async () => {
+  await using acceptor = new TestAcceptor();
+  await using reactor = new TestReactor(acceptor);
+  const { near, far } = await tcpEnds();
+  const clients = Array.from({ length: 120 }, () => acceptor.handOff());
+  acceptor.blockUntilActive(120);
+  reactor.work = () => {
+    if (reactor.handoffs.length === 10) far.send(new Uint8Array(1));
+    burn(1); // so that a turn has two or three
+  };
+  await near.read();
+  const handedOn = reactor.handoffs.length;
+  assert(handedOn >= 10 && handedOn < 40, `read after ${handedOn} handoffs`);
+  await reactor.until(() => reactor.handoffs.length === 120);
+  closeAll([near, ...clients]);
+  far.close();
 });
 
 Deno.test("caughtUp resolves when all that waited was handed on, also if nothing does", async () => {
@@ -298,14 +315,14 @@ Deno.test("a rest lasts as long as it was asked for, and what happens to clients
 Deno.test("there is no rest while handoffs wait for their turn", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
-  const clients = Array.from({ length: 100 }, () => acceptor.handOff());
-  acceptor.blockUntilActive(100);
+  const clients = Array.from({ length: 200 }, () => acceptor.handOff());
+  acceptor.blockUntilActive(200);
   reactor.reactor.rest(60_000); // a turn's share
   const { length } = reactor.handoffs;
-  assert(length > 0 && length <= 32, `${length} handoffs`);
+  assert(length > 0 && length <= 128, `${length} handoffs`);
   reactor.reactor.rest(60_000);
   assert.equal(reactor.handoffs.length, length);
-  await reactor.until(() => reactor.handoffs.length === 100);
+  await reactor.until(() => reactor.handoffs.length === 200);
   closeAll(clients);
 });
 
