@@ -69,6 +69,6 @@ export interface Recipient {
    * @param data where the bytes lie; copied if they must be kept
    */
   sent(result: number, data: Uint8Array<ArrayBuffer>, offset: number, length: number, end: boolean): void;
-  /** Keeps bytes that follow those which wait already. */
+  /** Keeps bytes, by copy, that follow those which wait already. */
   append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void;
 }

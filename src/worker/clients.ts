@@ -81,7 +81,7 @@ function sift({ recipients, entries, count, data }: SendBatch): number {
       const word = index * ENTRY_WORDS;
       const offset = entries[word + 1] as number;
       client.append(
-        data.slice(offset, offset + (entries[word + 2] as number)),
+        data.subarray(offset, offset + (entries[word + 2] as number)),
         entries[word + 3] === END,
       );
     }

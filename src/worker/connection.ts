@@ -159,7 +159,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   #cut(failure: StreamFailure): void {
     this.#cancelAnswer();
-    if (!this.#over) this.#parts.own.push(this, { kind: "cut", failure });
+    this.#parts.own.push(this, { kind: "cut", failure });
   }
 
   note(event: ClientEvent): boolean {
@@ -203,7 +203,6 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#over = true;
     this.#failure = failure;
     if (this.#answer !== undefined) this.#answerEnded();
-    if (!this.full) this.#parts.wheel.cancel(this);
   }
 
   #answerEnded(): void {

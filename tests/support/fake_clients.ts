@@ -48,14 +48,15 @@ export class FakeReactor implements Sender, Sockets {
   accept(room = Infinity): FakeSocket {
     let id = 0;
     while (this.#open.has(id)) id++;
+    if (this.#ended.has(id)) throw new Error(`client ${id} was not told that its last bytes closed it`);
     const socket = new FakeSocket(id, room);
     this.#open.set(id, socket);
     return socket;
   }
 
-  /** Clients whose sockets are open. */
+  /** Clients whose sockets are open, or whose owners do not know yet that they are not. */
   get open(): number {
-    return this.#open.size;
+    return this.#open.size + this.#ended.size;
   }
 
   send({ entries, count, data, dataBytes }: Parameters<Sender["send"]>[0]): Int32Array {

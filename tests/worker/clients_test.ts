@@ -109,14 +109,13 @@ Deno.test("a client that ends while results are told takes nobody else's result"
 
 Deno.test("what was kept is tried again, counted as far as it went, and told", () => {
   const { clients, client, traffic } = fixture();
-  const [a, socket] = client(2);
+  const [[a, socket], [b, broken]] = [client(2), client()];
   const kept = new TextEncoder().encode("abcdef");
   clients.sendKept(a, kept, true);
   assert.deepEqual([socket.received, socket.closed, traffic.bytes], ["ab", undefined, 2]);
   socket.drain(Infinity);
   clients.sendKept(a, kept.subarray(2), true);
   assert.deepEqual([socket.received, socket.closed, traffic.bytes], ["abcdef", "in order", 6]);
-  const [b, broken] = client();
   broken.failure = EPIPE;
   clients.sendKept(b, kept, false);
   assert.equal(traffic.bytes, 6);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
+import type { Connection } from "../../src/worker/connection.ts";
 import { turn } from "../support/answers.ts";
 import { fakeWorker } from "../support/connections.ts";
 
@@ -14,7 +15,7 @@ const only = (calls: unknown[][], ...names: string[]): unknown[][] =>
   calls.filter(([name]) => names.includes(name as string));
 
 Deno.test("an answer: head with the first event, each piece, [DONE] at the normal end, closed in order", async () => {
-  const { ask, calls, connections, traffic, timing } = fakeWorker();
+  const { ask, calls, connections, traffic, timing, reactor } = fakeWorker();
   const [client, answer] = await ask();
   assert.equal(client.received, "");
   assert.equal(connections.size, 1);
@@ -38,7 +39,7 @@ Deno.test("an answer: head with the first event, each piece, [DONE] at the norma
     ["streamEnded"],
   ]);
   assert.equal(traffic.bytes, client.received.length);
-  assert.equal(timing.pending, 0);
+  assert.deepEqual([timing.pending, reactor.open], [0, 0]);
 });
 
 Deno.test("an empty answer is a head and [DONE]", async () => {
@@ -387,6 +388,44 @@ Deno.test("the write time-out holds for a client's last bytes, too, and for a re
   assert.deepEqual([client.closed, refused.closed], ["at once", "at once"]);
   assert.deepEqual(only(calls, "streamEnded"), [["streamEnded", "write_timeout"]]);
   assert.deepEqual([reactor.open, connections.size, timing.pending, answer.told], [0, 0, 0, []]);
+});
+
+Deno.test("the write time-out goes on where the last bytes come for a client that is full already", async () => {
+  const { ask, timing, calls } = fakeWorker();
+  const [client, answer] = await ask({ room: 10 });
+  answer.emit("a");
+  await turn();
+  timing.advance(900);
+  answer.end();
+  await turn();
+  timing.advance(98);
+  assert.equal(client.closed, undefined);
+  timing.advance(5);
+  assert.equal(client.closed, "at once");
+  assert.deepEqual(calls.at(-1), ["streamEnded", "write_timeout"]);
+});
+
+Deno.test("a connection that has ended does nothing, whatever it is told", async () => {
+  const { ask, timing, calls, lines, reactor } = fakeWorker();
+  for (const end of ["gone", "in order"]) {
+    const [client, answer] = await ask();
+    const connection = client.owner as Connection;
+    if (end === "gone") connection.gone(0);
+    else answer.end();
+    await turn();
+    const [before, linesBefore] = [calls.length, lines.length];
+    connection.gone(104);
+    connection.writable();
+    connection.sent(-32, new Uint8Array(9), 0, 9, false);
+    connection.sent(3, new Uint8Array(9), 0, 9, true);
+    connection.sent(9, new Uint8Array(9), 0, 9, true);
+    connection.close();
+    connection.shutDown();
+    await turn();
+    assert.deepEqual([calls.length, lines.length], [before, linesBefore]);
+    assert.deepEqual([reactor.open, timing.pending, connection.full], [0, 0, false]);
+    assert.deepEqual(answer.told, end === "gone" ? ["cancel"] : []);
+  }
 });
 
 Deno.test("no more than 4 MiB are kept for a client; past it it is given up, and nobody else", async () => {

@@ -6,9 +6,11 @@ import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 import { plainResponse } from "../../src/protocol/http_response.ts";
 import { Worker } from "../../src/worker/worker.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
+import { turn } from "../support/answers.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { listLog, type LoggedLine } from "../support/connections.ts";
 import { renderedSnapshot } from "../support/metrics.ts";
+import { mockLlm } from "../support/mock_llm.ts";
 
 const NOW = AbortSignal.abort();
 const never = new AbortController().signal;
@@ -64,7 +66,8 @@ Deno.test("a worker serves handoffs, counts them, and drains", async () => {
 Deno.test("a drain waits for the streams, those in the backlog included", async () => {
   await using it = await fixture({ DAEMON_TOKEN_DELAY_MS: "5" });
   const clients = Array.from({ length: 50 }, () => it.acceptor.handOff());
-  await it.acceptor.drain();
+  it.acceptor.blockUntilActive(50); // none was handed on yet
+  it.acceptor.acceptor.stop(false);
   const drained = it.worker.drain(60_000, never);
   for (const client of clients) assert((await client.readAll()).endsWith(DONE));
   await drained;
@@ -159,6 +162,23 @@ Deno.test("a reload holds for connections from then on; those that run keep thei
   await it.worker.drain(0, NOW);
   assert((await last.readAll()).endsWith(TOLD));
   await it.worker.ended;
+});
+
+Deno.test("a reload closes the backend that it replaces, with its connections to the provider", async () => {
+  await using provider = await mockLlm({ protocol: "h1" });
+  await using it = await fixture({
+    DAEMON_BACKEND_PROVIDER: "openai",
+    OPENAI_API_BASE: provider.base,
+    OPENAI_API_KEY: "k",
+    OPENAI_HTTP2_ENABLED: "false",
+  });
+  using client = it.acceptor.handOff();
+  assert((await client.readAll()).endsWith(DONE));
+  assert.equal(await it.metric("daemon_upstream_connections"), 1);
+  const before = openFds();
+  it.worker.reload(await testConfig());
+  while (openFds() > before - 1) await turn();
+  await it.worker.drain(0, NOW);
 });
 
 Deno.test("a drain tells the streams of every backend that there ever was", async () => {
