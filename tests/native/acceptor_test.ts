@@ -134,7 +134,8 @@ Deno.test("one that is closed behind its back fails its run by name", async () =
   const acceptor = new Acceptor(TEST_POLICY);
   const failed = assert.rejects(
     acceptor.run({ refused: () => {}, drained: () => {}, acceptFailed: () => {} }),
-    { name: "ShimError", message: "A thread of the shim ended by itself" },
+    // Its last record may still ring.
+    { name: "ShimError", message: /^A thread of the shim ended by itself$|: no such acceptor/ },
   );
   openShim().shim_acceptor_close(acceptor.handle);
   await failed;
