@@ -114,6 +114,11 @@ export async function tcpEnds(): Promise<ClientEnds> {
   return { near: new Near({ read, write, close }), far };
 }
 
+/** The browsers go away. */
+export function closeAll(clients: readonly TestClient[]): void {
+  for (const client of clients) client.close();
+}
+
 /** Fills, with the letter f, what the kernel keeps for a connection. Returns how many bytes that took. */
 export function fill({ far }: ClientEnds): number {
   const chunk = new Uint8Array(16 * 1024).fill(0x66);

@@ -113,6 +113,24 @@ export function listMetrics(calls: unknown[][]): Metrics {
   });
 }
 
+/** The calls of these names. */
+export function only(calls: unknown[][], ...names: string[]): unknown[][] {
+  return calls.filter(([name]) => names.includes(name as string));
+}
+
+/** The last event of a whole answer. */
+export const DONE = "data: [DONE]\n\n";
+
+/** The event of a piece that needs no escapes. */
+export function text(content: string): string {
+  return `data: {"content":"${content}"}\n\n`;
+}
+
+/** The event of a failure after the head. */
+export function failed(error: string): string {
+  return `data: {"error":"${error}"}\n\n`;
+}
+
 /** How a handoff comes, besides its data. */
 export interface HandoffOptions extends Partial<Omit<Handoff, "client" | "payload">> {
   /** What the client's socket takes. */
