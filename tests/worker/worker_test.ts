@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { planBackend } from "../../src/backend/mod.ts";
 import { ConfigError, ShimError } from "../../src/errors.ts";
 import { openFds } from "../../src/native/process.ts";
 import { closeReactor } from "../../src/native/reactor.ts";
@@ -34,9 +35,10 @@ async function fixture(
 ): Promise<Fixture> {
   const acceptor = new TestAcceptor(policy);
   const lines: LoggedLine[] = [];
+  const config = await testConfig({ DAEMON_TOKEN_DELAY_MS: "1", ...env });
   const worker = new Worker({
     index: 3,
-    config: await testConfig({ DAEMON_TOKEN_DELAY_MS: "1", ...env }),
+    config: { ...config, backend: await planBackend(config.backend) },
     acceptor: acceptor.acceptor.handle,
     streams: StreamGauge.allocate(4),
     benchmark,
