@@ -15,7 +15,7 @@ export async function copyright(folder: string): Promise<string> {
   const { npmCache } = JSON.parse(await run([Deno.execPath(), "info", "--json"])) as { npmCache: string };
   const others: [name: string, licence: string][] = [];
   for (const name of await bundledPackages(folder)) {
-    others.push([`npm package ${name}`, await licenceIn(`${npmCache}/registry.npmjs.org/${name}`)]);
+    others.push([`npm package ${name}`, await licenceIn(await packageIn(npmCache, name))]);
   }
   for (const [name, place] of await crates()) others.push([`Rust crate ${name}`, await licenceIn(place)]);
   others.push(["Deno", await Deno.readTextFile("tools/package/debian/deno-licence")]);
@@ -31,6 +31,15 @@ export async function copyright(folder: string): Promise<string> {
       }\nComment: ${name}\n`
     ),
   ].join("\n");
+}
+
+/** Where a package lies in Deno's cache, which has a folder for each registry. */
+async function packageIn(npmCache: string, name: string): Promise<string> {
+  for await (const registry of Deno.readDir(npmCache)) {
+    const folder = `${npmCache}/${registry.name}/${name}`;
+    if (await Deno.stat(folder).then(({ isDirectory }) => isDirectory, () => false)) return folder;
+  }
+  throw new Error(`${npmCache} has no package ${name}`);
 }
 
 /** The crates in the libraries, each with its version and the folder of its sources. */
