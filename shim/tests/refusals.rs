@@ -5,26 +5,13 @@ mod support;
 
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::getuid;
-use streaming_daemon_shim::shim_open_fds;
 use support::*;
-
-impl Setup {
-    /// The client of a refused handoff comes for an answer; so it is told.
-    fn answers(&self, expected: u32, browser: &OwnedFd) {
-        let Handoff { client, reason, payload, .. } = self.reactor.handoff();
-        assert_eq!((reason, payload), (expected, vec![]));
-        assert_eq!(self.acceptor.active(), 1);
-        assert_eq!(self.reactor.send(client, b"no", END), 2);
-        assert_eq!(recv_to_end(browser), b"no");
-    }
-}
 
 #[test]
 fn the_client_of_a_payload_too_long_comes_for_an_answer() {
@@ -197,47 +184,6 @@ fn a_sender_that_is_not_allowed_is_not_waited_for_and_takes_nobody_s_place() {
     let Told::Refused { reason, micros, .. } = setup.acceptor.told() else { panic!() };
     assert_eq!(reason, UID_NOT_ALLOWED);
     assert!((100_000..2_000_000).contains(&micros), "{micros}");
-}
-
-/// At the limit of open files the payload arrives whole, and of its descriptors those for which there was room.
-#[test]
-fn at_the_fd_limit_handoffs_are_refused_and_a_client_that_did_come_is_answered() {
-    let setup = Setup::new(SEQPACKET, POLICY);
-    let (browser, passed) = pair(STREAM);
-    let before = shim_open_fds();
-    let (none, one) = (setup.connect(), setup.connect());
-    setup.another();
-    eventually("they are accepted, and nothing else is open", || shim_open_fds() == before + 4);
-    let limit = FdLimit::reach();
-    sendmsg(&none, b"{}", &[&passed]);
-    assert_eq!(setup.acceptor.refusal(), (2, CONTROL_TRUNCATED, 0));
-    // The connection that is closed leaves room for one, as looking does.
-    eventually("there is room for one descriptor", || shim_open_fds() > 0);
-    sendmsg(&one, b"{}", &[&passed, &passed]);
-    drop(passed);
-    let refusal = setup.acceptor.refusal();
-    drop(limit);
-    assert_eq!(refusal, (2, CONTROL_TRUNCATED, 0));
-    setup.answers(CONTROL_TRUNCATED, &browser);
-    setup.goes_on();
-}
-
-#[test]
-fn accepting_rests_at_the_fd_limit_and_goes_on_after_it() {
-    let setup = Setup::new(SEQPACKET, POLICY);
-    let (_browser, passed) = pair(STREAM);
-    let sender =
-        socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    let limit = FdLimit::reach();
-    socket::connect(sender.as_raw_fd(), &UnixAddr::new(&setup.path).unwrap()).unwrap();
-    assert_eq!(setup.acceptor.told(), Told::AcceptFailed { errno: libc::EMFILE });
-    let before = cpu_ms();
-    // Four more rests, of which none is told.
-    assert_eq!(setup.acceptor.ear().hear(Duration::from_millis(400), 1), Heard::Nothing);
-    assert!(cpu_ms() - before < 100, "it spins: {} ms of CPU", cpu_ms() - before);
-    drop(limit);
-    sendmsg(&sender, b"{}", &[&passed]);
-    setup.reactor.client();
 }
 
 #[test]

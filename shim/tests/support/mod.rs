@@ -293,6 +293,15 @@ impl Setup {
         assert_eq!(self.reactor.close_client(client), 0);
     }
 
+    /// The client of a refused handoff comes for an answer; so it is told.
+    pub fn answers(&self, expected: u32, browser: &OwnedFd) {
+        let Handoff { client, reason, payload, .. } = self.reactor.handoff();
+        assert_eq!((reason, payload), (expected, vec![]));
+        assert_eq!(self.acceptor.active(), 1);
+        assert_eq!(self.reactor.send(client, b"no", END), 2);
+        assert_eq!(recv_to_end(browser), b"no");
+    }
+
     /// After a refusal the next handoff is served, and nothing is counted.
     pub fn goes_on(&self) {
         assert_eq!(self.acceptor.active(), 0);
