@@ -15,6 +15,7 @@ import {
   listenAddr,
   names,
   oneOf,
+  requestMembers,
   seconds,
   secret,
   socketPath,
@@ -156,6 +157,23 @@ export const KEYS = {
       type: seconds(0.001, DAY_SECS),
       default: 120,
       doc: "Seconds to the head of the provider's response, and between its events.",
+    },
+    requestMembers: {
+      name: "request_members",
+      env: "DAEMON_REQUEST_MEMBERS",
+      type: requestMembers(),
+      default: [
+        "metadata",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "response_format",
+        "seed",
+        "stop",
+        "tool_choice",
+        "tools",
+        "top_p",
+      ],
+      doc: "Members of the provider's request that a handoff may set in its request object.",
     },
     mock: {
       tokenDelayMs: {

@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { OWN_MEMBERS } from "../protocol/handoff_request.ts";
 
 /** What is known about one type of value. `Value` is what the daemon gets, in the unit of the name. */
 export interface ValueType<Value> {
@@ -135,6 +136,16 @@ export function names(of: string): ValueType<readonly string[]> {
     schema: z.array(text("", (name) => name !== "").schema),
     fromText: (value) => value.trim() === "" ? [] : value.split(",").map((name) => name.trim()),
     toToml: tomlValue,
+  };
+}
+
+/** Names of members of a provider's request; in text separated by commas. */
+export function requestMembers(): ValueType<readonly string[]> {
+  const own: readonly string[] = OWN_MEMBERS;
+  return {
+    ...names("members"),
+    expected: `a list of names of members, none of ${OWN_MEMBERS.join(", ")}`,
+    schema: z.array(text("", (name) => name !== "" && !own.includes(name)).schema),
   };
 }
 

@@ -3,12 +3,16 @@
  * @module
  */
 import { HandoffRequestError } from "../errors.ts";
+import { headerLines } from "./response_headers.ts";
 
 /** One message of a conversation, as providers take it. */
 export interface ChatMessage {
   readonly role: string;
-  /** Text, or a provider's list of content parts, which is passed on as it is. */
-  readonly content: string | readonly unknown[];
+  /**
+   * Text, or a provider's list of content parts, which is passed on as it is; none where the message says something else,
+   * such as `tool_calls`.
+   */
+  readonly content?: string | readonly unknown[] | null;
 }
 
 /** The handoff's data, checked, with the defaults filled in. */
@@ -25,14 +29,32 @@ export interface HandoffRequest {
   readonly userId?: string;
   /** Sent upstream as `X-Test-Pattern`, for test backends. */
   readonly testPattern?: string;
+  /** Further members of the provider's request, as they came. Their names are among {@linkcode RequestRules.members}. */
+  readonly members?: Readonly<Record<string, unknown>>;
+  /** Further lines of the response's head, each with its CRLF. */
+  readonly responseHeaders?: string;
 }
 
-/** What stands in for what the sender left out. */
-export interface RequestDefaults {
+/** What stands in for what the sender left out, and what it may set. */
+export interface RequestRules {
   readonly model: string;
+  /** Names of the members that `request` may have. */
+  readonly members: readonly string[];
   /** Makes an id that is unique in the daemon's logs. */
   makeRequestId(): string;
 }
+
+/** Members of a provider's request that are the daemon's affair, or have a field of their own in the handoff. */
+export const OWN_MEMBERS = [
+  "max_completion_tokens",
+  "max_tokens",
+  "messages",
+  "model",
+  "n",
+  "stream",
+  "stream_options",
+  "temperature",
+] as const;
 
 /** The prompt of a handoff without data (`nc -U`, mod_proxy_fdpass). */
 export const DEFAULT_PROMPT = "Hello";
@@ -47,14 +69,14 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
  * @throws {HandoffRequestError} if it is not a JSON object, or a field is of the wrong type; the message names
  *   the field and is fit to be shown to the client
  */
-export function parseHandoffRequest(payload: Uint8Array, defaults: RequestDefaults): HandoffRequest {
+export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): HandoffRequest {
   const fields = payload.length === 0 || payload[0] === 0 ? {} : parseObject(payload);
   const system = optionalString(fields, "system");
   const prompt = optionalString(fields, "prompt");
   const request: { -readonly [K in keyof HandoffRequest]: HandoffRequest[K] } = {
-    requestId: optionalHeaderText(fields, "request_id") ?? defaults.makeRequestId(),
+    requestId: optionalHeaderText(fields, "request_id") ?? rules.makeRequestId(),
     messages: optionalMessages(fields) ?? messagesOf(system, prompt),
-    model: optionalString(fields, "model") || defaults.model,
+    model: optionalString(fields, "model") || rules.model,
   };
   const maxTokens = optionalCount(fields, "max_tokens");
   if (maxTokens !== undefined) request.maxTokens = maxTokens;
@@ -74,6 +96,10 @@ export function parseHandoffRequest(payload: Uint8Array, defaults: RequestDefaul
   }
   const testPattern = optionalHeaderText(fields, "test_pattern");
   if (testPattern !== undefined) request.testPattern = testPattern;
+  const members = optionalMembers(fields, rules.members);
+  if (members !== undefined) request.members = members;
+  const responseHeaders = headerLines(fields["response_headers"] ?? []);
+  if (responseHeaders !== "") request.responseHeaders = responseHeaders;
   return request;
 }
 
@@ -111,13 +137,34 @@ function optionalMessages(fields: Record<string, unknown>): readonly ChatMessage
     if (typeof message !== "object" || message === null || Array.isArray(message)) {
       throw wrong(name, "an object with role and content", message);
     }
-    const { role, content } = message as Record<string, unknown>;
+    const { role, content, tool_calls: calls } = message as Record<string, unknown>;
     if (typeof role !== "string") throw wrong(`${name}.role`, "a string", role);
+    if (content === null || (content === undefined && Array.isArray(calls))) return;
     if (typeof content !== "string" && !Array.isArray(content)) {
-      throw wrong(`${name}.content`, "a string or an array of parts", content);
+      throw wrong(`${name}.content`, "a string, an array of parts or null", content);
     }
   });
   return value.length > 0 ? value as ChatMessage[] : undefined;
+}
+
+function optionalMembers(
+  fields: Record<string, unknown>,
+  allowed: readonly string[],
+): Readonly<Record<string, unknown>> | undefined {
+  const value = fields["request"] ?? undefined;
+  if (value === undefined) return undefined;
+  // PHP encodes an empty array as [].
+  if (typeof value !== "object" || (Array.isArray(value) && value.length > 0)) {
+    throw wrong("request", "an object", value);
+  }
+  const members = Object.entries(value as Record<string, unknown>).filter(([, member]) => member !== null);
+  for (const [name] of members) {
+    if (allowed.includes(name)) continue;
+    // The name is the sender's: it is quoted where it can be one.
+    const shown = /^[\w.-]{1,64}$/.test(name) ? `"request.${name}"` : '"request" with a member that';
+    throw new HandoffRequestError(`Field ${shown} is not among the daemon's backend.request_members`);
+  }
+  return members.length === 0 ? undefined : Object.fromEntries(members);
 }
 
 // PHP encodes what is not set as null, so null means absent.

@@ -4,13 +4,23 @@
  * @module
  */
 
-/** The head of every stream; the events follow. */
-export const STREAM_HEAD = "HTTP/1.1 200 OK\r\n" +
+const STREAM_LINES = "HTTP/1.1 200 OK\r\n" +
   "Content-Type: text/event-stream\r\n" +
   "Cache-Control: no-cache\r\n" +
   "Connection: close\r\n" +
-  "X-Accel-Buffering: no\r\n" +
-  "\r\n";
+  "X-Accel-Buffering: no\r\n";
+
+/** The head of every stream for which nothing else is asked; the events follow. */
+export const STREAM_HEAD = `${STREAM_LINES}\r\n`;
+
+/**
+ * The head of a stream.
+ *
+ * @param headers further lines, each with its CRLF
+ */
+export function streamHead(headers: string): string {
+  return headers === "" ? STREAM_HEAD : `${STREAM_LINES}${headers}\r\n`;
+}
 
 /** How long a client that found the daemon full or stopping should wait, in seconds. */
 export const RETRY_AFTER_SECS = 5;
@@ -33,14 +43,16 @@ const encoder = new TextEncoder();
  *
  * @param status the HTTP status; 503 carries `Retry-After`
  * @param line the body, without its line break; a line break inside becomes a space
+ * @param headers further lines of the head, each with its CRLF
  */
-export function plainResponse(status: PlainStatus, line: string): string {
+export function plainResponse(status: PlainStatus, line: string, headers = ""): string {
   const body = line.replace(/[\r\n]+/g, " ") + "\n";
   return `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
     "Content-Type: text/plain; charset=utf-8\r\n" +
     `Content-Length: ${encoder.encode(body).length}\r\n` +
     (status === 503 ? `Retry-After: ${RETRY_AFTER_SECS}\r\n` : "") +
     "Connection: close\r\n" +
+    headers +
     "\r\n" +
     body;
 }

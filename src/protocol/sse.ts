@@ -3,7 +3,7 @@
  * @module
  */
 import type { BackendFailure, StreamFailure } from "../errors.ts";
-import { plainResponse, STREAM_HEAD } from "./http_response.ts";
+import { plainResponse, streamHead } from "./http_response.ts";
 import type { ClientEvent, EventBatch, Recipient } from "./stream_event.ts";
 
 /** A turn's bytes, an entry for each client. The arrays belong to the encoder and are valid until the next batch. */
@@ -50,10 +50,10 @@ export function failureOf(kind: BackendFailure): StreamFailure {
 }
 
 /** A whole response with the status that a failure before the head has. */
-function failureResponse(failure: StreamFailure): string {
-  if (failure === "shutdown") return plainResponse(503, FAILURE_TEXT.shutdown);
-  if (failure === "backend_timeout") return plainResponse(504, FAILURE_TEXT.backend_timeout);
-  return plainResponse(502, "Backend unavailable");
+function failureResponse(failure: StreamFailure, headers: string): string {
+  if (failure === "shutdown") return plainResponse(503, FAILURE_TEXT.shutdown, headers);
+  if (failure === "backend_timeout") return plainResponse(504, FAILURE_TEXT.backend_timeout, headers);
+  return plainResponse(502, "Backend unavailable", headers);
 }
 
 const FIRST_DATA_BYTES = 64 * 1024;
@@ -141,12 +141,14 @@ function render(recipient: Recipient, event: ClientEvent): string {
 function head(recipient: Recipient): string {
   if (recipient.headSent) return "";
   recipient.headSent = true;
-  return STREAM_HEAD;
+  const head = streamHead(recipient.headers);
+  recipient.headers = ""; // so that nothing is kept of it while the stream lasts
+  return head;
 }
 
 function cut(recipient: Recipient, failure: StreamFailure): string {
   recipient.frameEnds = true;
-  return recipient.headSent ? errorEvent(FAILURE_TEXT[failure]) : failureResponse(failure);
+  return recipient.headSent ? errorEvent(FAILURE_TEXT[failure]) : failureResponse(failure, recipient.headers);
 }
 
 /** How many bytes `TextEncoder` makes of a text. A lone surrogate becomes U+FFFD, which has three. */

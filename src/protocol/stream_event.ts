@@ -56,6 +56,8 @@ export interface Recipient {
 
   /** The encoder's: whether the response's head was made. */
   headSent: boolean;
+  /** Further lines of the head, each with its CRLF; "" once it was made. */
+  headers: string;
   /** The encoder's: the text for this client in the batch under way, and whether its connection ends after it. */
   frame: string;
   frameEnds: boolean;

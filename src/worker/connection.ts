@@ -13,7 +13,7 @@ import {
 import type { ClientEvents, Handoff } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
-import { parseHandoffRequest, type RequestDefaults } from "../protocol/handoff_request.ts";
+import { parseHandoffRequest, type RequestRules } from "../protocol/handoff_request.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
 import { failureOf } from "../protocol/sse.ts";
 import type { ClientEvent, Recipient } from "../protocol/stream_event.ts";
@@ -36,7 +36,7 @@ export interface ConnectionParts {
   readonly log: Log;
   /** Replaced by a reload; an answer keeps the one it began with. */
   readonly backend: Backend;
-  readonly defaults: RequestDefaults;
+  readonly rules: RequestRules;
   /** To the first event, and from one to the next, in milliseconds. */
   readonly backendTimeoutMs: number;
   /** How long a client may take nothing, in milliseconds. */
@@ -64,6 +64,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   readonly id: number;
   ended = false;
   headSent = false;
+  headers = "";
   frame = "";
   frameEnds = false;
   readonly #parts: ConnectionParts;
@@ -98,7 +99,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   // Returns the request, or nothing if the client was told why not.
   #admit(handoff: Handoff, stopping: boolean): BackendRequest | undefined {
-    const { metrics, defaults } = this.#parts;
+    const { metrics, rules } = this.#parts;
     if (handoff.refusal !== undefined) {
       // It was counted and logged where it was judged.
       this.#refuse(...REFUSALS[handoff.refusal] ?? [503, "Handoff refused"]);
@@ -114,7 +115,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
       this.#refuse(503, handoff.overLimit ? "Too many connections" : "Too many requests at a time");
     } else {
       try {
-        return parseHandoffRequest(handoff.payload, defaults);
+        return parseHandoffRequest(handoff.payload, rules);
       } catch (error) {
         if (!(error instanceof HandoffRequestError)) throw error;
         metrics.handoffFailed("bad_request");
@@ -126,7 +127,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   }
 
   #logRefusal(message: string, fields: Record<string, unknown>): void {
-    this.#requestId = this.#parts.defaults.makeRequestId();
+    this.#requestId = this.#parts.rules.makeRequestId();
     this.#parts.log.child("handoff").warning(message, { ...this.#identity(), ...fields });
   }
 
@@ -141,6 +142,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#requestId = request.requestId;
     this.#userId = request.userId;
     this.#model = request.model;
+    if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
     wheel.set(this, backendTimeoutMs);

@@ -123,11 +123,15 @@ export class Worker implements HandoffTaker {
   #configured(
     config: Config,
     backend: Backend,
-  ): Pick<ConnectionParts, "backend" | "defaults" | "backendTimeoutMs" | "writeTimeoutMs"> {
+  ): Pick<ConnectionParts, "backend" | "rules" | "backendTimeoutMs" | "writeTimeoutMs"> {
     void this.#pipe(backend.events);
     return {
       backend,
-      defaults: { model: config.backend.defaultModel, makeRequestId: () => this.#makeRequestId() },
+      rules: {
+        model: config.backend.defaultModel,
+        members: config.backend.requestMembers,
+        makeRequestId: () => this.#makeRequestId(),
+      },
       backendTimeoutMs: config.backend.timeoutMs,
       writeTimeoutMs: config.server.writeTimeoutMs,
     };

@@ -59,6 +59,17 @@ Deno.test("config: the defaults are those of the contract", async () => {
       provider: "mock",
       defaultModel: "gpt-4o",
       timeoutMs: 120_000,
+      requestMembers: [
+        "metadata",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "response_format",
+        "seed",
+        "stop",
+        "tool_choice",
+        "tools",
+        "top_p",
+      ],
       mock: { tokenDelayMs: 50 },
       openai: {
         apiKey: "",
@@ -114,6 +125,7 @@ Deno.test("config: every key can be set from its environment variable", async ()
     DAEMON_BACKEND_PROVIDER: ["openai", "openai"],
     DAEMON_DEFAULT_MODEL: ["m", "m"],
     DAEMON_BACKEND_TIMEOUT_SECS: ["9", 9000],
+    DAEMON_REQUEST_MEMBERS: ["tools, stop", ["tools", "stop"]],
     DAEMON_TOKEN_DELAY_MS: ["0", 0],
     OPENAI_API_KEY: ["sk-1", "sk-1"],
     OPENAI_API_BASE: ["http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"],
@@ -217,6 +229,11 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `server.allowed_uids = ["www-data"]: expected a list of numeric user ids`,
     ],
     [`backend.provider = "opnai"`, `backend.provider = "opnai": expected "mock" or "openai"`],
+    [
+      `backend.request_members = ["tools", "stream"]`,
+      `backend.request_members = ["tools","stream"]: expected a list of names of members, none of ` +
+      "max_completion_tokens, max_tokens, messages, model, n, stream, stream_options, temperature",
+    ],
     [`backend.mock = 4`, `backend.mock = 4: expected a table, [backend.mock]`],
     [`backend.openai.http2 = "yes"`, `backend.openai.http2 = "yes": expected true or false`],
     [`backend.openai.api_base = "localhost"`, `backend.openai.api_base = "localhost": expected ${url}`],

@@ -6,12 +6,12 @@ import {
   parseHandoffRequest,
 } from "../../src/protocol/handoff_request.ts";
 
-const defaults = { model: "default-model", makeRequestId: () => "made-1" };
+const rules = { model: "default-model", members: ["tools", "stop"], makeRequestId: () => "made-1" };
 
 function parse(payload: string | Uint8Array): HandoffRequest {
   return parseHandoffRequest(
     typeof payload === "string" ? new TextEncoder().encode(payload) : payload,
-    defaults,
+    rules,
   );
 }
 
@@ -73,6 +73,41 @@ Deno.test("an empty list of messages leaves the word to the prompt", () => {
   assert.deepEqual(parse('{"messages":[],"prompt":"P"}').messages, [{ role: "user", content: "P" }]);
 });
 
+Deno.test("messages are taken as they are: parts, null content, none beside tool calls, further members", () => {
+  const messages = [
+    {
+      role: "user",
+      content: [
+        { type: "text", text: "What is this?" },
+        { type: "image_url", image_url: { url: "data:image/png;base64,AA==", detail: "low" } },
+        { type: "input_audio", input_audio: { data: "AA==", format: "wav" } },
+        { type: "file", file: { file_id: "file-1" } },
+      ],
+    },
+    { role: "assistant", content: null, tool_calls: [{ id: "c1" }] },
+    { role: "assistant", tool_calls: [{ id: "c2" }] },
+    { role: "tool", tool_call_id: "c1", content: "42" },
+  ];
+  assert.deepEqual(parse(JSON.stringify({ messages })).messages, messages);
+});
+
+Deno.test("members of the provider's request are taken if they are allowed, null ones left out", () => {
+  const tools = [{ type: "function", function: { name: "f" } }];
+  assert.deepEqual(parse(JSON.stringify({ request: { tools, stop: null } })).members, { tools });
+  for (const request of [{}, [], null, { stop: null }]) {
+    assert.deepEqual(parse(JSON.stringify({ request })), everythingDefault);
+  }
+});
+
+Deno.test("further lines of the response's head are taken as they go out", () => {
+  const response_headers = { "X-Trace": "a", "Set-Cookie": ["b=1", "c=2"], Vary: null };
+  const { responseHeaders } = parse(JSON.stringify({ response_headers }));
+  assert.equal(responseHeaders, "X-Trace: a\r\nSet-Cookie: b=1\r\nSet-Cookie: c=2\r\n");
+  for (const none of [{}, [], null]) {
+    assert.deepEqual(parse(JSON.stringify({ response_headers: none })), everythingDefault);
+  }
+});
+
 Deno.test("null, which PHP makes of what is not set, means absent", () => {
   assert.deepEqual(
     parse('{"prompt":null,"messages":null,"model":null,"max_tokens":null,"user_id":null}'),
@@ -97,8 +132,23 @@ for (
     ['{"messages":[{"content":"x"}]}', 'Field "messages[0].role" is missing, expected a string'],
     [
       '{"messages":[{"role":"user","content":"x"},{"role":"user","content":7}]}',
-      'Field "messages[1].content" is 7, expected a string or an array of parts',
+      'Field "messages[1].content" is 7, expected a string, an array of parts or null',
     ],
+    [
+      '{"messages":[{"role":"user"}]}',
+      'Field "messages[0].content" is missing, expected a string, an array of parts or null',
+    ],
+    ['{"request":"x"}', 'Field "request" is a string, expected an object'],
+    ['{"request":[1]}', 'Field "request" is an array, expected an object'],
+    [
+      '{"request":{"stop":"x","stream":false}}',
+      'Field "request.stream" is not among the daemon\'s backend.request_members',
+    ],
+    [
+      '{"request":{"a\\r\\nb":1}}',
+      'Field "request" with a member that is not among the daemon\'s backend.request_members',
+    ],
+    ['{"response_headers":"X-A: b"}', 'Field "response_headers" is not an object of names and values'],
     ['{"max_tokens":"7"}', 'Field "max_tokens" is a string, expected a number'],
     ['{"max_tokens":0}', 'Field "max_tokens" is 0, expected a positive integer'],
     ['{"max_tokens":1.5}', 'Field "max_tokens" is 1.5, expected a positive integer'],

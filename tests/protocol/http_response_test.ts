@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
+import { plainResponse, STREAM_HEAD, streamHead } from "../../src/protocol/http_response.ts";
 
 Deno.test("the head of a stream", () => {
   assert.equal(
@@ -39,4 +39,14 @@ Deno.test("the length counts bytes, and a line break cannot get into the line", 
   const [head, body] = plainResponse(400, "é\r\ny").split("\r\n\r\n") as [string, string];
   assert.equal(body, "é y\n");
   assert.match(head, /Content-Length: 5\b/);
+});
+
+Deno.test("further lines of a head come last in it", () => {
+  assert.equal(streamHead("X-A: 1\r\n"), STREAM_HEAD.replace(/\r\n$/, "X-A: 1\r\n\r\n"));
+  assert.equal(streamHead(""), STREAM_HEAD);
+  assert.equal(
+    plainResponse(502, "x", "X-A: 1\r\n"),
+    "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n" +
+      "Connection: close\r\nX-A: 1\r\n\r\nx\n",
+  );
 });

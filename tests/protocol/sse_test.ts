@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BackendError, STREAM_FAILURES } from "../../src/errors.ts";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
+import { plainResponse, STREAM_HEAD, streamHead } from "../../src/protocol/http_response.ts";
 import {
   DONE_EVENT,
   errorEvent,
@@ -131,6 +131,26 @@ Deno.test("a cut before the head is a response with a status, after it an event;
     assert(response.endsWith(`\r\n\r\n${status === 502 ? "Backend unavailable" : FAILURE_TEXT[failure]}\n`));
     assert.equal(flags, 1);
     assert.deepEqual(said(started(1)[0] as FakeRecipient, cut), [errorEvent(FAILURE_TEXT[failure]), 1]);
+  }
+});
+
+Deno.test("further lines of the head are in the stream's, or in the failure's that comes in its place, once", () => {
+  const asking = (): FakeRecipient => Object.assign(new FakeRecipient(1), { headers: "X-A: 1\r\n" });
+  const recipient = asking();
+  assert.deepEqual(said(recipient, "a"), [streamHead("X-A: 1\r\n") + textEvent("a"), 0]);
+  assert.equal(recipient.headers, "");
+  assert.deepEqual(said(recipient, error("timeout")), [errorEvent("Backend timeout"), 1]);
+  for (
+    const [failure, status, line] of [
+      ["shutdown", 503, "Server is shutting down"],
+      ["backend_timeout", 504, "Backend timeout"],
+      ["backend_error", 502, "Backend unavailable"],
+    ] as const
+  ) {
+    assert.deepEqual(said(asking(), { kind: "cut", failure }), [
+      plainResponse(status, line, "X-A: 1\r\n"),
+      1,
+    ]);
   }
 });
 

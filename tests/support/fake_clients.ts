@@ -117,6 +117,7 @@ export class FakeRecipient implements Recipient {
   ended = false;
   full = false;
   headSent = false;
+  headers = "";
   frame = "";
   frameEnds = false;
   /** Kinds of the events that it was shown before they were encoded. */

@@ -81,7 +81,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     metrics: listMetrics(calls),
     log: listLog([]),
     backend,
-    defaults: { model: "m", makeRequestId: () => "id" },
+    rules: { model: "m", members: [], makeRequestId: () => "id" },
     backendTimeoutMs: 60_000,
     writeTimeoutMs,
   };

@@ -54,7 +54,7 @@ function limitName(request: BackendRequest, traits: Traits): LimitName {
     (request.maxCompletionTokens === undefined ? "max_tokens" : "max_completion_tokens");
 }
 
-/** @returns the body as JSON */
+/** @returns the body as JSON: of the same name, the handoff's fields win over its `request`, that over the configuration */
 export function requestBody(request: BackendRequest, traits: Traits, options: BodyOptions): string {
   const { max_tokens, max_completion_tokens, stream_options, ...further } = options.body;
   const limit = request.maxCompletionTokens ?? request.maxTokens;
@@ -67,6 +67,7 @@ export function requestBody(request: BackendRequest, traits: Traits, options: Bo
   };
   return JSON.stringify({
     ...further,
+    ...request.members,
     model: request.model,
     // Roles and parts are passed on as they came: which ones it takes is the provider's affair.
     messages: request.messages,

@@ -399,6 +399,23 @@ Deno.test("openai: what a model refuses by name is left out, or named otherwise,
   assert.equal(rig.backend.stats().retries, 0);
 });
 
+Deno.test("openai: of one name, the request's own fields win over its members, those over the configuration", async () => {
+  await using rig = await backendRig({ protocol: "h1" }, { body: { seed: 1, stop: "a", tier: "flex" } });
+  const members = { seed: 2, model: "not this one", stream: false, tools: [{ type: "function" }] };
+  assert.deepEqual(await rig.ears.hear(ask("plain", { model: "m", members })), HELLO);
+  const [sent] = rig.mock.requests;
+  assert.deepEqual(sent?.body, {
+    seed: 2,
+    stop: "a",
+    tier: "flex",
+    tools: [{ type: "function" }],
+    model: "m",
+    messages: [{ role: "user", content: "Hello" }],
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+});
+
 Deno.test("openai: of OpenAI itself no padding is asked, and stream_options of the configuration are kept", async () => {
   const directory = await Deno.makeTempDir();
   const socketPath = `${directory}/llm`;

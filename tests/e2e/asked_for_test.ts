@@ -1,0 +1,79 @@
+/** What a handoff may ask for besides an answer, over the real daemon and the stand-in provider. */
+import assert from "node:assert/strict";
+import { plainResponse, streamHead } from "../../src/protocol/http_response.ts";
+import { HELLO, openaiDaemon } from "../support/openai_daemon.ts";
+
+const MESSAGES = [
+  { role: "system", content: "Be brief." },
+  {
+    role: "user",
+    content: [
+      { type: "text", text: "What is on it? 😀" },
+      { type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=", detail: "low" } },
+      { type: "input_audio", input_audio: { data: "UklGRg==", format: "wav" } },
+      { type: "file", file: { filename: "a.pdf", file_data: "data:application/pdf;base64,JVBERi0=" } },
+    ],
+  },
+  { role: "assistant", content: null, tool_calls: [{ id: "c1", type: "function", function: { name: "f" } }] },
+  { role: "tool", tool_call_id: "c1", content: "42" },
+];
+
+const REQUEST = {
+  tools: [{ type: "function", function: { name: "f", parameters: { type: "object" }, strict: true } }],
+  tool_choice: { type: "function", function: { name: "f" } },
+  parallel_tool_calls: false,
+  response_format: { type: "json_schema", json_schema: { name: "a", schema: { type: "object" } } },
+  stop: ["\n\n", "END"],
+  top_p: 0.3,
+  seed: 7,
+  metadata: { team: "web" },
+  reasoning_effort: "low",
+};
+
+const HEADERS = {
+  "Access-Control-Allow-Origin": "https://app.example",
+  "Set-Cookie": ["a=1; HttpOnly", "b=2"],
+};
+const LINES =
+  "Access-Control-Allow-Origin: https://app.example\r\nSet-Cookie: a=1; HttpOnly\r\nSet-Cookie: b=2\r\n";
+
+Deno.test("messages and the request object reach the provider as the handoff has them", async () => {
+  await using both = await openaiDaemon("h1");
+  using client = both.daemon.handOff({ messages: MESSAGES, request: REQUEST, model: "m" });
+  assert.equal(await client.readAll(), HELLO);
+  assert.deepEqual(both.mock.requests[0]?.body, {
+    ...REQUEST,
+    model: "m",
+    messages: MESSAGES,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+});
+
+Deno.test("a member of the request that the configuration does not list is a 400, and asks nobody", async () => {
+  await using both = await openaiDaemon("h1", { env: { DAEMON_REQUEST_MEMBERS: "seed" } });
+  using refused = both.daemon.handOff({ request: { seed: 1, tools: [] } });
+  assert.equal(
+    await refused.readAll(),
+    plainResponse(400, `Field "request.tools" is not among the daemon's backend.request_members`),
+  );
+  assert.equal(both.mock.requests.length, 0);
+  using taken = both.daemon.handOff({ request: { seed: 1 } });
+  assert.equal(await taken.readAll(), HELLO);
+});
+
+Deno.test("response_headers are in the stream's head, and in the failure's that comes in its place", async () => {
+  await using both = await openaiDaemon("h1");
+  using whole = both.daemon.handOff({ response_headers: HEADERS });
+  assert.equal(await whole.readAll(), streamHead(LINES) + HELLO.slice(streamHead("").length));
+  using failed = both.daemon.handOff({ response_headers: HEADERS, test_pattern: "status-500" });
+  assert.equal(await failed.readAll(), plainResponse(502, "Backend unavailable", LINES));
+  using refused = both.daemon.handOff({ response_headers: { "X-A": "b\r\nContent-Length: 0" } });
+  assert.equal(
+    await refused.readAll(),
+    plainResponse(
+      400,
+      'Field "response_headers.X-A" is not a string, or an array of strings, of printable ASCII',
+    ),
+  );
+});
