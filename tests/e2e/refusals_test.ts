@@ -178,11 +178,16 @@ Deno.test("at the limit of open files an fd gets lost on its way: that handoff i
   await (await daemon.page("/metrics")).text();
   const fds = daemon.openFds();
   const silent = await takeAllFds(daemon);
-  const ends = pairEnds();
-  silent[0]?.send(utf8("{}"), [ends.far]);
-  ends.far.close();
-  assert.equal(await ends.near.read(), undefined);
-  ends.near.close();
+  // Served is one for which the daemon has closed something of its own just now.
+  for (const sender of silent) {
+    const ends = pairEnds();
+    sender.send(utf8("{}"), [ends.far]);
+    ends.far.close();
+    const answer = await ends.near.readAll();
+    ends.near.close();
+    if (answer === "") break;
+    assert.match(answer, /\[DONE\]/);
+  }
   const { fields } = await daemon.logged("Handoff refused");
   assert.deepEqual([fields["reason"], fields["received_bytes"]], ["control_truncated", 2]);
   for (const each of silent) each.close();

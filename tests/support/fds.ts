@@ -44,13 +44,20 @@ export function withListener(use: (listener: OwnedFd) => void): void {
   }
 }
 
-/** Takes every descriptor that a daemon may have, by handoff connections that say nothing. The first one is accepted. */
+const WAITING = 20;
+
+/**
+ * Takes every descriptor that a daemon may have, by handoff connections that say nothing. The first ones are accepted,
+ * and some wait for what becomes free.
+ */
 export async function takeAllFds(daemon: TestDaemon): Promise<OwnedFd[]> {
   const noRoom = () => daemon.log.some(({ message }) => message === "Cannot accept handoffs for a moment");
   const silent: OwnedFd[] = [];
+  const another = () => silent.push(connect(daemon.socketPath, "seqpacket"));
   while (!noRoom()) {
-    silent.push(connect(daemon.socketPath, "seqpacket"));
+    another();
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
+  for (let waiting = 0; waiting < WAITING; waiting++) another();
   return silent;
 }

@@ -49,7 +49,7 @@ export class NotifySocket implements AsyncDisposable {
 }
 
 const ACTIVATOR = `
-  use Socket; $^F = 100;
+  use Socket; use POSIX (); $^F = 100;
   my @sockets;
   while ((my $arg = shift @ARGV) ne "--") {
     my ($kind, $path) = split /:/, $arg, 2;
@@ -61,6 +61,9 @@ const ACTIVATOR = `
     }
     push @sockets, $socket;
   }
+  # They begin at 3, whatever this process came by; each number is at most that of its socket.
+  for my $at (0 .. $#sockets) { POSIX::dup2(fileno($sockets[$at]), 3 + $at) or die $!; }
+  for my $socket (@sockets) { POSIX::close(fileno($socket)) if fileno($socket) > 2 + @sockets; }
   $ENV{LISTEN_FDS} = scalar @sockets; $ENV{LISTEN_PID} = $$;
   exec @ARGV;
 `;
