@@ -40,6 +40,9 @@ export interface Backend {
   /** The name in `backend.provider`, and the metrics' label. */
   readonly name: string;
 
+  /** Where its provider is, for traces; of one that is asked over a network. */
+  readonly url?: URL;
+
   /** The events of all answers, in order: what one turn of the event loop brings is one chunk. Never fails. */
   readonly events: ReadableStream<EventBatch>;
 

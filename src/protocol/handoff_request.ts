@@ -33,6 +33,8 @@ export interface HandoffRequest {
   readonly members?: Readonly<Record<string, unknown>>;
   /** Further lines of the response's head, each with its CRLF. */
   readonly responseHeaders?: string;
+  /** The span that it comes from, as W3C Trace Context writes it; not checked. */
+  readonly traceparent?: string;
 }
 
 /** What stands in for what the sender left out, and what it may set. */
@@ -100,6 +102,8 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   if (members !== undefined) request.members = members;
   const responseHeaders = headerLines(fields["response_headers"] ?? []);
   if (responseHeaders !== "") request.responseHeaders = responseHeaders;
+  const traceparent = optionalString(fields, "traceparent");
+  if (traceparent !== undefined) request.traceparent = traceparent;
   return request;
 }
 

@@ -13,6 +13,7 @@ import {
 import type { ClientEvents, Handoff } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
+import type { StreamTrace, Tracing } from "../ops/tracing.ts";
 import { parseHandoffRequest, type RequestRules } from "../protocol/handoff_request.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
 import { failureOf } from "../protocol/sse.ts";
@@ -33,6 +34,8 @@ export interface ConnectionParts {
   /** For what the daemon itself says to clients. */
   readonly own: EventQueue;
   readonly metrics: Metrics;
+  /** Where OpenTelemetry is asked for. */
+  readonly tracing?: Tracing | undefined;
   readonly log: Log;
   /** Replaced by a reload; an answer keeps the one it began with. */
   readonly backend: Backend;
@@ -75,6 +78,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   /** Set as long as a backend has been asked. */
   #model: string | undefined;
   #answer: Answer | undefined;
+  #trace: StreamTrace | undefined;
   /** Of the request, until the provider has taken it. */
   #requestBytes = 0;
   #kept: Uint8Array<ArrayBuffer> | undefined;
@@ -136,7 +140,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   }
 
   #ask(request: BackendRequest, requestBytes: number): void {
-    const { backend, metrics, wheel, backendTimeoutMs, shedding } = this.#parts;
+    const { backend, metrics, wheel, backendTimeoutMs, shedding, tracing } = this.#parts;
     this.#requestBytes = requestBytes;
     shedding.hold(requestBytes);
     this.#requestId = request.requestId;
@@ -145,6 +149,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
+    this.#trace = tracing?.begin(request, backend, this.startedMs);
     wheel.set(this, backendTimeoutMs);
     this.#answer = backend.ask(request, this);
   }
@@ -169,7 +174,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     const { metrics, wheel, backendTimeoutMs } = this.#parts;
     switch (event.kind) {
       case "text":
-        this.#events++;
+        if (++this.#events === 1) this.#trace?.firstText();
         metrics.eventSent();
         break;
       case "usage":
@@ -210,6 +215,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   #answerEnded(): void {
     this.#answer = undefined;
     this.#releaseRequest();
+    this.#trace?.answered();
     this.#parts.metrics.backendDone((performance.now() - this.startedMs) / 1000);
   }
 
@@ -229,6 +235,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   #backendFailed(error: BackendError): void {
     this.#parts.metrics.backendError(this.#parts.backend.name, error.kind);
+    this.#trace?.failed(error.kind);
     this.#logFailure("Backend failed", { kind: error.kind, error });
   }
 
@@ -316,6 +323,11 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     if (this.#model !== undefined) {
       const durationSecs = (performance.now() - this.startedMs) / 1000;
       metrics.streamEnded(durationSecs, this.#failure);
+      this.#trace?.end({
+        failure: this.#failure,
+        finishReason: this.#finishReason,
+        usage: this.#usage,
+      });
       this.#logEnd(this.#model, durationSecs);
     }
     connections.delete(this);

@@ -11,6 +11,7 @@ import type { Log } from "../ops/log/log.ts";
 import { type MetricsSnapshot, Totals } from "../ops/metrics/metrics.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { WorkerMetrics } from "../ops/metrics/worker_metrics.ts";
+import { openTracing } from "../ops/tracing.ts";
 import { SseEncoderStream } from "../protocol/sse.ts";
 import type { EventBatch } from "../protocol/stream_event.ts";
 import { ReadCoalescer } from "../timing/read_coalescer.ts";
@@ -70,9 +71,10 @@ export class Worker implements HandoffTaker {
    * @throws {ShimError} if the shim cannot be opened
    */
   constructor({ index, config, acceptor, streams, benchmark }: WorkerInit, log: Log) {
+    const models = () => [this.#config.backend.defaultModel, ...this.#config.metrics.models];
     this.#metrics = benchmark ? new Totals() : new WorkerMetrics({
       streams: new StreamGauge(index, streams),
-      models: () => [this.#config.backend.defaultModel, ...this.#config.metrics.models],
+      models,
       oldestSecs: () => {
         const startedMs = this.#connections.oldestStartedMs;
         return startedMs === undefined ? 0 : (performance.now() - startedMs) / 1000;
@@ -97,6 +99,7 @@ export class Worker implements HandoffTaker {
       shedding,
       own: this.#own,
       metrics: this.#metrics,
+      tracing: openTracing(models),
       log: log.child("stream"),
       ...this.#configured(config, backend),
     };

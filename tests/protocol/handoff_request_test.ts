@@ -49,6 +49,7 @@ Deno.test("every field is taken", () => {
     user_id: 42,
     request_id: "r-1",
     test_pattern: "unicode",
+    traceparent: "any text",
     unknown: { x: 1 },
   };
   assert.deepEqual(parse(JSON.stringify(fields)), {
@@ -59,6 +60,7 @@ Deno.test("every field is taken", () => {
     temperature: 0.5,
     userId: "42",
     testPattern: "unicode",
+    traceparent: "any text",
   });
 });
 
