@@ -63,7 +63,10 @@ $_SESSION['csrf_token'] ??= bin2hex(random_bytes(16));
           if (done) throw new Error("The answer broke off.");
           const events = (rest + value).split("\n\n");
           rest = events.pop();
-          for (const data of events.map((each) => each.slice("data: ".length))) {
+          for (const event of events) {
+            // Comments are signs of life; events with a name are there where the handoff asks for them (`include`).
+            if (!event.startsWith("data: ")) continue;
+            const data = event.slice("data: ".length);
             if (data === "[DONE]") return;
             yield JSON.parse(data);
           }

@@ -9,7 +9,8 @@ const CHUNK_UNITS = 256 * 1024;
 
 /** An event's size as it counts for bounds: the UTF-16 units of its text, and about what it takes on the wire beside it. */
 export function sizeUnits(event: ClientEvent): number {
-  return 32 + (event.kind === "text" ? event.text.length : 0);
+  if (event.kind === "text" || event.kind === "reasoning") return 32 + event.text.length;
+  return 32 + (event.kind === "tool_call" ? event.arguments.length : 0);
 }
 
 /**

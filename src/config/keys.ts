@@ -3,6 +3,7 @@
  * the test of `config/daemon.toml` all come from here.
  * @module
  */
+import { INCLUDES } from "../protocol/response_choice.ts";
 import { LOG_LEVELS, LOG_PARTS } from "./log_words.ts";
 import {
   bool,
@@ -19,6 +20,7 @@ import {
   seconds,
   secret,
   socketPath,
+  someOf,
   text,
   uids,
   type ValueType,
@@ -292,6 +294,16 @@ export const KEYS = {
         default: 30,
         doc: "Seconds between HTTP/2 PINGs that find a dead connection; 0: none.",
       },
+    },
+  },
+  response: {
+    include: {
+      name: "include",
+      env: "DAEMON_RESPONSE_INCLUDE",
+      type: someOf(INCLUDES),
+      default: [],
+      doc:
+        "What goes to the browser besides the text, of handoffs that do not say: usage, finish, reasoning, tool_calls.",
     },
   },
   metrics: {

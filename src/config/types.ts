@@ -32,6 +32,10 @@ function numberFromText(text: string): unknown {
   return /^[+-]?\d+(\.\d+)?$/.test(text.trim()) ? Number(text) : undefined;
 }
 
+function namesFromText(text: string): unknown {
+  return text.trim() === "" ? [] : text.split(",").map((name) => name.trim());
+}
+
 function jsonFromText(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -75,6 +79,18 @@ export function oneOf<const Words extends readonly [string, ...string[]]>(
     schema: z.enum(words) as unknown as z.ZodType<Words[number]>,
     fromText: asText,
     toToml: quote,
+  };
+}
+
+/** Any of the given words; in text separated by commas. */
+export function someOf<const Words extends readonly [string, ...string[]]>(
+  words: Words,
+): ValueType<readonly Words[number][]> {
+  return {
+    expected: `a list of ${words.join(", ")}`,
+    schema: z.array(oneOf(words).schema),
+    fromText: namesFromText,
+    toToml: tomlValue,
   };
 }
 
@@ -134,7 +150,7 @@ export function names(of: string): ValueType<readonly string[]> {
   return {
     expected: `a list of names of ${of}`,
     schema: z.array(text("", (name) => name !== "").schema),
-    fromText: (value) => value.trim() === "" ? [] : value.split(",").map((name) => name.trim()),
+    fromText: namesFromText,
     toToml: tomlValue,
   };
 }

@@ -3,6 +3,7 @@
  * @module
  */
 import { HandoffRequestError } from "../errors.ts";
+import { type Include, INCLUDES } from "./response_choice.ts";
 import { headerLines } from "./response_headers.ts";
 
 /** One message of a conversation, as providers take it. */
@@ -31,6 +32,8 @@ export interface HandoffRequest {
   readonly testPattern?: string;
   /** Further members of the provider's request, as they came. Their names are among {@linkcode RequestRules.members}. */
   readonly members?: Readonly<Record<string, unknown>>;
+  /** What goes to the client besides the text. */
+  readonly include: readonly Include[];
   /** Further lines of the response's head, each with its CRLF. */
   readonly responseHeaders?: string;
   /** The span that it comes from, as W3C Trace Context writes it; not checked. */
@@ -42,6 +45,7 @@ export interface RequestRules {
   readonly model: string;
   /** Names of the members that `request` may have. */
   readonly members: readonly string[];
+  readonly include: readonly Include[];
   /** Makes an id that is unique in the daemon's logs. */
   makeRequestId(): string;
 }
@@ -79,6 +83,7 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
     requestId: optionalHeaderText(fields, "request_id") ?? rules.makeRequestId(),
     messages: optionalMessages(fields) ?? messagesOf(system, prompt),
     model: optionalString(fields, "model") || rules.model,
+    include: optionalIncludes(fields) ?? rules.include,
   };
   const maxTokens = optionalCount(fields, "max_tokens");
   if (maxTokens !== undefined) request.maxTokens = maxTokens;
@@ -149,6 +154,17 @@ function optionalMessages(fields: Record<string, unknown>): readonly ChatMessage
     }
   });
   return value.length > 0 ? value as ChatMessage[] : undefined;
+}
+
+function optionalIncludes(fields: Record<string, unknown>): readonly Include[] | undefined {
+  const value = fields["include"] ?? undefined;
+  if (value === undefined) return undefined;
+  const expected = `an array of ${INCLUDES.join(", ")}`;
+  if (!Array.isArray(value)) throw wrong("include", expected, value);
+  value.forEach((each: unknown, index) => {
+    if (!(INCLUDES as readonly unknown[]).includes(each)) throw wrong(`include[${index}]`, expected, each);
+  });
+  return value as Include[];
 }
 
 function optionalMembers(

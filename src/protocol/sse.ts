@@ -3,6 +3,7 @@
  * @module
  */
 import type { BackendFailure, StreamFailure } from "../errors.ts";
+import { DONE_EVENT, errorEvent, textEvent } from "./formats/content.ts";
 import { plainResponse, streamHead } from "./http_response.ts";
 import type { ClientEvent, EventBatch, Recipient } from "./stream_event.ts";
 
@@ -20,19 +21,6 @@ export interface SendBatch {
 export const ENTRY_WORDS = 4;
 /** Flag of an entry: the client's connection ends in order when its bytes are out. */
 export const END = 1;
-
-/** The last event of a stream that ended as it should. */
-export const DONE_EVENT = "data: [DONE]\n\n";
-
-/** The event of a piece of text. JSON leaves no CR, LF or NUL in it that could break the framing. */
-export function textEvent(text: string): string {
-  return `data: {"content":${JSON.stringify(text)}}\n\n`;
-}
-
-/** The event of a failure after the head. */
-export function errorEvent(message: string): string {
-  return `data: {"error":${JSON.stringify(message)}}\n\n`;
-}
 
 /** What a client reads when its stream breaks. */
 export const FAILURE_TEXT: Record<StreamFailure, string> = {
@@ -116,18 +104,17 @@ export class SseEncoder {
 
 /** What goes over the wire for an event, "" for nothing. */
 function render(recipient: Recipient, event: ClientEvent): string {
+  const { format } = recipient;
   switch (event.kind) {
     case "text":
-      return head(recipient) + textEvent(event.text);
+      return head(recipient) + (format === null ? textEvent(event.text) : format.text(event.text));
     case "alive":
       return "";
     case "open":
-    case "usage":
-    case "finish":
       return head(recipient);
     case "end":
       recipient.frameEnds = true;
-      return head(recipient) + DONE_EVENT;
+      return head(recipient) + (format === null ? DONE_EVENT : format.end());
     case "error":
       return cut(recipient, failureOf(event.error.kind));
     case "cut":
@@ -135,6 +122,8 @@ function render(recipient: Recipient, event: ClientEvent): string {
     case "refusal":
       recipient.frameEnds = true;
       return plainResponse(event.status, event.line);
+    default:
+      return head(recipient) + (format === null ? "" : format.further(event));
   }
 }
 
@@ -147,8 +136,11 @@ function head(recipient: Recipient): string {
 }
 
 function cut(recipient: Recipient, failure: StreamFailure): string {
+  const { format, headSent, headers } = recipient;
   recipient.frameEnds = true;
-  return recipient.headSent ? errorEvent(FAILURE_TEXT[failure]) : failureResponse(failure, recipient.headers);
+  if (!headSent) return failureResponse(failure, headers);
+  const text = FAILURE_TEXT[failure];
+  return format === null ? errorEvent(text) : format.failure(failure, text);
 }
 
 /** How many bytes `TextEncoder` makes of a text. A lone surrogate becomes U+FFFD, which has three. */

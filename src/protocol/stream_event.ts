@@ -6,14 +6,17 @@ import type { BackendError, StreamFailure } from "../errors.ts";
 import type { PlainStatus } from "./http_response.ts";
 
 /**
- * One step of an answer, as a backend gives it. The set is closed; `text` is the only one whose content the browser
- * sees.
+ * One step of an answer, as a backend gives it. The set is closed; `text` is the only one whose content every browser
+ * sees, those of {@linkcode FurtherEvent} are for those who ask for them.
  *
  * - `open`: the provider accepted the request, nothing to show yet.
  * - `text`: a piece of the answer, whole in Unicode (no half of a surrogate pair).
  * - `alive`: the provider sent something that says nothing to the browser; the answer's time-out begins anew.
  * - `usage`: what the answer cost, in tokens.
  * - `finish`: why the model stopped, in the provider's word (`stop`, `length`, `content_filter`, …).
+ * - `reasoning`: a piece of what the model thinks before it answers. Given only where it is asked for.
+ * - `tool_call`: a piece of a call of the tool number `index`; the first one has its id and name, and the pieces of
+ *   `arguments` are JSON together. Given only where it is asked for.
  * - `end`: the provider marked the end. Nothing follows.
  * - `error`: any other end. Nothing follows.
  */
@@ -21,10 +24,22 @@ export type StreamEvent =
   | { readonly kind: "open" }
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "alive" }
-  | { readonly kind: "usage"; readonly inputTokens: number; readonly outputTokens: number }
-  | { readonly kind: "finish"; readonly reason: string }
+  | FurtherEvent
   | { readonly kind: "end" }
   | { readonly kind: "error"; readonly error: BackendError };
+
+/** What the browser does not see unless its format, or `include`, says so. */
+export type FurtherEvent =
+  | { readonly kind: "usage"; readonly inputTokens: number; readonly outputTokens: number }
+  | { readonly kind: "finish"; readonly reason: string }
+  | { readonly kind: "reasoning"; readonly text: string }
+  | {
+    readonly kind: "tool_call";
+    readonly index: number;
+    readonly id?: string;
+    readonly name?: string;
+    readonly arguments: string;
+  };
 
 /**
  * What the daemon itself says. Nothing follows either.
@@ -45,6 +60,20 @@ export interface EventBatch {
   readonly events: readonly ClientEvent[];
 }
 
+/**
+ * Writes one client's answer in some format. Each method returns whole events of the stream, "" for none; the encoder puts the head in
+ * front of the first. Must not throw.
+ */
+export interface AnswerFormat {
+  text(text: string): string;
+  /** What only those hear who ask for it. */
+  further(event: FurtherEvent): string;
+  /** The last words of an answer that ended as it should. */
+  end(): string;
+  /** The last words of one that broke off, `text` being what the client is told. */
+  failure(failure: StreamFailure, text: string): string;
+}
+
 /** A client as the pipeline sees it. A backend only carries it. Its methods must not throw. */
 export interface Recipient {
   /** The shim's number of the client, valid until {@linkcode Recipient.ended}. */
@@ -58,6 +87,8 @@ export interface Recipient {
   headSent: boolean;
   /** Further lines of the head, each with its CRLF; "" once it was made. */
   headers: string;
+  /** How its answer is written; null: as `content` with nothing besides, which needs no object. */
+  readonly format: AnswerFormat | null;
   /** The encoder's: the text for this client in the batch under way, and whether its connection ends after it. */
   frame: string;
   frameEnds: boolean;

@@ -15,9 +15,10 @@ import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
 import type { StreamTrace, Tracing } from "../ops/tracing.ts";
 import { parseHandoffRequest, type RequestRules } from "../protocol/handoff_request.ts";
+import { ContentFormat } from "../protocol/formats/content.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
 import { failureOf } from "../protocol/sse.ts";
-import type { ClientEvent, Recipient } from "../protocol/stream_event.ts";
+import type { AnswerFormat, ClientEvent, Recipient } from "../protocol/stream_event.ts";
 import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
 import type { Clients } from "./clients.ts";
 import type { ConnectionSet } from "./connection_set.ts";
@@ -68,6 +69,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   ended = false;
   headSent = false;
   headers = "";
+  format: AnswerFormat | null = null;
   frame = "";
   frameEnds = false;
   readonly #parts: ConnectionParts;
@@ -147,6 +149,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#userId = request.userId;
     this.#model = request.model;
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
+    if (request.include.length > 0) this.format = new ContentFormat(request.include);
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
     this.#trace = tracing?.begin(request, backend, this.startedMs);
@@ -174,6 +177,8 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     const { metrics, wheel, backendTimeoutMs } = this.#parts;
     switch (event.kind) {
       case "text":
+      case "reasoning":
+      case "tool_call":
         if (++this.#events === 1) this.#trace?.firstText();
         metrics.eventSent();
         break;

@@ -101,8 +101,10 @@ export class Worker implements HandoffTaker {
       metrics: this.#metrics,
       tracing: openTracing(models),
       log: log.child("stream"),
-      ...this.#configured(config, backend),
+      backend,
+      ...this.#settings(config),
     };
+    void this.#pipe(backend.events);
     const reactor = this.#reactor.run(this);
     this.ended = this.#untilEnd(Promise.all([reactor, ownPiped]));
   }
@@ -123,16 +125,13 @@ export class Worker implements HandoffTaker {
     }
   }
 
-  #configured(
-    config: Config,
-    backend: Backend,
-  ): Pick<ConnectionParts, "backend" | "rules" | "backendTimeoutMs" | "writeTimeoutMs"> {
-    void this.#pipe(backend.events);
+  /** What connections take over of a configuration, the backend aside. */
+  #settings(config: Config): Pick<ConnectionParts, "rules" | "backendTimeoutMs" | "writeTimeoutMs"> {
     return {
-      backend,
       rules: {
         model: config.backend.defaultModel,
         members: config.backend.requestMembers,
+        include: config.response.include,
         makeRequestId: () => this.#makeRequestId(),
       },
       backendTimeoutMs: config.backend.timeoutMs,
@@ -163,13 +162,13 @@ export class Worker implements HandoffTaker {
    */
   reload(config: Config): void {
     const { backend } = this.#parts;
-    if (JSON.stringify(config.backend) === JSON.stringify(this.#config.backend)) {
-      this.#parts = { ...this.#parts, writeTimeoutMs: config.server.writeTimeoutMs };
-    } else {
+    if (JSON.stringify(config.backend) !== JSON.stringify(this.#config.backend)) {
       const next = makeBackend(config.backend, this.#backendParts);
-      this.#parts = { ...this.#parts, ...this.#configured(config, next) };
+      void this.#pipe(next.events);
+      this.#parts = { ...this.#parts, backend: next };
       void this.#closeBackend(backend);
     }
+    this.#parts = { ...this.#parts, ...this.#settings(config) };
     this.#config = config;
   }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Reactor } from "../../src/native/reactor.ts";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/sse.ts";
+import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
 import { tryDaemon } from "../../src/cli/try.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
 

@@ -89,6 +89,7 @@ Deno.test("config: the defaults are those of the contract", async () => {
         pingIntervalMs: 30_000,
       },
     },
+    response: { include: [] },
     metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 }, models: [] },
     logging: { level: "info", parts: {}, format: "pretty" },
   });
@@ -142,6 +143,7 @@ Deno.test("config: every key can be set from its environment variable", async ()
     OPENAI_MAX_RETRIES: ["0", 0],
     OPENAI_IDLE_TIMEOUT_SECS: ["1", 1000],
     OPENAI_PING_INTERVAL_SECS: ["0", 0],
+    DAEMON_RESPONSE_INCLUDE: ["usage, finish", ["usage", "finish"]],
     DAEMON_METRICS_ENABLED: ["1", true],
     DAEMON_METRICS_ADDR: ["[::1]:0", { hostname: "::1", port: 0 }],
     DAEMON_METRICS_MODELS: ["gpt-4o-mini, o3", ["gpt-4o-mini", "o3"]],
@@ -233,6 +235,10 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `backend.request_members = ["tools", "stream"]`,
       `backend.request_members = ["tools","stream"]: expected a list of names of members, none of ` +
       "max_completion_tokens, max_tokens, messages, model, n, stream, stream_options, temperature",
+    ],
+    [
+      `response.include = ["usage", "cost"]`,
+      `response.include = ["usage","cost"]: expected a list of usage, finish, reasoning, tool_calls`,
     ],
     [`backend.mock = 4`, `backend.mock = 4: expected a table, [backend.mock]`],
     [`backend.openai.http2 = "yes"`, `backend.openai.http2 = "yes": expected true or false`],

@@ -1,7 +1,7 @@
 /** What a handoff may ask for besides an answer, over the real daemon and the stand-in provider. */
 import assert from "node:assert/strict";
 import { plainResponse, streamHead } from "../../src/protocol/http_response.ts";
-import { HELLO, openaiDaemon } from "../support/openai_daemon.ts";
+import { answer, HELLO, openaiDaemon, told } from "../support/openai_daemon.ts";
 
 const MESSAGES = [
   { role: "system", content: "Be brief." },
@@ -76,4 +76,58 @@ Deno.test("response_headers are in the stream's head, and in the failure's that 
       'Field "response_headers.X-A" is not a string, or an array of strings, of printable ASCII',
     ),
   );
+});
+
+const named = (name: string, value: unknown): string =>
+  `event: ${name}\ndata: ${JSON.stringify({ [name]: value })}\n\n`;
+const INCLUDED: Readonly<Record<string, readonly string[]>> = {
+  reasoning: ["Let me ", "think. 🤔"].map((text) => named("reasoning", text)),
+  tool_calls: [
+    { index: 0, id: "call_a", name: "weather", arguments: "" },
+    { index: 0, arguments: '{"city":"Zü' },
+    { index: 0, arguments: 'rich"}' },
+    { index: 1, id: "call_b", name: "time", arguments: "{}" },
+  ].map((call) => named("tool_calls", [call])),
+  finish: [named("finish", "tool_calls")],
+  usage: [named("usage", { input_tokens: 11, output_tokens: 22 })],
+};
+
+/** An answer to the pattern `agent` with these included. */
+function agent(include: readonly string[]): string {
+  const [head, ...plain] = told("It is ", "sunny.").split("data: ");
+  const [first, second, done] = plain.map((each) => `data: ${each}`);
+  const included = (name: string): string => include.includes(name) ? (INCLUDED[name] ?? []).join("") : "";
+  return [
+    head,
+    included("reasoning"),
+    first,
+    second,
+    included("tool_calls"),
+    included("finish"),
+    included("usage"),
+    done,
+  ].join("");
+}
+
+Deno.test("what is included comes in events of its name, and nothing else changes", async (t) => {
+  await using both = await openaiDaemon("h1", { env: { OPENAI_INCLUDE_USAGE: "0" } });
+  const { daemon, mock } = both;
+  const lists = [[], ...Object.keys(INCLUDED).map((name) => [name]), Object.keys(INCLUDED)];
+  for (const include of lists) {
+    await t.step(`[${include}]`, async () => {
+      assert.equal(await answer(daemon, "agent", { include }), agent(include));
+      // Counts of tokens are asked for where somebody wants them.
+      assert.deepEqual(
+        mock.requests.at(-1)?.body["stream_options"],
+        include.includes("usage") ? { include_usage: true } : undefined,
+      );
+    });
+  }
+  await t.step("not said", async () => assert.equal(await answer(daemon, "agent"), agent([])));
+});
+
+Deno.test("response.include is for handoffs that do not say", async () => {
+  await using both = await openaiDaemon("h1", { env: { DAEMON_RESPONSE_INCLUDE: "finish" } });
+  assert.equal(await answer(both.daemon, "agent"), agent(["finish"]));
+  assert.equal(await answer(both.daemon, "agent", { include: [] }), agent([]));
 });

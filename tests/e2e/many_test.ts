@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { mockPieces } from "../support/mock_answer.ts";
 import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, textEvent } from "../../src/protocol/sse.ts";
+import { DONE_EVENT, textEvent } from "../../src/protocol/formats/content.ts";
 import type { TestClient } from "../support/clients.ts";
 import { startDaemon } from "../support/daemon.ts";
 

@@ -256,6 +256,16 @@ function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
       toml: "backend.timeout_secs = 0.1\n" + NEVER,
       check: answered(/"Backend timeout"/),
     },
+    "backend.request_members": {
+      toml: 'backend.request_members = ["seed"]\n' + AT_ONCE,
+      data: { request: { stop: "x" } },
+      check: answered(/^HTTP\/1\.1 400 .*"request\.stop" is not among/s),
+    },
+    "response.include": {
+      toml: openai(mock) + 'response.include = ["finish"]\n',
+      data: { test_pattern: "plain" },
+      check: answered(/event: finish\ndata: {"finish":"stop"}\n\n/),
+    },
     "backend.mock.token_delay_ms": { toml: AT_ONCE, check: answered(/DONE-CONTENT[^]*\[DONE\]\n\n$/) },
     "backend.openai": {
       toml: openai(mock) + 'backend.openai.organization = "org"\nbackend.openai.body = { seed = 7 }\n',

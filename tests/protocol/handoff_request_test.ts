@@ -4,9 +4,15 @@ import {
   DEFAULT_PROMPT,
   type HandoffRequest,
   parseHandoffRequest,
+  type RequestRules,
 } from "../../src/protocol/handoff_request.ts";
 
-const rules = { model: "default-model", members: ["tools", "stop"], makeRequestId: () => "made-1" };
+const rules: RequestRules = {
+  model: "default-model",
+  members: ["tools", "stop"],
+  include: [],
+  makeRequestId: () => "made-1",
+};
 
 function parse(payload: string | Uint8Array): HandoffRequest {
   return parseHandoffRequest(
@@ -29,6 +35,7 @@ const everythingDefault = {
   requestId: "made-1",
   messages: [{ role: "user", content: DEFAULT_PROMPT }],
   model: "default-model",
+  include: [],
 };
 
 for (const [name, payload] of [["empty", ""], ["one NUL byte", "\0"], ["an empty object", "{}"]] as const) {
@@ -56,6 +63,7 @@ Deno.test("every field is taken", () => {
     requestId: "r-1",
     messages: fields.messages,
     model: "m",
+    include: [],
     maxTokens: 7,
     temperature: 0.5,
     userId: "42",
@@ -99,6 +107,15 @@ Deno.test("members of the provider's request are taken if they are allowed, null
   for (const request of [{}, [], null, { stop: null }]) {
     assert.deepEqual(parse(JSON.stringify({ request })), everythingDefault);
   }
+});
+
+Deno.test("what is included is the handoff's word, that of the configuration without it", () => {
+  const parseWith = (payload: string) =>
+    parseHandoffRequest(new TextEncoder().encode(payload), { ...rules, include: ["usage"] });
+  assert.deepEqual(parseWith("{}").include, ["usage"]);
+  assert.deepEqual(parseWith('{"include":null}').include, ["usage"]);
+  assert.deepEqual(parseWith('{"include":[]}').include, []);
+  assert.deepEqual(parseWith('{"include":["finish","tool_calls"]}').include, ["finish", "tool_calls"]);
 });
 
 Deno.test("further lines of the response's head are taken as they go out", () => {
@@ -151,6 +168,14 @@ for (
       'Field "request" with a member that is not among the daemon\'s backend.request_members',
     ],
     ['{"response_headers":"X-A: b"}', 'Field "response_headers" is not an object of names and values'],
+    [
+      '{"include":"usage"}',
+      'Field "include" is a string, expected an array of usage, finish, reasoning, tool_calls',
+    ],
+    [
+      '{"include":["usage","cost"]}',
+      'Field "include[1]" is a string, expected an array of usage, finish, reasoning, tool_calls',
+    ],
     ['{"max_tokens":"7"}', 'Field "max_tokens" is a string, expected a number'],
     ['{"max_tokens":0}', 'Field "max_tokens" is 0, expected a positive integer'],
     ['{"max_tokens":1.5}', 'Field "max_tokens" is 1.5, expected a positive integer'],

@@ -1,16 +1,8 @@
 import assert from "node:assert/strict";
 import { BackendError, STREAM_FAILURES } from "../../src/errors.ts";
 import { plainResponse, STREAM_HEAD, streamHead } from "../../src/protocol/http_response.ts";
-import {
-  DONE_EVENT,
-  errorEvent,
-  FAILURE_TEXT,
-  failureOf,
-  SseEncoder,
-  SseEncoderStream,
-  textEvent,
-  utf8Length,
-} from "../../src/protocol/sse.ts";
+import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
+import { FAILURE_TEXT, failureOf, SseEncoder, SseEncoderStream, utf8Length } from "../../src/protocol/sse.ts";
 import type { ClientEvent, EventBatch } from "../../src/protocol/stream_event.ts";
 import { FakeRecipient } from "../support/fake_clients.ts";
 

@@ -24,7 +24,14 @@ let ids = 0;
 /** @returns a request whose id no other has */
 export function ask(testPattern: string, set: Partial<BackendRequest> = {}): BackendRequest {
   const requestId = `request-${++ids}`;
-  return { requestId, messages: [{ role: "user", content: "Hello" }], model: "gpt-4o", testPattern, ...set };
+  return {
+    requestId,
+    messages: [{ role: "user", content: "Hello" }],
+    model: "gpt-4o",
+    include: [],
+    testPattern,
+    ...set,
+  };
 }
 
 /** A backend made of these options. */

@@ -187,7 +187,7 @@ export function fakeWorker(): FakeWorker {
     metrics: listMetrics(calls),
     log: listLog(lines),
     backend,
-    rules: { model: "default-model", members: ["tools"], makeRequestId: () => "made-id" },
+    rules: { model: "default-model", members: ["tools"], include: [], makeRequestId: () => "made-id" },
     backendTimeoutMs: 5000,
     writeTimeoutMs: 1000,
   };

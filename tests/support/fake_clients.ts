@@ -4,7 +4,7 @@
  * @module
  */
 import type { ClientEvents } from "../../src/native/reactor.ts";
-import type { ClientEvent, Recipient } from "../../src/protocol/stream_event.ts";
+import type { AnswerFormat, ClientEvent, Recipient } from "../../src/protocol/stream_event.ts";
 import type { Sender } from "../../src/worker/clients.ts";
 import type { Sockets } from "../../src/worker/connection.ts";
 
@@ -118,6 +118,7 @@ export class FakeRecipient implements Recipient {
   full = false;
   headSent = false;
   headers = "";
+  format: AnswerFormat | null = null;
   frame = "";
   frameEnds = false;
   /** Kinds of the events that it was shown before they were encoded. */

@@ -170,6 +170,7 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "nofinish-n": "an end without either after n words",
   "think-n": "n pieces of reasoning, then a word",
   "tools-n": "n pieces of a tool call, then a word",
+  "agent": "reasoning, two words with a source, and calls of two tools",
   "comments-n": "n comments, then a word",
   "gzip": "200 in a coding that was not asked for",
   "redirect-code": "that status with a Location",
@@ -183,6 +184,34 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "open-end": "[DONE], but the stream stays open",
   "gate": "a word, and plain once a test opens the gate",
 };
+
+/** What a model says that thinks, has looked something up and wants to use tools; the arguments come in pieces. */
+export const AGENT: readonly unknown[] = [
+  { role: "assistant", content: "", reasoning_content: null },
+  { reasoning_content: "Let me " },
+  { reasoning_content: "think. 🤔" },
+  { content: "It is " },
+  { content: "sunny." },
+  {
+    annotations: [{
+      type: "url_citation",
+      url_citation: { url: "https://weather.example/", title: "Weather", start_index: 0, end_index: 12 },
+    }],
+  },
+  {
+    tool_calls: [{ index: 0, id: "call_a", type: "function", function: { name: "weather", arguments: "" } }],
+  },
+  { tool_calls: [{ index: 0, function: { arguments: '{"city":"Zü' } }] },
+  { tool_calls: [{ index: 0, function: { arguments: 'rich"}' } }] },
+  { tool_calls: [{ index: 1, id: "call_b", type: "function", function: { name: "time", arguments: "{}" } }] },
+];
+
+/** The same as events of the stream. */
+export const AGENT_CHUNKS: readonly string[] = [
+  ...AGENT.map((delta) => chunk([{ index: 0, delta, finish_reason: null }])),
+  finish("tool_calls"),
+  usage(11, 22),
+];
 
 /** Comments (null) or the same event so often, at the server's pace, and then an answer of a word. */
 function slowly(times: number, delayMs: number, data: string | null): Script {
@@ -266,6 +295,8 @@ export function scriptFor(
         pace.delayMs,
         chunk([{ index: 0, delta: { tool_calls: [{ index: 0, function: { arguments: "{" } }] } }]),
       );
+    case "agent":
+      return streamed([...AGENT_CHUNKS, "[DONE]"].map((data) => ({ send: sse(data) })));
     case "comments":
       return slowly(n, pace.delayMs, null);
     case "gzip":

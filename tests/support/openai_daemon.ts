@@ -8,7 +8,7 @@
  * @module
  */
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/sse.ts";
+import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
 import { certificate } from "./backend_rig.ts";
 import { startDaemon, type TestDaemon } from "./daemon.ts";
 import { type MockLlm, mockLlm, type MockLlmOptions, type MockProtocol } from "./mock_llm.ts";

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { EventBatch } from "../../src/protocol/stream_event.ts";
-import { SseEncoder, textEvent } from "../../src/protocol/sse.ts";
+import { textEvent } from "../../src/protocol/formats/content.ts";
+import { SseEncoder } from "../../src/protocol/sse.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { FakeReactor, FakeRecipient, type FakeSocket } from "../support/fake_clients.ts";
 

@@ -113,6 +113,31 @@ Deno.test("usage and finish are in the log line and the metrics, not in the answ
   assert.deepEqual(only(calls, "tokensUsed"), [["tokensUsed", "m", 3, 4]]);
 });
 
+Deno.test("what is included is in the answer, each as an event of its name, and pieces count as events", async () => {
+  const { open, backend, calls } = fakeWorker();
+  const client = await open({ include: ["usage", "finish", "reasoning", "tool_calls"] });
+  const [answer] = backend.answers;
+  assert.deepEqual(answer?.request.include, ["usage", "finish", "reasoning", "tool_calls"]);
+  answer.emit({ kind: "reasoning", text: "Hm\n" }, "a");
+  answer.emit({ kind: "tool_call", index: 0, id: "c1", name: "f", arguments: "" });
+  answer.emit({ kind: "tool_call", index: 0, arguments: '{"a":1}' });
+  answer.emit({ kind: "finish", reason: "stop" }, { kind: "usage", inputTokens: 3, outputTokens: 4 });
+  answer.end();
+  await turn();
+  assert.equal(
+    client.received,
+    STREAM_HEAD +
+      'event: reasoning\ndata: {"reasoning":"Hm\\n"}\n\n' +
+      text("a") +
+      'event: tool_calls\ndata: {"tool_calls":[{"index":0,"id":"c1","name":"f","arguments":""}]}\n\n' +
+      'event: tool_calls\ndata: {"tool_calls":[{"index":0,"arguments":"{\\"a\\":1}"}]}\n\n' +
+      'event: finish\ndata: {"finish":"stop"}\n\n' +
+      'event: usage\ndata: {"usage":{"input_tokens":3,"output_tokens":4}}\n\n' +
+      DONE,
+  );
+  assert.equal(only(calls, "eventSent").length, 4);
+});
+
 Deno.test("what follows the last event is dropped, in the same turn and later, and counts nowhere", async () => {
   for (const last of ["end", "fail"] as const) {
     const { ask, calls, lines } = fakeWorker();
@@ -258,6 +283,7 @@ Deno.test("the request reaches the backend with its defaults filled in", async (
     requestId: "made-id",
     messages: [{ role: "system", content: "be brief" }, { role: "user", content: "hi" }],
     model: "default-model",
+    include: [],
     temperature: 0.5,
   });
 });

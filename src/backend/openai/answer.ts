@@ -117,8 +117,12 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
     const refusal = Refusal.of(status, headers, this.#shared.options.apiKey);
     if (refusal === null) {
       this.#shared.models.learn(asking.request.model, asking.traits);
+      const { include } = asking.request;
       this.#asking = null;
-      this.#reader = new AnswerReader(this);
+      this.#reader = new AnswerReader(this, {
+        reasoning: include.includes("reasoning"),
+        toolCalls: include.includes("tool_calls"),
+      });
       return this.event({ kind: "open" });
     }
     asking.refusal = refusal;

@@ -22,6 +22,14 @@ export interface AnswerListener {
   failed(error: BackendError): void;
 }
 
+/** What is given besides texts, usage and the finish reason. */
+export interface Wanted {
+  readonly reasoning: boolean;
+  readonly toolCalls: boolean;
+}
+
+const ONLY_TEXT: Wanted = { reasoning: false, toolCalls: false };
+
 /** The fields that are looked at, any of which may be missing, null or of another type. */
 interface Chunk {
   readonly error?: unknown;
@@ -33,7 +41,21 @@ interface Chunk {
 interface Choice {
   readonly index?: unknown;
   readonly finish_reason?: unknown;
-  readonly delta?: { readonly content?: unknown; readonly refusal?: unknown } | null;
+  readonly delta?: Delta | null;
+}
+interface Delta {
+  readonly content?: unknown;
+  readonly refusal?: unknown;
+  /** DeepSeek, vLLM, llama.cpp. */
+  readonly reasoning_content?: unknown;
+  /** OpenRouter, Groq. */
+  readonly reasoning?: unknown;
+  readonly tool_calls?: unknown;
+}
+interface ToolCall {
+  readonly index?: unknown;
+  readonly id?: unknown;
+  readonly function?: { readonly name?: unknown; readonly arguments?: unknown } | null;
 }
 
 /** Reads one answer. */
@@ -41,6 +63,7 @@ export class AnswerReader {
   readonly #listener: AnswerListener;
   readonly #parser: SseParser;
   readonly #template = new TextTemplate();
+  readonly #wanted: Wanted;
   /** The first half of a surrogate pair whose second half the next text begins with. */
   #half = "";
   #inputTokens = -1;
@@ -49,8 +72,9 @@ export class AnswerReader {
   /** The model has said why it stopped. */
   #finished = false;
 
-  constructor(listener: AnswerListener) {
+  constructor(listener: AnswerListener, wanted: Wanted = ONLY_TEXT) {
     this.#listener = listener;
+    this.#wanted = wanted;
     this.#parser = new SseParser(this, MAX_EVENT_BYTES);
   }
 
@@ -82,16 +106,20 @@ export class AnswerReader {
     // Only one choice is asked for; another's words would be mixed into it.
     if (choice && (choice.index === undefined || choice.index === 0)) {
       const { delta, finish_reason: reason } = choice;
+      let further = false;
       if (delta) {
+        if (this.#wanted.reasoning) further = this.#reasoning(delta.reasoning_content ?? delta.reasoning);
         this.#text(delta.content);
         this.#text(delta.refusal);
+        if (this.#wanted.toolCalls) further = this.#toolCalls(delta.tool_calls) || further;
       }
       if (typeof reason === "string" && reason !== "") {
         this.#finished = true;
         this.#flushHalf();
         this.#listener.event({ kind: "finish", reason });
       } else if (
-        typeof delta?.content === "string" && delta.content !== "" && !delta.refusal && !chunk.usage
+        typeof delta?.content === "string" && delta.content !== "" && !delta.refusal && !chunk.usage &&
+        !further
       ) {
         this.#template.learn(data, delta.content, contentOf);
       }
@@ -137,6 +165,32 @@ export class AnswerReader {
       if (text === "") return;
     }
     this.#listener.event({ kind: "text", text: text.isWellFormed() ? text : text.toWellFormed() });
+  }
+
+  // Halves of a surrogate pair stay halves, as JSON has them in escapes: whoever joins the pieces has the whole.
+  #reasoning(text: unknown): boolean {
+    if (typeof text !== "string" || text === "") return false;
+    this.#listener.event({ kind: "reasoning", text });
+    return true;
+  }
+
+  #toolCalls(calls: unknown): boolean {
+    if (!Array.isArray(calls)) return false;
+    for (const call of calls as readonly (ToolCall | null)[]) {
+      if (typeof call !== "object" || call === null) continue;
+      const { id, function: called } = call;
+      const name = called?.name;
+      const piece = called?.arguments;
+      this.#listener.event({
+        kind: "tool_call",
+        // Some servers that never call two tools at once leave it out.
+        index: isCount(call.index) ? call.index : 0,
+        ...(typeof id === "string" && id !== "" ? { id } : {}),
+        ...(typeof name === "string" && name !== "" ? { name } : {}),
+        arguments: typeof piece === "string" ? piece : "",
+      });
+    }
+    return calls.length > 0;
   }
 
   #flushHalf(): void {

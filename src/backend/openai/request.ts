@@ -58,12 +58,13 @@ function limitName(request: BackendRequest, traits: Traits): LimitName {
 export function requestBody(request: BackendRequest, traits: Traits, options: BodyOptions): string {
   const { max_tokens, max_completion_tokens, stream_options, ...further } = options.body;
   const limit = request.maxCompletionTokens ?? request.maxTokens;
+  const asksForUsage = options.includeUsage || request.include.includes("usage");
   const streamOptions = {
     ...(options.padsChunks && traits.streamOptions && traits.obfuscation
       ? { include_obfuscation: false }
       : {}),
     ...(typeof stream_options === "object" ? stream_options : {}),
-    ...(options.includeUsage && traits.streamOptions ? { include_usage: true } : {}),
+    ...(asksForUsage && traits.streamOptions ? { include_usage: true } : {}),
   };
   return JSON.stringify({
     ...further,

@@ -1,23 +1,27 @@
 import assert from "node:assert/strict";
-import { AnswerReader } from "../../../src/backend/openai/answer_reader.ts";
+import { AnswerReader, type Wanted } from "../../../src/backend/openai/answer_reader.ts";
 import { chunk, finish, sse, text, usage } from "../../support/mock_llm_patterns.ts";
 import { randomCuts, randomInts } from "../../support/random.ts";
 
 const encoder = new TextEncoder();
 
 /** @returns the events in a short form, with how it ended: `done` or the error's kind and message */
-function read(pieces: readonly (string | Uint8Array)[]): string[] {
+function read(pieces: readonly (string | Uint8Array)[], wanted?: Wanted): string[] {
   const heard: string[] = [];
   const reader = new AnswerReader({
     event: (event) => {
       if (event.kind === "text") heard.push(event.text);
       else if (event.kind === "usage") heard.push(`<usage ${event.inputTokens} ${event.outputTokens}>`);
       else if (event.kind === "finish") heard.push(`<finish ${event.reason}>`);
-      else heard.push("<open>");
+      else if (event.kind === "reasoning") heard.push(`<reasoning ${event.text}>`);
+      else if (event.kind === "tool_call") {
+        const { index, id = "-", name = "-", arguments: piece } = event;
+        heard.push(`<call ${index} ${id} ${name} ${piece}>`);
+      } else heard.push("<open>");
     },
     done: () => heard.push("<done>"),
     failed: (error) => heard.push(`<${error.kind}: ${error.message}>`),
-  });
+  }, wanted);
   for (const piece of pieces) reader.push(typeof piece === "string" ? encoder.encode(piece) : piece);
   reader.end();
   return heard;
@@ -148,6 +152,71 @@ for (const [name, pieces, heard] of CASES) {
 for (const reason of ["stop", "length", "content_filter", "tool_calls", "function_call", "something_new"]) {
   Deno.test(`openai events: finish_reason ${reason}`, () => {
     assert.deepEqual(read(stream(finish(reason), DONE)), [`<finish ${reason}>`, "<done>"]);
+  });
+}
+
+const ALL: Wanted = { reasoning: true, toolCalls: true };
+const call = (call: unknown, rest = {}): string => delta({ ...rest, tool_calls: [call] });
+
+const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]][] = [
+  ["reasoning by either name", stream(delta({ reasoning_content: "a" }), delta({ reasoning: "b" }), DONE), [
+    "<reasoning a>",
+    "<reasoning b>",
+    "<done>",
+  ]],
+  [
+    "reasoning that is empty, null or no text",
+    stream(delta({ reasoning_content: "" }), delta({ reasoning: null }), delta({ reasoning: [1] }), DONE),
+    ["<done>"],
+  ],
+  [
+    "the pieces of two calls",
+    stream(
+      call({ index: 0, id: "c0", type: "function", function: { name: "f", arguments: "" } }, {
+        content: null,
+      }),
+      call({ index: 0, function: { arguments: '{"a":' } }),
+      call({ index: 1, id: "c1", type: "function", function: { name: "g", arguments: "{}" } }),
+      call({ index: 0, function: { arguments: "1}" } }),
+      finish("tool_calls"),
+      DONE,
+    ),
+    [
+      "<call 0 c0 f >",
+      '<call 0 - - {"a":>',
+      "<call 1 c1 g {}>",
+      "<call 0 - - 1}>",
+      "<finish tool_calls>",
+      "<done>",
+    ],
+  ],
+  ["calls of other shapes", stream(delta({ tool_calls: [null, 5, {}, { function: null }] }), DONE), [
+    "<call 0 - - >",
+    "<call 0 - - >",
+    "<done>",
+  ]],
+  [
+    "empty calls beside each text",
+    stream(...["a", "b", "c"].map((content) => delta({ content, tool_calls: [] })), DONE),
+    [
+      "a",
+      "b",
+      "c",
+      "<done>",
+    ],
+  ],
+  [
+    "the same reasoning beside each text, though the chunks are alike but for their text",
+    stream(...["a", "b", "c"].map((content) => delta({ content, reasoning: "r" })), text("d"), DONE),
+    ["<reasoning r>", "a", "<reasoning r>", "b", "<reasoning r>", "c", "d", "<done>"],
+  ],
+];
+for (const [name, pieces, heard] of WANTED) {
+  Deno.test(`openai events: where they are wanted, ${name}`, () => {
+    assert.deepEqual(read([pieces.join("")], ALL), heard);
+  });
+  Deno.test(`openai events: where they are not wanted, ${name}`, () => {
+    assert.deepEqual(read([pieces.join("")]), heard.filter((each) => !/^<(?:call|reasoning)/.test(each)));
   });
 }
 
