@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { fstatSync } from "node:fs";
 import { BackendError } from "../../src/errors.ts";
 import { type Log, type LogLevels, type OpenLog, openLog, stderrOutput } from "../../src/ops/log/log.ts";
 import type { LogStyle } from "../../src/ops/log/format.ts";
@@ -144,6 +145,20 @@ Deno.test("log: an error has its name, message, kind and chain of causes", async
   );
 });
 
+Deno.test("log: JSON for journald has the priority before it, which journald takes off", async () => {
+  const captured = capture(INFO, "journal-json");
+  captured.log.warning("x", { count: 1 });
+  captured.log.info("y");
+  const lines = (await captured.text()).split("\n").map((line) =>
+    line.replace(/"time":"[^"]*"/, '"time":""')
+  );
+  assert.deepEqual(lines, [
+    '<4>{"time":"","level":"warning","part":"daemon","message":"x","fields":{"count":1}}',
+    '<6>{"time":"","level":"info","part":"daemon","message":"y"}',
+    "",
+  ]);
+});
+
 Deno.test("log: secrets are hidden by the name of their field, at any depth", async () => {
   const headers = new Headers({ authorization: "geheim", cookie: "geheim", accept: "text" });
   const captured = capture();
@@ -194,7 +209,7 @@ Deno.test("log: secrets are hidden by their shape, in messages, texts and errors
 
 Deno.test("log: nobody forges a line or talks to the terminal", async () => {
   const evil = "a\r\nERROR \x1b[31m\x7f\x9b2J\u2028z";
-  for (const style of ["json", "plain", "journal"] as const) {
+  for (const style of ["json", "journal-json", "plain", "journal"] as const) {
     const captured = capture(INFO, style);
     captured.log.info(evil, { evil, [evil]: 1, error: new Error(evil) });
     const text = await captured.text();
@@ -420,8 +435,10 @@ async function withProgram(
     const module = JSON.stringify(new URL("../../src/ops/log/log.ts", import.meta.url).href);
     await Deno.writeTextFile(
       `${dir}/main.ts`,
-      `import { openLog, stderrOutput } from ${module};
-      const output = stderrOutput("pretty", (name) => name === "JOURNAL_STREAM" ? "8:1" : undefined);
+      `import { fstatSync } from "node:fs";
+      import { openLog, stderrOutput } from ${module};
+      const { dev, ino } = fstatSync(2);
+      const output = stderrOutput("pretty", (name) => name === "JOURNAL_STREAM" ? dev + ":" + ino : undefined);
       const { log, close } = openLog({ level: "info", parts: {} }, output);
       ${program}`,
     );
@@ -506,12 +523,14 @@ Deno.test("log: a process whose standard error is closed goes on", async () => {
 });
 
 Deno.test("log: the style follows the format and what standard error is", () => {
-  const journal = (name: string): string | undefined => name === "JOURNAL_STREAM" ? "8:1" : undefined;
-  assert.equal(stderrOutput("json", journal).style, "json");
-  if (Deno.stderr.isTerminal()) {
-    assert.match(stderrOutput("pretty", journal).style, /^(colour|plain)$/);
-  } else {
-    assert.equal(stderrOutput("pretty", journal).style, "journal");
-    assert.equal(stderrOutput("pretty", () => undefined).style, "plain");
-  }
+  const { dev, ino } = fstatSync(2);
+  const styles = (journalStream?: string) =>
+    (["pretty", "json"] as const).map((format) =>
+      stderrOutput(format, (name) => name === "JOURNAL_STREAM" ? journalStream : undefined).style
+    );
+  assert.deepEqual(styles(`${dev}:${ino}`), ["journal", "journal-json"]);
+  const [pretty, json] = styles();
+  assert.match(pretty ?? "", Deno.stderr.isTerminal() && !Deno.noColor ? /^colour$/ : /^plain$/);
+  assert.equal(json, "json");
+  assert.deepEqual(styles(`${dev}:${ino + 1}`), [pretty, json], "what it was before somebody redirected it");
 });

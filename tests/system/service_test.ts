@@ -235,6 +235,24 @@ Deno.test("the package on a real Debian", async (t) => {
     assert.equal(warning["PRIORITY"], "4");
   });
 
+  await step("as JSON, each line of the journal has its fields as members, and its level still", async () => {
+    await configure(machine, '[logging]\nformat = "json"');
+    await machine.ok(`systemctl restart ${UNIT}`);
+    using client = ask(machine, { request_id: "with-fields" });
+    await answered(client);
+    using mistaken = ask(machine, { prompt: 8 });
+    assert.match(await mistaken.readAll(), /^HTTP\/1\.1 400 /);
+    const line = async (filter: string): Promise<Record<string, unknown>> =>
+      JSON.parse(await machine.ok(`journalctl --sync; journalctl -o cat -n 1 -u ${UNIT} ${filter}`));
+    const { level, fields } = await line("--grep=with-fields");
+    const { request_id, events, model } = fields as Record<string, unknown>;
+    assert.deepEqual([level, request_id, events, model], ["info", "with-fields", 18, "gpt-4o"]);
+    const { fields: why } = await line("--priority=warning..warning --grep=prompt");
+    assert.match((why as Record<string, string>)["reason"] ?? "", /"prompt" is 8/);
+    await configure(machine, "");
+    await machine.ok(`systemctl restart ${UNIT}`);
+  });
+
   await step("after a boot it is there", async () => {
     await machine.reboot();
     assert.match(await machine.ok("streaming-daemon-ts try Hello"), /You said: "Hello"/);

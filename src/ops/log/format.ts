@@ -8,10 +8,10 @@ import type { LogLevel, LogPart } from "../../config/log_words.ts";
 import { cleanText, cleanValue, errorText, isSecretName, MAX_DEPTH, MAX_MEMBERS } from "./clean.ts";
 
 /**
- * How lines look: `json`; `journal` (with the priority of sd-daemon(3), since journald adds the time); `plain` or
- * `colour` for people.
+ * How lines look: `json`; `journal` (without the time, which journald adds); `plain` or `colour` for people. Those for
+ * journald begin with the priority of sd-daemon(3), which it takes off.
  */
-export type LogStyle = "json" | "journal" | "plain" | "colour";
+export type LogStyle = "json" | "journal-json" | "journal" | "plain" | "colour";
 
 /** What a line says besides its message. Values of secret-looking names are masked. */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -38,7 +38,9 @@ const NO_FIELDS: LogFields = {};
 
 /** The line, its LF included. JSON: `time` (RFC 3339), `level`, `part`, `message`, `fields` where there are any. */
 export function formatLine(record: LogRecord, style: LogStyle): string {
-  return style === "json" ? jsonLine(record) : textLine(record, style);
+  if (style === "json") return jsonLine(record);
+  if (style === "journal-json") return `<${LEVELS[record.level].priority}>${jsonLine(record)}`;
+  return textLine(record, style);
 }
 
 function jsonLine({ timeMs, level, part, message, fields = NO_FIELDS }: LogRecord): string {
@@ -58,7 +60,7 @@ function jsonLine({ timeMs, level, part, message, fields = NO_FIELDS }: LogRecor
 
 function textLine(
   { timeMs, level, part, message, fields = NO_FIELDS }: LogRecord,
-  style: Exclude<LogStyle, "json">,
+  style: Exclude<LogStyle, "json" | "journal-json">,
 ): string {
   let text = `${part}: ${escape(cleanText(message))}`;
   let count = 0;

@@ -7,6 +7,7 @@
  * `Deno.exit` and before ending a worker.
  * @module
  */
+import { fstatSync } from "node:fs";
 import type { Config } from "../../config/load.ts";
 import { LOG_LEVELS, type LogLevel, type LogPart } from "../../config/log_words.ts";
 import { Floods } from "./floods.ts";
@@ -54,18 +55,24 @@ export function stderrOutput(
   format: Config["logging"]["format"],
   env: (name: string) => string | undefined,
 ): LogOutput {
-  const terminal = Deno.stderr.isTerminal();
+  const journal = isJournal(env("JOURNAL_STREAM"));
   return {
-    // A terminal that a service opened inherits JOURNAL_STREAM too (systemd.exec(5)).
     style: format === "json"
-      ? "json"
-      : terminal
-      ? Deno.noColor ? "plain" : "colour"
-      : env("JOURNAL_STREAM")
+      ? journal ? "journal-json" : "json"
+      : journal
       ? "journal"
+      : Deno.stderr.isTerminal() && !Deno.noColor
+      ? "colour"
       : "plain",
     write: (bytes) => Deno.stderr.write(bytes),
   };
+}
+
+/** Whether standard error leads to journald: what is started below a service inherits the variable (systemd.exec(5)). */
+function isJournal(journalStream: string | undefined): boolean {
+  if (!journalStream) return false;
+  const { dev, ino } = fstatSync(2, { bigint: true });
+  return journalStream === `${dev}:${ino}`;
 }
 
 /** Opens the log of this isolate. */
