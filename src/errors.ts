@@ -26,6 +26,7 @@ export const STREAM_FAILURES = [
   "write_timeout",
   "backend_timeout",
   "backend_error",
+  "max_stream",
   "shutdown",
   "other",
 ] as const;

@@ -122,6 +122,20 @@ export const KEYS = {
       default: 30,
       doc: "Seconds without progress after which a client that does not read is given up.",
     },
+    heartbeatMs: {
+      name: "heartbeat_secs",
+      env: "DAEMON_HEARTBEAT_SECS",
+      type: seconds(0, DAY_SECS),
+      default: 0,
+      doc: "Seconds of silence after which a client gets a comment as a sign of life; 0: none.",
+    },
+    maxStreamMs: {
+      name: "max_stream_secs",
+      env: "DAEMON_MAX_STREAM_SECS",
+      type: seconds(0, 7 * DAY_SECS),
+      default: 0,
+      doc: "Seconds that a stream may last; 0: as long as it likes.",
+    },
     shutdownTimeoutMs: {
       name: "shutdown_timeout_secs",
       env: "DAEMON_SHUTDOWN_TIMEOUT_SECS",

@@ -22,12 +22,16 @@ export const ENTRY_WORDS = 4;
 /** Flag of an entry: the client's connection ends in order when its bytes are out. */
 export const END = 1;
 
+/** A comment, and the blank line that lets whoever reads events go on. */
+export const HEARTBEAT = ":\n\n";
+
 /** What a client reads when its stream breaks. */
 export const FAILURE_TEXT: Record<StreamFailure, string> = {
   client_disconnected: "Client disconnected",
   write_timeout: "Write timeout",
   backend_timeout: "Backend timeout",
   backend_error: "Backend error",
+  max_stream: "The answer took longer than is allowed",
   shutdown: "Server is shutting down",
   other: "Internal error",
 };
@@ -40,7 +44,9 @@ export function failureOf(kind: BackendFailure): StreamFailure {
 /** A whole response with the status that a failure before the head has. */
 function failureResponse(failure: StreamFailure, headers: string): string {
   if (failure === "shutdown") return plainResponse(503, FAILURE_TEXT.shutdown, headers);
-  if (failure === "backend_timeout") return plainResponse(504, FAILURE_TEXT.backend_timeout, headers);
+  if (failure === "backend_timeout" || failure === "max_stream") {
+    return plainResponse(504, FAILURE_TEXT[failure], headers);
+  }
   return plainResponse(502, "Backend unavailable", headers);
 }
 
@@ -119,6 +125,8 @@ function render(recipient: Recipient, event: ClientEvent): string {
       return cut(recipient, failureOf(event.error.kind));
     case "cut":
       return cut(recipient, event.failure);
+    case "heartbeat":
+      return head(recipient) + HEARTBEAT;
     case "refusal":
       recipient.frameEnds = true;
       return plainResponse(event.status, event.line);

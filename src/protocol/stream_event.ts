@@ -42,14 +42,16 @@ export type FurtherEvent =
   };
 
 /**
- * What the daemon itself says. Nothing follows either.
+ * What the daemon itself says. Nothing follows the first two either.
  *
  * - `refusal`: an answer that is no stream.
  * - `cut`: the stream ends early, by the daemon's will.
+ * - `heartbeat`: a sign of life in silence, which every reader of the format passes over.
  */
 export type OwnEvent =
   | { readonly kind: "refusal"; readonly status: PlainStatus; readonly line: string }
-  | { readonly kind: "cut"; readonly failure: StreamFailure };
+  | { readonly kind: "cut"; readonly failure: StreamFailure }
+  | { readonly kind: "heartbeat" };
 
 /** Whatever goes to a client. */
 export type ClientEvent = StreamEvent | OwnEvent;

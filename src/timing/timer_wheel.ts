@@ -64,6 +64,11 @@ export class TimerWheel {
     this.#timing = timing;
   }
 
+  /** Milliseconds of its clock. */
+  now(): number {
+    return this.#timing.now();
+  }
+
   /** Sets a timer, or moves one that is set: the whole delay from now on. */
   set(timer: Timer, delayMs: number): void {
     this.#place(timer, this.#timing.now() + delayMs);

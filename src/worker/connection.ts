@@ -43,6 +43,8 @@ export interface ConnectionParts {
   readonly rules: RequestRules;
   /** To the first event, and from one to the next, in milliseconds. */
   readonly backendTimeoutMs: number;
+  /** Silence after which a client gets a sign of life, in milliseconds; Infinity: none. */
+  readonly heartbeatMs: number;
   /** How long a client may take nothing, in milliseconds. */
   readonly writeTimeoutMs: number;
 }
@@ -59,6 +61,8 @@ export interface Sockets {
 const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> = {
   payload_truncated: [413, "Handoff data is too long"],
 };
+/** One for all. */
+const HEARTBEAT: ClientEvent = { kind: "heartbeat" };
 const ETIMEDOUT = 110;
 /** What waits for one client at most: more than a backend that was told to pause can still give. */
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
@@ -87,6 +91,10 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   #endKept = false;
   /** The last event was taken note of: nothing may follow. */
   #over = false;
+  /** The backend has given its first event. */
+  #begun = false;
+  /** When the backend's time is over, on the wheel's clock; 0: its time and the wheel's wait began together. */
+  #backendDueMs = 0;
   #events = 0;
   #usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
   #finishReason: string | undefined;
@@ -142,7 +150,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   }
 
   #ask(request: BackendRequest, requestBytes: number): void {
-    const { backend, metrics, wheel, backendTimeoutMs, shedding, tracing } = this.#parts;
+    const { backend, metrics, shedding, tracing } = this.#parts;
     this.#requestBytes = requestBytes;
     shedding.hold(requestBytes);
     this.#requestId = request.requestId;
@@ -153,13 +161,18 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
     this.#trace = tracing?.begin(request, backend, this.startedMs);
-    wheel.set(this, backendTimeoutMs);
+    this.#waitForBackend();
     this.#answer = backend.ask(request, this);
   }
 
   /** Ends the stream early because the daemon stops. */
   shutDown(): void {
     this.#cut("shutdown");
+  }
+
+  /** Ends the stream early because it has lasted too long. */
+  outlived(): void {
+    if (!this.#over) this.#cut("max_stream");
   }
 
   /** Ends without a word, as the last resort of a drain. */
@@ -174,8 +187,10 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   note(event: ClientEvent): boolean {
     if (this.#over || this.ended) return false;
-    const { metrics, wheel, backendTimeoutMs } = this.#parts;
+    const { metrics } = this.#parts;
     switch (event.kind) {
+      case "heartbeat":
+        return !this.full;
       case "text":
       case "reasoning":
       case "tool_call":
@@ -203,12 +218,26 @@ export class Connection extends Timer implements Recipient, ClientEvents {
         break;
     }
     if (event.kind !== "alive") this.#releaseRequest();
-    if (!this.headSent && this.#failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
+    if (!this.#begun && this.#failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
+      this.#begun = true;
       metrics.backendFirstEvent((performance.now() - this.startedMs) / 1000);
     }
     // While a client is full the time is its own.
-    if (this.#answer !== undefined && !this.full) wheel.set(this, backendTimeoutMs);
+    if (this.#answer !== undefined && !this.full) this.#backendGave(event);
     return true;
+  }
+
+  #backendGave(event: ClientEvent): void {
+    const { wheel, heartbeatMs, backendTimeoutMs } = this.#parts;
+    if (event.kind !== "alive" || heartbeatMs === Infinity) this.#waitForBackend();
+    else this.#backendDueMs = wheel.now() + backendTimeoutMs; // for the client this was silence
+  }
+
+  // One timer for both: the next sign of life, or the end of the backend's time.
+  #waitForBackend(): void {
+    const { wheel, heartbeatMs, backendTimeoutMs } = this.#parts;
+    this.#backendDueMs = 0;
+    wheel.set(this, Math.min(heartbeatMs, backendTimeoutMs));
   }
 
   #lastEvent(failure: StreamFailure | undefined): void {
@@ -288,7 +317,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#kept = undefined;
     if (this.#answer === undefined) return;
     // The time-out of writing is over, that of the backend begins anew; it may well be the earlier one.
-    this.#parts.wheel.set(this, this.#parts.backendTimeoutMs);
+    this.#waitForBackend();
     this.#answer.resume();
   }
 
@@ -301,9 +330,19 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#abort(errno === ETIMEDOUT ? "write_timeout" : "client_disconnected");
   }
 
-  /** The client took nothing, or the backend gave nothing, for too long. */
+  /** The client took nothing, or the backend gave nothing, for too long; or it is time for a sign of life. */
   timedOut(): void {
     if (this.full) return this.#abort("write_timeout");
+    const { own, wheel, heartbeatMs, backendTimeoutMs } = this.#parts;
+    const waitedMs = Math.min(heartbeatMs, backendTimeoutMs);
+    const backendDueMs = this.#backendDueMs || this.dueMs + (backendTimeoutMs - waitedMs);
+    if (backendDueMs <= this.dueMs) return this.#backendTimedOut();
+    own.push(this, HEARTBEAT);
+    this.#backendDueMs = backendDueMs;
+    wheel.repeat(this, Math.min(heartbeatMs, backendDueMs - this.dueMs));
+  }
+
+  #backendTimedOut(): void {
     const { metrics, backend, backendTimeoutMs } = this.#parts;
     metrics.backendError(backend.name, "timeout");
     this.#logFailure(`Backend gave nothing for ${backendTimeoutMs} ms`, {});

@@ -9,6 +9,8 @@ interface Member {
   readonly startedMs: number;
   /** Ends it with a word. */
   shutDown(): void;
+  /** Ends it with a word, since it has lasted too long. May be called again. */
+  outlived(): void;
   /** Ends it without one. */
   close(): void;
 }
@@ -36,6 +38,15 @@ export class ConnectionSet {
   /** One has ended. Later calls for the same do nothing. */
   delete(connection: Member): void {
     if (this.#live.delete(connection) && this.#live.size === 0) this.#onEmpty?.();
+  }
+
+  /** Ends those with a word that began then or before; returns when the first one began that is left. */
+  outlive(startedMs: number): number | undefined {
+    for (const connection of this.#live) {
+      if (connection.startedMs > startedMs) return connection.startedMs;
+      connection.outlived();
+    }
+    return undefined;
   }
 
   /** Tells all that are left to end. */

@@ -20,6 +20,7 @@ import { Clients } from "./clients.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import { ConnectionSet } from "./connection_set.ts";
 import { LoadShedding } from "./load_shedding.ts";
+import { StreamLimit } from "./stream_limit.ts";
 
 /** What a worker is started with: plain data, so that it can be sent to another isolate. */
 export interface WorkerInit {
@@ -49,6 +50,7 @@ export class Worker implements HandoffTaker {
   readonly #reactor: Reactor;
   readonly #clients: Clients;
   readonly #connections = new ConnectionSet();
+  readonly #limit = new StreamLimit(this.#connections);
   readonly #own = new EventQueue();
   readonly #metrics: Totals | WorkerMetrics;
   readonly #log: Log;
@@ -105,6 +107,7 @@ export class Worker implements HandoffTaker {
       ...this.#settings(config),
     };
     void this.#pipe(backend.events);
+    this.#limit.set(config.server.maxStreamMs);
     const reactor = this.#reactor.run(this);
     this.ended = this.#untilEnd(Promise.all([reactor, ownPiped]));
   }
@@ -121,12 +124,15 @@ export class Worker implements HandoffTaker {
       await Promise.race([inOrder, this.#failed.promise]);
     } finally {
       clearInterval(this.#looking);
+      this.#limit.set(0);
       this.#reactor.shutDown();
     }
   }
 
   /** What connections take over of a configuration, the backend aside. */
-  #settings(config: Config): Pick<ConnectionParts, "rules" | "backendTimeoutMs" | "writeTimeoutMs"> {
+  #settings(
+    config: Config,
+  ): Pick<ConnectionParts, "rules" | "backendTimeoutMs" | "heartbeatMs" | "writeTimeoutMs"> {
     return {
       rules: {
         model: config.backend.defaultModel,
@@ -135,6 +141,7 @@ export class Worker implements HandoffTaker {
         makeRequestId: () => this.#makeRequestId(),
       },
       backendTimeoutMs: config.backend.timeoutMs,
+      heartbeatMs: config.server.heartbeatMs || Infinity,
       writeTimeoutMs: config.server.writeTimeoutMs,
     };
   }
@@ -169,6 +176,7 @@ export class Worker implements HandoffTaker {
       void this.#closeBackend(backend);
     }
     this.#parts = { ...this.#parts, ...this.#settings(config) };
+    this.#limit.set(config.server.maxStreamMs);
     this.#config = config;
   }
 

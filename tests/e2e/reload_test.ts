@@ -256,6 +256,16 @@ function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
       toml: "backend.timeout_secs = 0.1\n" + NEVER,
       check: answered(/"Backend timeout"/),
     },
+    "server.heartbeat_secs": {
+      toml: "server.heartbeat_secs = 0.1\n" + NEVER,
+      async check(clients) {
+        for (const client of clients) await client.readUntil("\n\n:\n\n:\n\n");
+      },
+    },
+    "server.max_stream_secs": {
+      toml: "server.max_stream_secs = 0.1\n" + NEVER,
+      check: answered(/"The answer took longer than is allowed"/),
+    },
     "backend.request_members": {
       toml: 'backend.request_members = ["seed"]\n' + AT_ONCE,
       data: { request: { stop: "x" } },

@@ -118,7 +118,7 @@ Deno.test("a cut before the head is a response with a status, after it an event;
   for (const failure of STREAM_FAILURES) {
     const cut: ClientEvent = { kind: "cut", failure };
     const [response, flags] = said(new FakeRecipient(1), cut);
-    const status = { shutdown: 503, backend_timeout: 504 }[failure as string] ?? 502;
+    const status = { shutdown: 503, backend_timeout: 504, max_stream: 504 }[failure as string] ?? 502;
     assert(response.startsWith(`HTTP/1.1 ${status} `), response);
     assert(response.endsWith(`\r\n\r\n${status === 502 ? "Backend unavailable" : FAILURE_TEXT[failure]}\n`));
     assert.equal(flags, 1);
@@ -144,6 +144,13 @@ Deno.test("further lines of the head are in the stream's, or in the failure's th
       1,
     ]);
   }
+});
+
+Deno.test("a heartbeat is a comment, with a head if there was none", () => {
+  const recipient = new FakeRecipient(1);
+  assert.deepEqual(said(recipient, { kind: "heartbeat" }), [`${STREAM_HEAD}:\n\n`, 0]);
+  assert.deepEqual(said(recipient, { kind: "heartbeat" }), [":\n\n", 0]);
+  assert.deepEqual(said(recipient, error("other")), [errorEvent("Backend error"), 1]);
 });
 
 Deno.test("a refusal is a whole response, and ends the connection", () => {

@@ -160,7 +160,7 @@ export interface FakeWorker {
 }
 
 /** See {@linkcode FakeWorker}. */
-export function fakeWorker(): FakeWorker {
+export function fakeWorker(changes: Partial<ConnectionParts> = {}): FakeWorker {
   const timing = new FakeTiming();
   const reactor = new FakeReactor();
   const backend = new ScriptedBackend();
@@ -189,7 +189,9 @@ export function fakeWorker(): FakeWorker {
     backend,
     rules: { model: "default-model", members: ["tools"], include: [], makeRequestId: () => "made-id" },
     backendTimeoutMs: 5000,
+    heartbeatMs: Infinity,
     writeTimeoutMs: 1000,
+    ...changes,
   };
   const open: FakeWorker["open"] = async (data = {}, { room, stopping = false, ...handoff } = {}) => {
     const payload = data instanceof Uint8Array ? data : new TextEncoder().encode(JSON.stringify(data));

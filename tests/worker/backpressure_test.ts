@@ -83,6 +83,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     backend,
     rules: { model: "m", members: [], include: [], makeRequestId: () => "id" },
     backendTimeoutMs: 60_000,
+    heartbeatMs: Infinity,
     writeTimeoutMs,
   };
   const running = reactor.run({ handoff: (handoff) => new Connection(parts, handoff, false) });
