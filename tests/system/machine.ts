@@ -9,8 +9,8 @@ import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
 
 const ROOT = new URL("../../", import.meta.url).pathname;
-/** Debian's release in the machine. */
-const SUITE = Deno.env.get("SYSTEM_TEST_SUITE") ?? "bookworm";
+/** Releases of Debian that the package is for. */
+export type Suite = "bookworm" | "trixie";
 const MIRROR = "http://deb.debian.org/debian";
 const PACKAGES = ["systemd", "systemd-sysv", "dbus", "apache2", "libapache2-mod-php", "php-cli", "curl"];
 /** The package's file in `dist/`. */
@@ -42,11 +42,11 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Makes one and waits until it has booted. */
-  static async boot(): Promise<Machine> {
+  static async boot(suite: Suite = "bookworm"): Promise<Machine> {
     assert.equal(Deno.uid(), 0, "the system's tests boot a machine with systemd-nspawn, which takes root");
     const folder = await Deno.makeTempDir({ dir: `${ROOT}target`, prefix: "machine-" });
     await Deno.remove(folder);
-    await host(`cp --archive --reflink=auto ${await base()} ${folder}`);
+    await host(`cp --archive --reflink=auto ${await base(suite)} ${folder}`);
     const machine = new Machine(folder);
     try {
       await machine.#booted();
@@ -186,8 +186,8 @@ function start(folder: string): Deno.ChildProcess {
 }
 
 /** The folder that machines are copied from. */
-async function base(): Promise<string> {
-  const folder = `${ROOT}target/system/${SUITE}`;
+async function base(suite: Suite): Promise<string> {
+  const folder = `${ROOT}target/system/${suite}`;
   try {
     await Deno.stat(folder);
   } catch (error) {
@@ -195,7 +195,7 @@ async function base(): Promise<string> {
     const making = `${folder}.new`;
     await Deno.mkdir(`${ROOT}target/system`, { recursive: true });
     await host(`rm --recursive --force ${making}`);
-    await host(`mmdebstrap --quiet --variant=minbase --include=${PACKAGES} ${SUITE} ${making} ${MIRROR}`);
+    await host(`mmdebstrap --quiet --variant=minbase --include=${PACKAGES} ${suite} ${making} ${MIRROR}`);
     await Deno.rename(making, folder);
   }
   return folder;

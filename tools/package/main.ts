@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what a command prints is its output
 /**
- * `deno task package`: makes dist/streaming-daemon-ts_VERSION_ARCHITECTURE.deb with Debian's dpkg-deb. All that runs is
- * in it: Deno, the program bundled to plain JavaScript, the native libraries.
+ * `deno task package [ARCHITECTURE]`: makes dist/streaming-daemon-ts_VERSION_ARCHITECTURE.deb with Debian's dpkg-deb. All
+ * that runs is in it: Deno, the program bundled to plain JavaScript, the native libraries.
  * @module
  */
 import { program } from "./program.ts";
@@ -9,27 +9,29 @@ import { documents } from "./documents.ts";
 import { control } from "./control.ts";
 import { changelog } from "./changelog.ts";
 import { run } from "./run.ts";
+import { target } from "./target.ts";
 
-const ARCHITECTURES: Readonly<Record<typeof Deno.build.arch, string>> = { x86_64: "amd64", aarch64: "arm64" };
-
-async function main(): Promise<void> {
+async function main(wanted: string | undefined): Promise<void> {
   const { version, dateSecs } = changelog();
-  const architecture = ARCHITECTURES[Deno.build.arch];
-  const file = `dist/streaming-daemon-ts_${version}_${architecture}.deb`;
   const root = await Deno.makeTempDir({ prefix: "package-" });
+  const scratch = await Deno.makeTempDir({ prefix: "package-" });
   try {
+    const parts = await target(wanted, scratch);
+    const { architecture } = parts;
+    const file = `dist/streaming-daemon-ts_${version}_${architecture}.deb`;
     await Deno.chmod(root, 0o755); // it becomes the mode of /
-    await program(`${root}/usr/lib/streaming-daemon-ts`);
+    await program(`${root}/usr/lib/streaming-daemon-ts`, parts);
     await documents(root);
     await control(root, { version, architecture });
     await Deno.mkdir("dist", { recursive: true });
     await run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", root, file], {
       SOURCE_DATE_EPOCH: String(dateSecs),
     });
+    console.log(`${file}: ${((await Deno.stat(file)).size / 1e6).toFixed(1)} MB`);
   } finally {
     await Deno.remove(root, { recursive: true });
+    await Deno.remove(scratch, { recursive: true });
   }
-  console.log(`${file}: ${((await Deno.stat(file)).size / 1e6).toFixed(1)} MB`);
 }
 
-if (import.meta.main) await main();
+if (import.meta.main) await main(Deno.args[0]);

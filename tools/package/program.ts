@@ -3,6 +3,7 @@
  * @module
  */
 import { copy, filesBelow, put, run } from "./run.ts";
+import type { Target } from "./target.ts";
 
 const LIBRARIES = ["shim", "tools"].map((name) => `libstreaming_daemon_${name}.so`);
 
@@ -11,13 +12,13 @@ const LIBRARIES = ["shim", "tools"].map((name) => `libstreaming_daemon_${name}.s
  *
  * @throws {Error} if something is not there, or cannot be bundled
  */
-export async function program(folder: string): Promise<void> {
+export async function program(folder: string, { libraries, strip, deno }: Target): Promise<void> {
   await bundle(folder);
   for (const library of LIBRARIES) {
-    await run(["strip", "--strip-unneeded", "-o", `${folder}/${library}`, `target/release/${library}`]);
+    await run([strip, "--strip-unneeded", "-o", `${folder}/${library}`, `${libraries}/${library}`]);
     await Deno.chmod(`${folder}/${library}`, 0o644);
   }
-  await copy(Deno.execPath(), `${folder}/deno`, 0o755);
+  await copy(deno, `${folder}/deno`, 0o755);
   await copy("tools/launch", `${folder}/launch`, 0o755);
 }
 
