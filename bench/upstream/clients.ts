@@ -97,10 +97,10 @@ async function ownPool({ base, ca, streams, onPiece, onFirst, onLast }: Load): P
     proxy: {},
   });
   const body = new TextEncoder().encode(BODY);
-  const url = new URL(base + PATH);
+  const head = { method: "POST", url: new URL(base + PATH), headers: Object.entries(HEADERS) };
   await Promise.all(Array.from({ length: streams }, () =>
     new Promise<void>((resolve, reject) => {
-      pool.request({ method: "POST", url, headers: Object.entries(HEADERS), body }, {
+      pool.request({ head, headers: [], body }, {
         head: onFirst,
         data: (bytes) => onPiece(countLines(bytes)),
         end: resolve,

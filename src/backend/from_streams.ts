@@ -5,6 +5,7 @@
 import { BackendError } from "../errors.ts";
 import type { Answer, Backend, BackendRequest, Recipient, StreamEvent, UpstreamStats } from "./backend.ts";
 import { EventQueue, sizeUnits } from "./event_queue.ts";
+import { LiveAnswers } from "./live_answers.ts";
 
 /** What a simple backend is written as. */
 export interface StreamSource {
@@ -33,8 +34,7 @@ class StreamBackend implements Backend {
   readonly name: string;
   readonly #source: StreamSource;
   readonly #queue = new EventQueue();
-  #live = 0;
-  #idle: PromiseWithResolvers<void> | undefined;
+  readonly #live = new LiveAnswers();
 
   constructor(source: StreamSource) {
     this.name = source.name;
@@ -46,11 +46,9 @@ class StreamBackend implements Backend {
   }
 
   ask(request: BackendRequest, recipient: Recipient): Answer {
-    this.#live++;
+    this.#live.began();
     const answer = new StreamAnswer(this.#queue, recipient);
-    void answer.run(this.#source, request).finally(() => {
-      if (--this.#live === 0) this.#idle?.resolve();
-    });
+    void answer.run(this.#source, request).finally(() => this.#live.ended());
     return answer;
   }
 
@@ -59,7 +57,7 @@ class StreamBackend implements Backend {
   }
 
   async close(): Promise<void> {
-    if (this.#live > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+    await this.#live.none();
     await this.#source.close();
     this.#queue.close();
   }

@@ -5,6 +5,7 @@
 import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
 import type { Answer, Backend, BackendRequest, Recipient, StreamEvent } from "./backend.ts";
 import { EventQueue } from "./event_queue.ts";
+import { LiveAnswers } from "./live_answers.ts";
 
 /** What the mock backend is made of. */
 export interface MockOptions {
@@ -50,8 +51,8 @@ export class MockBackend implements Backend {
   readonly queue = new EventQueue();
   /** For its answers. */
   readonly options: MockOptions;
-  #live = 0;
-  #idle: PromiseWithResolvers<void> | undefined;
+  /** For its answers. */
+  readonly live = new LiveAnswers();
 
   constructor(options: MockOptions) {
     this.options = options;
@@ -62,19 +63,14 @@ export class MockBackend implements Backend {
   }
 
   ask(request: BackendRequest, recipient: Recipient): Answer {
-    this.#live++;
+    this.live.began();
     const answer = new MockAnswer(this, recipient, request);
     answer.timedOut();
     return answer;
   }
 
-  /** For its answers: one has ended. */
-  answerEnded(): void {
-    if (--this.#live === 0) this.#idle?.resolve();
-  }
-
   async close(): Promise<void> {
-    if (this.#live > 0) await (this.#idle ??= Promise.withResolvers()).promise;
+    await this.live.none();
     this.queue.close();
   }
 }
@@ -105,7 +101,7 @@ class MockAnswer extends Timer implements Answer {
       queue.push(this.#recipient, this.#piece(this.#next++));
       if (this.#next === MOCK_PIECES) {
         queue.push(this.#recipient, END);
-        this.#backend.answerEnded();
+        this.#backend.live.ended();
       } else if (options.tokenDelayMs > 0) {
         if (this.#next === 1) options.wheel.set(this, options.tokenDelayMs);
         else options.wheel.repeat(this, options.tokenDelayMs);
@@ -135,7 +131,7 @@ class MockAnswer extends Timer implements Answer {
     if (this.#next === MOCK_PIECES) return;
     this.#next = MOCK_PIECES;
     this.#backend.options.wheel.cancel(this);
-    this.#backend.answerEnded();
+    this.#backend.live.ended();
   }
 }
 

@@ -6,11 +6,18 @@
 import { BackendError } from "../errors.ts";
 import type { Field } from "./h2/static_table.ts";
 
-/** A request as every protocol can send it. */
-export interface UpstreamRequest {
+/** What many requests have in common: one object of it is encoded once. */
+export interface RequestHead {
   readonly method: string;
   readonly url: URL;
   /** Names in lower case; without host, content-length and what belongs to a connection. */
+  readonly headers: readonly Field[];
+}
+
+/** A request as every protocol can send it. */
+export interface UpstreamRequest {
+  readonly head: RequestHead;
+  /** Further fields, of this one alone. */
   readonly headers: readonly Field[];
   readonly body: Uint8Array<ArrayBuffer>;
 }

@@ -112,7 +112,7 @@ export class HostPool implements ConnectionOwner, Carrier {
 
   changed(connection: Connection): void {
     if (!this.#connections.has(connection)) return;
-    if (connection instanceof H1Connection) this.#idleH1.update(connection);
+    this.#place(connection);
     for (const exchange of this.#waiting) {
       if (connection.room === 0) break;
       this.#waiting.delete(exchange);
@@ -136,9 +136,14 @@ export class HostPool implements ConnectionOwner, Carrier {
 
   gone(connection: Connection): void {
     this.#connections.delete(connection);
-    if (connection instanceof H2Connection) this.#h2.remove(connection);
-    else this.#idleH1.update(connection);
+    this.#place(connection);
     if (this.#closed === null) this.#grow(this.#waiting.size);
+  }
+
+  /** A connection's room may be another: its policy is told. */
+  #place(connection: Connection): void {
+    if (connection instanceof H2Connection) this.#h2.update(connection);
+    else this.#idleH1.update(connection);
   }
 
   /** Closes what idles too long, and what is dead. */
@@ -199,7 +204,6 @@ export class HostPool implements ConnectionOwner, Carrier {
     this.#dials.delete(abort);
     this.opened++;
     this.#connections.add(connection);
-    if (connection instanceof H2Connection) this.#h2.add(connection);
     if (this.#closed !== null) connection.close(this.#closed);
     this.changed(connection);
     this.#grow(this.#waiting.size);

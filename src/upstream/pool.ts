@@ -59,7 +59,7 @@ export class Pool {
   request(request: UpstreamRequest, listener: ExchangeListener): Exchange {
     const exchange = new Exchange(request, listener);
     if (this.#closed) exchange.fail(CLOSED);
-    else this.#host(request.url).submit(exchange);
+    else this.#host(request.head.url).submit(exchange);
     return exchange;
   }
 

@@ -14,7 +14,8 @@ import { H1Parser } from "../../src/upstream/h1/parser.ts";
 import { H2Connection } from "../../src/upstream/h2/connection.ts";
 import { FrameReader } from "../../src/upstream/h2/frame_reader.ts";
 import { ConnectionViolation } from "../../src/upstream/h2/frames.ts";
-import { decodeFields, encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { decodeFields } from "../support/decode_fields.ts";
 import { readResponseHead, readTrailers } from "../../src/upstream/h2/response_head.ts";
 import { SseParser } from "../../src/upstream/sse_parser.ts";
 import { FakeStream, settle } from "../support/fake_stream.ts";
@@ -159,8 +160,7 @@ async function connection(input: Uint8Array, random: Random): Promise<void> {
     exchanges.push(seen);
     const hear = (): void => void (seen.after += seen.over);
     const request = {
-      method: "POST",
-      url: new URL("http://h/"),
+      head: { method: "POST", url: new URL("http://h/"), headers: [] },
       headers: [],
       body: new Uint8Array(random(70_000)),
     };

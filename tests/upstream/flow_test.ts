@@ -146,8 +146,7 @@ Deno.test("flow: a connection sends all that the windows let it, and no byte mor
           reference.granted.push(0);
           reference.sent.push(0);
           const request = {
-            method: "POST",
-            url: new URL("http://h/"),
+            head: { method: "POST", url: new URL("http://h/"), headers: [] },
             headers: [],
             body: new Uint8Array(move.bytes),
           };

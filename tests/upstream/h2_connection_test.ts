@@ -3,7 +3,8 @@ import { BackendError } from "../../src/errors.ts";
 import { type Connection, Exchange } from "../../src/upstream/exchange.ts";
 import { H2Connection, NotHttp2Error } from "../../src/upstream/h2/connection.ts";
 import * as h2 from "../../src/upstream/h2/frames.ts";
-import { decodeFields, encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { decodeFields } from "../support/decode_fields.ts";
 import type { Field } from "../../src/upstream/h2/static_table.ts";
 import { FakeStream, settle } from "../support/fake_stream.ts";
 
@@ -43,7 +44,7 @@ class Rig {
   constructor(pingIntervalMs = 1_000) {
     this.connection = new H2Connection(this.stream, {
       changed: () => {},
-      returned: (exchange) => this.heard.push(`returned ${exchange.request?.url.pathname}`),
+      returned: (exchange) => this.heard.push(`returned ${exchange.request?.head.url.pathname}`),
       gone: (_: Connection) => this.heard.push("gone"),
     }, pingIntervalMs);
   }
@@ -59,7 +60,11 @@ class Rig {
   /** Starts an exchange; its name is its path and stands before all it hears. */
   start(name: string, body = ""): Exchange {
     const exchange = new Exchange(
-      { method: "POST", url: new URL(`http://h/${name}`), headers: [["x", "y"]], body: encoder.encode(body) },
+      {
+        head: { method: "POST", url: new URL(`http://h/${name}`), headers: [] },
+        headers: [["x", "y"]],
+        body: encoder.encode(body),
+      },
       {
         head: (status) => this.heard.push(`${name} ${status}`),
         data: (bytes) =>
@@ -412,7 +417,8 @@ Deno.test("h2: a consumer that throws ends its own exchange only", async () => {
     const act = (now: string) => (): void => {
       if (now === how) throw new Error(`a bug at the ${how}`);
     };
-    const request = { method: "POST", url: new URL("http://h/"), headers: [], body: new Uint8Array(0) };
+    const head = { method: "POST", url: new URL("http://h/"), headers: [] };
+    const request = { head, headers: [], body: new Uint8Array(0) };
     rig.connection.start(
       new Exchange(request, {
         head: act("head"),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ConnectionViolation } from "../../src/upstream/h2/frames.ts";
-import { decodeFields, encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { decodeFields } from "../support/decode_fields.ts";
 import { readResponseHead } from "../../src/upstream/h2/response_head.ts";
 import type { Field } from "../../src/upstream/h2/static_table.ts";
 import cases from "../support/h2_server/cases.json" with { type: "json" };

@@ -35,8 +35,7 @@ function post(pool: Pool, base: string, pattern: string, bodyBytes = 0): Asked {
   head.promise.catch(() => {});
   const exchange = pool.request(
     {
-      method: "POST",
-      url: new URL(`${base}/x`),
+      head: { method: "POST", url: new URL(`${base}/x`), headers: [] },
       headers: [["x-test-pattern", pattern]],
       body: new Uint8Array(bodyBytes),
     },

@@ -4,11 +4,12 @@
  */
 
 import { BackendError } from "../../errors.ts";
-import type { Exchange, ExchangeListener } from "../../upstream/exchange.ts";
+import type { Exchange, ExchangeListener, RequestHead } from "../../upstream/exchange.ts";
 import type { Field } from "../../upstream/h2/static_table.ts";
 import type { Pool } from "../../upstream/pool.ts";
 import type { Answer, BackendRequest, Recipient, StreamEvent } from "../backend.ts";
 import type { EventQueue } from "../event_queue.ts";
+import type { LiveAnswers } from "../live_answers.ts";
 import { type AnswerListener, AnswerReader } from "./answer_reader.ts";
 import { asLoggable } from "./errors.ts";
 import { isHeader, type OpenAiOptions } from "./options.ts";
@@ -29,13 +30,11 @@ export interface Shared {
   readonly arrivals: Arrivals;
   readonly queue: EventQueue;
   readonly pool: Pool;
-  readonly url: URL;
-  readonly headers: readonly Field[];
+  readonly head: RequestHead;
   readonly models: Models;
   retries: number;
   cancelled: number;
-  /** An answer has had its last event, or was cancelled. */
-  ended(): void;
+  readonly live: Pick<LiveAnswers, "ended">;
 }
 
 /** What is needed of a request until its head has come. */
@@ -92,11 +91,11 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
 
   /** Sends the request, the first time or again. */
   ask(): void {
-    const { pool, url, headers: shared, body: options, arrivals } = this.#shared;
+    const { pool, head, body: options, arrivals } = this.#shared;
     const asking = this.#asking;
     if (asking === null) return;
     const { request, traits } = asking;
-    const headers: Field[] = [...shared, ["x-request-id", request.requestId]];
+    const headers: Field[] = [["x-request-id", request.requestId]];
     if (request.testPattern !== undefined) {
       if (!isHeader("x-test-pattern", request.testPattern)) {
         return this.#fail(new BackendError("bad_request", "test_pattern cannot be sent as a header"));
@@ -107,7 +106,7 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
     asking.tries++;
     asking.refusal = null;
     const body = ENCODER.encode(requestBody(request, traits, options));
-    this.#exchange = pool.request({ method: "POST", url, headers, body }, this);
+    this.#exchange = pool.request({ head, headers, body }, this);
     if (this.#paused) this.#exchange.paused = true;
   }
 
@@ -223,7 +222,7 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
     this.#reader = null;
     this.#exchange = null;
     if (this.#pause !== null) clearTimeout(this.#pause);
-    this.#shared.ended();
+    this.#shared.live.ended();
     return true;
   }
 }

@@ -7,10 +7,11 @@
  * @module
  */
 
-import type { Field } from "../../upstream/h2/static_table.ts";
+import type { RequestHead } from "../../upstream/exchange.ts";
 import { Pool } from "../../upstream/pool.ts";
 import type { Answer, Backend, BackendRequest, EventBatch, Recipient, UpstreamStats } from "../backend.ts";
 import { EventQueue } from "../event_queue.ts";
+import { LiveAnswers } from "../live_answers.ts";
 import { type Arrivals, OpenAiAnswer, type Shared } from "./answer.ts";
 import { checkOptions, type OpenAiOptions, readCaFile } from "./options.ts";
 import { type BodyOptions, Models } from "./request.ts";
@@ -29,13 +30,11 @@ export class OpenAiBackend implements Backend, Shared {
   readonly arrivals: Arrivals;
   readonly queue = new EventQueue();
   readonly pool: Pool;
-  readonly url: URL;
-  readonly headers: readonly Field[];
+  readonly head: RequestHead;
   readonly models = new Models();
+  readonly live = new LiveAnswers();
   retries = 0;
   cancelled = 0;
-  #live = 0;
-  #idle: PromiseWithResolvers<void> | null = null;
   #closing: Promise<void> | null = null;
 
   /**
@@ -53,8 +52,7 @@ export class OpenAiBackend implements Backend, Shared {
       padsChunks: base.hostname === PADDING_HOST,
     };
     this.arrivals = arrivals;
-    this.url = new URL(template.url);
-    this.headers = template.headers;
+    this.head = { method: "POST", url: new URL(template.url), headers: template.headers };
     this.pool = new Pool({
       http2: options.http2,
       socketPath: options.apiSocket || null,
@@ -73,7 +71,7 @@ export class OpenAiBackend implements Backend, Shared {
   }
 
   ask(request: BackendRequest, recipient: Recipient): Answer {
-    this.#live++;
+    this.live.began();
     const answer = new OpenAiAnswer(this, request, recipient);
     answer.ask();
     return answer;
@@ -83,19 +81,12 @@ export class OpenAiBackend implements Backend, Shared {
     return { ...this.pool.stats(), retries: this.retries, cancelled: this.cancelled };
   }
 
-  ended(): void {
-    if (--this.#live === 0) this.#idle?.resolve();
-  }
-
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
 
   async #close(): Promise<void> {
-    if (this.#live > 0) {
-      this.#idle ??= Promise.withResolvers();
-      await this.#idle.promise;
-    }
+    await this.live.none();
     await this.pool.close();
     this.queue.close();
   }

@@ -10,7 +10,7 @@ import type { Connection, ConnectionOwner, Exchange, UpstreamRequest } from "../
 import type { H1Head } from "./head.ts";
 import { type H1Listener, H1Parser } from "./parser.ts";
 
-/** A read that waits holds its buffer, so it is small, and grows only while more comes at once. */
+/** Whatever waits holds its buffer, so it is small, and is larger only as long as each read fills it. */
 const LEAST_BUFFER_BYTES = 2_048;
 const MOST_BUFFER_BYTES = 65_536;
 
@@ -116,13 +116,11 @@ export class H1Connection implements Connection, H1Listener, WriteListener {
           break;
         }
         this.#take(buffer.subarray(0, count));
-        if (this.#exchange?.paused === true && !this.#closed) {
-          await new Promise<void>((resolve) => this.#unpause = resolve);
-        }
-        if (count === buffer.length && count < MOST_BUFFER_BYTES) buffer = new Uint8Array(2 * count);
-        else if (count < buffer.length / 2 && buffer.length > LEAST_BUFFER_BYTES) {
-          buffer = new Uint8Array(LEAST_BUFFER_BYTES);
-        }
+        const paused = this.#exchange?.paused === true && !this.#closed;
+        if (count === buffer.length && !paused) {
+          if (count < MOST_BUFFER_BYTES) buffer = new Uint8Array(2 * count);
+        } else if (buffer.length > LEAST_BUFFER_BYTES) buffer = new Uint8Array(LEAST_BUFFER_BYTES);
+        if (paused) await new Promise<void>((resolve) => this.#unpause = resolve);
       }
     } catch (error) {
       if (error instanceof BackendError) {
@@ -164,7 +162,7 @@ export class H1Connection implements Connection, H1Listener, WriteListener {
 }
 
 function encodeRequest(
-  { method, url, headers, body }: UpstreamRequest,
+  { head: { method, url, headers: shared }, headers, body }: UpstreamRequest,
   proxyHead: string | null,
 ): Uint8Array<ArrayBuffer> {
   const target = url.pathname + url.search;
@@ -173,7 +171,7 @@ function encodeRequest(
     proxyHead === null ? target : url.origin + target
   } HTTP/1.1\r\nhost: ${url.host}\r\n`;
   head += proxyHead ?? "";
-  for (const [name, value] of headers) head += `${name}: ${value}\r\n`;
+  for (const [name, value] of [...shared, ...headers]) head += `${name}: ${value}\r\n`;
   head += `content-length: ${body.length}\r\n\r\n`;
   const bytes = new Uint8Array(head.length + body.length);
   for (let i = 0; i < head.length; i++) bytes[i] = head.charCodeAt(i);

@@ -108,22 +108,6 @@ export function readBlock(block: Uint8Array, listener: FieldListener): void {
   }
 }
 
-/** All of a block's fields; see {@linkcode readBlock}. */
-export function decodeFields(block: Uint8Array): Field[] {
-  const fields: Field[] = [];
-  let name = "";
-  readBlock(block, {
-    name(bytes: Uint8Array, length: number): boolean {
-      name = latin1(bytes, 0, length);
-      return true;
-    },
-    value(value: string): void {
-      fields.push([name, value]);
-    },
-  });
-  return fields;
-}
-
 class BlockReader {
   readonly #block: Uint8Array;
   #at = 0;

@@ -3,24 +3,25 @@
  * @module
  */
 
-import type { UpstreamRequest } from "../exchange.ts";
+import type { RequestHead, UpstreamRequest } from "../exchange.ts";
 import * as h2 from "./frames.ts";
 import { encodeHead } from "./hpack.ts";
+
+/** What comes first in every block. Without a dynamic table it is the same bytes each time. */
+const encoded = new WeakMap<RequestHead, Uint8Array>();
 
 /** @returns HEADERS, and CONTINUATION where it is longer than the server takes */
 export function requestFrames(
   id: number,
-  { method, url, headers, body }: UpstreamRequest,
+  { head, headers, body }: UpstreamRequest,
   maxFrameBytes: number,
 ): Uint8Array<ArrayBuffer>[] {
-  const block = encodeHead([
-    [":method", method],
-    [":scheme", url.protocol.slice(0, -1)],
-    [":authority", url.host],
-    [":path", url.pathname + url.search],
-    ...headers,
-    ["content-length", `${body.length}`],
-  ]);
+  let first = encoded.get(head);
+  if (first === undefined) encoded.set(head, first = encodeFirst(head));
+  const rest = encodeHead([...headers, ["content-length", `${body.length}`]]);
+  const block = new Uint8Array(first.length + rest.length);
+  block.set(first);
+  block.set(rest, first.length);
   const frames: Uint8Array<ArrayBuffer>[] = [];
   let flags = body.length === 0 ? h2.FLAG_END_STREAM : 0;
   let type = h2.HEADERS;
@@ -33,4 +34,14 @@ export function requestFrames(
     at = end;
   }
   return frames;
+}
+
+function encodeFirst({ method, url, headers }: RequestHead): Uint8Array {
+  return encodeHead([
+    [":method", method],
+    [":scheme", url.protocol.slice(0, -1)],
+    [":authority", url.host],
+    [":path", url.pathname + url.search],
+    ...headers,
+  ]);
 }
