@@ -4,6 +4,8 @@ use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{self, SockFlag};
 
 use crate::passed::Passed;
@@ -18,6 +20,22 @@ const SCM_PIDFD: i32 = 4;
 const SO_PASSPIDFD: i32 = 76;
 /// close(2) neither waits nor becomes a RST.
 pub const NO_LINGER: libc::linger = libc::linger { l_onoff: 0, l_linger: 0 };
+
+/// Makes the process's table of descriptors as large as so many of them need, as far as its limit allows; it never
+/// shrinks. Each time that it grows by itself, the kernel holds up whoever opens a descriptor for a grace period of
+/// RCU, which is 5 to 20 ms (`expand_fdtable` in its fs/file.c).
+///
+/// # Arguments
+/// * `some` - any descriptor
+pub fn make_room_for_fds(fds: u32, some: BorrowedFd) {
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let highest = limit.saturating_sub(1).min(fds.into());
+    // At the limit there is no room to be made.
+    if let Ok(fd) = fcntl(some, FcntlArg::F_DUPFD_CLOEXEC(highest as RawFd)) {
+        // SAFETY: fcntl(2) has just made it, and nobody else knows it.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
 
 /// Room for the largest SCM_RIGHTS message, aligned as a `cmsghdr` has to be.
 #[repr(C, align(8))]

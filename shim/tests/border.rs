@@ -212,3 +212,14 @@ fn open_fds_counts_what_is_open_and_the_clock_goes_on() {
     }
     assert!(times[1] >= times[0] + 2000 && times[0] > 0, "{times:?}");
 }
+
+/// So that no descriptor has to wait for the kernel to make the table larger.
+#[test]
+fn the_table_of_descriptors_has_room_for_all_clients_from_the_beginning() {
+    let _no_leak = no_leak();
+    let _acceptor = Acceptor::new(Policy { max_connections: 3000, ..POLICY });
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let room: u32 =
+        status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap().trim().parse().unwrap();
+    assert!(room >= 3000, "{room}");
+}

@@ -7,7 +7,7 @@ mod report;
 mod rounds;
 
 use std::collections::VecDeque;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -22,6 +22,7 @@ use crate::listener::Listener;
 use crate::policy::Policy;
 use crate::records::{NO_ROOM, OVER_LIMIT, Records};
 use crate::registry::lock;
+use crate::sys;
 use report::Report;
 use rounds::Rounds;
 
@@ -82,6 +83,7 @@ impl Acceptor {
     /// One without listeners and reactors.
     pub fn new(policy: Policy) -> Result<Acceptor, Status> {
         let (bell, ear) = Bell::new()?;
+        sys::make_room_for_fds(policy.max_connections, bell.wake.as_fd());
         Ok(Acceptor {
             policy: Mutex::new(Arc::new(policy)),
             orders: Mutex::default(),
@@ -96,6 +98,7 @@ impl Acceptor {
 
     /// Changes the policy for handoffs accepted from now on.
     pub fn configure(&self, policy: Policy) {
+        sys::make_room_for_fds(policy.max_connections, self.bell.wake.as_fd());
         *lock(&self.policy) = Arc::new(policy);
     }
 
