@@ -220,7 +220,7 @@ const BAD: readonly [name: string, data: string | Uint8Array<ArrayBuffer>, line:
   [
     "messages[1].content",
     '{"messages":[{"role":"user","content":"a"},{"role":"user"}]}',
-    'Field "messages[1].content" is missing, expected a string or an array of parts',
+    'Field "messages[1].content" is missing, expected a string, an array of parts or null',
   ],
 ];
 

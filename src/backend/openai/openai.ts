@@ -70,6 +70,10 @@ export class OpenAiBackend implements Backend, Shared {
     return this.queue.events;
   }
 
+  get url(): URL {
+    return this.head.url;
+  }
+
   ask(request: BackendRequest, recipient: Recipient): Answer {
     this.live.began();
     const answer = new OpenAiAnswer(this, request, recipient);
