@@ -114,7 +114,13 @@ async function backend({ base, caFile, streams, onPiece, onFirst, onLast }: Load
   const openai = await makeOpenAi({ apiKey: "bench", apiBase: `${base}/v1`, caFile, maxRetries: 0 });
   const left = Promise.withResolvers<void>();
   let running = streams;
-  const request = { requestId: "bench", messages: MESSAGES, model: "m", include: [] };
+  const request = {
+    requestId: "bench",
+    messages: MESSAGES,
+    model: "m",
+    format: "content" as const,
+    include: [],
+  };
   for (let i = 0; i < streams; i++) openai.ask(request, {} as Recipient); // which are only carried along
   for await (const { events } of openai.events) {
     for (const { kind } of events) {

@@ -10,6 +10,7 @@ const CHUNK_UNITS = 256 * 1024;
 /** An event's size as it counts for bounds: the UTF-16 units of its text, and about what it takes on the wire beside it. */
 export function sizeUnits(event: ClientEvent): number {
   if (event.kind === "text" || event.kind === "reasoning") return 32 + event.text.length;
+  if (event.kind === "chunk") return 32 + event.data.length;
   return 32 + (event.kind === "tool_call" ? event.arguments.length : 0);
 }
 

@@ -3,7 +3,7 @@
  * the test of `config/daemon.toml` all come from here.
  * @module
  */
-import { INCLUDES } from "../protocol/response_choice.ts";
+import { INCLUDES, RESPONSE_FORMATS } from "../protocol/response_choice.ts";
 import { LOG_LEVELS, LOG_PARTS } from "./log_words.ts";
 import {
   bool,
@@ -311,6 +311,13 @@ export const KEYS = {
     },
   },
   response: {
+    format: {
+      name: "format",
+      env: "DAEMON_RESPONSE_FORMAT",
+      type: oneOf(RESPONSE_FORMATS),
+      default: "content",
+      doc: `What the answer is written as, of handoffs that do not say: "content", "openai" or "ai-sdk".`,
+    },
     include: {
       name: "include",
       env: "DAEMON_RESPONSE_INCLUDE",

@@ -3,7 +3,7 @@
  * @module
  */
 import { HandoffRequestError } from "../errors.ts";
-import { type Include, INCLUDES } from "./response_choice.ts";
+import { type Include, INCLUDES, RESPONSE_FORMATS, type ResponseFormat } from "./response_choice.ts";
 import { headerLines } from "./response_headers.ts";
 
 /** One message of a conversation, as providers take it. */
@@ -32,6 +32,8 @@ export interface HandoffRequest {
   readonly testPattern?: string;
   /** Further members of the provider's request, as they came. Their names are among {@linkcode RequestRules.members}. */
   readonly members?: Readonly<Record<string, unknown>>;
+  /** What the answer is written as. */
+  readonly format: ResponseFormat;
   /** What goes to the client besides the text. */
   readonly include: readonly Include[];
   /** Further lines of the response's head, each with its CRLF. */
@@ -45,6 +47,7 @@ export interface RequestRules {
   readonly model: string;
   /** Names of the members that `request` may have. */
   readonly members: readonly string[];
+  readonly format: ResponseFormat;
   readonly include: readonly Include[];
   /** Makes an id that is unique in the daemon's logs. */
   makeRequestId(): string;
@@ -83,6 +86,7 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
     requestId: optionalHeaderText(fields, "request_id") ?? rules.makeRequestId(),
     messages: optionalMessages(fields) ?? messagesOf(system, prompt),
     model: optionalString(fields, "model") || rules.model,
+    format: optionalFormat(fields) ?? rules.format,
     include: optionalIncludes(fields) ?? rules.include,
   };
   const maxTokens = optionalCount(fields, "max_tokens");
@@ -154,6 +158,15 @@ function optionalMessages(fields: Record<string, unknown>): readonly ChatMessage
     }
   });
   return value.length > 0 ? value as ChatMessage[] : undefined;
+}
+
+function optionalFormat(fields: Record<string, unknown>): ResponseFormat | undefined {
+  const value = optionalString(fields, "format");
+  const format = RESPONSE_FORMATS.find((each) => each === value);
+  if (value !== undefined && format === undefined) {
+    throw new HandoffRequestError(`Field "format" is not one of ${RESPONSE_FORMATS.join(", ")}`);
+  }
+  return format;
 }
 
 function optionalIncludes(fields: Record<string, unknown>): readonly Include[] | undefined {

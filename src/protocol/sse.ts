@@ -138,9 +138,9 @@ function render(recipient: Recipient, event: ClientEvent): string {
 function head(recipient: Recipient): string {
   if (recipient.headSent) return "";
   recipient.headSent = true;
-  const head = streamHead(recipient.headers);
+  const { format, headers } = recipient;
   recipient.headers = ""; // so that nothing is kept of it while the stream lasts
-  return head;
+  return streamHead(format === null ? headers : format.headers + headers);
 }
 
 function cut(recipient: Recipient, failure: StreamFailure): string {

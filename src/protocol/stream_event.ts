@@ -17,6 +17,10 @@ import type { PlainStatus } from "./http_response.ts";
  * - `reasoning`: a piece of what the model thinks before it answers. Given only where it is asked for.
  * - `tool_call`: a piece of a call of the tool number `index`; the first one has its id and name, and the pieces of
  *   `arguments` are JSON together. Given only where it is asked for.
+ * - `source`: a page that the answer cites. Given only where the format is `ai-sdk`.
+ * - `chunk`: JSON of a `chat.completion.chunk` as the provider sent it, in the place of texts, reasoning and calls. Given
+ *   only where the format is `openai`, by providers of that style; one with counts of tokens alone only where `usage` is
+ *   included.
  * - `end`: the provider marked the end. Nothing follows.
  * - `error`: any other end. Nothing follows.
  */
@@ -39,7 +43,9 @@ export type FurtherEvent =
     readonly id?: string;
     readonly name?: string;
     readonly arguments: string;
-  };
+  }
+  | { readonly kind: "source"; readonly url: string; readonly title?: string }
+  | { readonly kind: "chunk"; readonly data: string };
 
 /**
  * What the daemon itself says. Nothing follows the first two either.
@@ -67,6 +73,8 @@ export interface EventBatch {
  * front of the first. Must not throw.
  */
 export interface AnswerFormat {
+  /** Further lines of the stream's head, each with its CRLF. */
+  readonly headers: string;
   text(text: string): string;
   /** What only those hear who ask for it. */
   further(event: FurtherEvent): string;

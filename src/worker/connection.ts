@@ -15,7 +15,7 @@ import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
 import type { StreamTrace, Tracing } from "../ops/tracing.ts";
 import { parseHandoffRequest, type RequestRules } from "../protocol/handoff_request.ts";
-import { ContentFormat } from "../protocol/formats/content.ts";
+import { formatFor } from "../protocol/formats/choose.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
 import { failureOf } from "../protocol/sse.ts";
 import type { AnswerFormat, ClientEvent, Recipient } from "../protocol/stream_event.ts";
@@ -157,7 +157,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     this.#userId = request.userId;
     this.#model = request.model;
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
-    if (request.include.length > 0) this.format = new ContentFormat(request.include);
+    this.format = formatFor(request, Math.floor(Date.now() / 1000));
     metrics.streamStarted();
     metrics.backendRequest(backend.name);
     this.#trace = tracing?.begin(request, backend, this.startedMs);
@@ -194,6 +194,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
       case "text":
       case "reasoning":
       case "tool_call":
+      case "chunk":
         if (++this.#events === 1) this.#trace?.firstText();
         metrics.eventSent();
         break;

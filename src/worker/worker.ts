@@ -137,6 +137,7 @@ export class Worker implements HandoffTaker {
       rules: {
         model: config.backend.defaultModel,
         members: config.backend.requestMembers,
+        format: config.response.format,
         include: config.response.include,
         makeRequestId: () => this.#makeRequestId(),
       },

@@ -91,7 +91,7 @@ Deno.test("config: the defaults are those of the contract", async () => {
         pingIntervalMs: 30_000,
       },
     },
-    response: { include: [] },
+    response: { format: "content", include: [] },
     metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 }, models: [] },
     logging: { level: "info", parts: {}, format: "pretty" },
   });
@@ -147,6 +147,7 @@ Deno.test("config: every key can be set from its environment variable", async ()
     OPENAI_MAX_RETRIES: ["0", 0],
     OPENAI_IDLE_TIMEOUT_SECS: ["1", 1000],
     OPENAI_PING_INTERVAL_SECS: ["0", 0],
+    DAEMON_RESPONSE_FORMAT: ["ai-sdk", "ai-sdk"],
     DAEMON_RESPONSE_INCLUDE: ["usage, finish", ["usage", "finish"]],
     DAEMON_METRICS_ENABLED: ["1", true],
     DAEMON_METRICS_ADDR: ["[::1]:0", { hostname: "::1", port: 0 }],

@@ -271,6 +271,10 @@ function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
       data: { request: { stop: "x" } },
       check: answered(/^HTTP\/1\.1 400 .*"request\.stop" is not among/s),
     },
+    "response.format": {
+      toml: 'response.format = "ai-sdk"\n' + AT_ONCE,
+      check: answered(/"type":"finish"/),
+    },
     "response.include": {
       toml: openai(mock) + 'response.include = ["finish"]\n',
       data: { test_pattern: "plain" },

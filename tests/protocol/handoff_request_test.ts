@@ -10,6 +10,7 @@ import {
 const rules: RequestRules = {
   model: "default-model",
   members: ["tools", "stop"],
+  format: "content",
   include: [],
   makeRequestId: () => "made-1",
 };
@@ -35,6 +36,7 @@ const everythingDefault = {
   requestId: "made-1",
   messages: [{ role: "user", content: DEFAULT_PROMPT }],
   model: "default-model",
+  format: "content",
   include: [],
 };
 
@@ -63,6 +65,7 @@ Deno.test("every field is taken", () => {
     requestId: "r-1",
     messages: fields.messages,
     model: "m",
+    format: "content",
     include: [],
     maxTokens: 7,
     temperature: 0.5,
@@ -115,6 +118,8 @@ Deno.test("what is included is the handoff's word, that of the configuration wit
   assert.deepEqual(parseWith("{}").include, ["usage"]);
   assert.deepEqual(parseWith('{"include":null}').include, ["usage"]);
   assert.deepEqual(parseWith('{"include":[]}').include, []);
+  assert.equal(parseWith('{"format":"ai-sdk"}').format, "ai-sdk");
+  assert.equal(parseWith('{"format":null}').format, "content");
   assert.deepEqual(parseWith('{"include":["finish","tool_calls"]}').include, ["finish", "tool_calls"]);
 });
 
@@ -168,6 +173,8 @@ for (
       'Field "request" with a member that is not among the daemon\'s backend.request_members',
     ],
     ['{"response_headers":"X-A: b"}', 'Field "response_headers" is not an object of names and values'],
+    ['{"format":1}', 'Field "format" is 1, expected a string'],
+    ['{"format":"xml"}', 'Field "format" is not one of content, openai, ai-sdk'],
     [
       '{"include":"usage"}',
       'Field "include" is a string, expected an array of usage, finish, reasoning, tool_calls',

@@ -10,6 +10,7 @@ export function requestFor(content: string): BackendRequest {
   return {
     requestId: "r",
     model: "m",
+    format: "content",
     include: [],
     messages: [{ role: "system", content: "unseen" }, { role: "user", content }],
   };

@@ -28,6 +28,7 @@ export function ask(testPattern: string, set: Partial<BackendRequest> = {}): Bac
     requestId,
     messages: [{ role: "user", content: "Hello" }],
     model: "gpt-4o",
+    format: "content",
     include: [],
     testPattern,
     ...set,

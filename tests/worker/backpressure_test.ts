@@ -81,7 +81,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     metrics: listMetrics(calls),
     log: listLog([]),
     backend,
-    rules: { model: "m", members: [], include: [], makeRequestId: () => "id" },
+    rules: { model: "m", members: [], format: "content", include: [], makeRequestId: () => "id" },
     backendTimeoutMs: 60_000,
     heartbeatMs: Infinity,
     writeTimeoutMs,

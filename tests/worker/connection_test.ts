@@ -283,6 +283,7 @@ Deno.test("the request reaches the backend with its defaults filled in", async (
     requestId: "made-id",
     messages: [{ role: "system", content: "be brief" }, { role: "user", content: "hi" }],
     model: "default-model",
+    format: "content",
     include: [],
     temperature: 0.5,
   });

@@ -116,11 +116,14 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
     const refusal = Refusal.of(status, headers, this.#shared.options.apiKey);
     if (refusal === null) {
       this.#shared.models.learn(asking.request.model, asking.traits);
-      const { include } = asking.request;
+      const { format, include } = asking.request;
       this.#asking = null;
       this.#reader = new AnswerReader(this, {
         reasoning: include.includes("reasoning"),
         toolCalls: include.includes("tool_calls"),
+        sources: format === "ai-sdk",
+        chunks: format === "openai",
+        counts: include.includes("usage"),
       });
       return this.event({ kind: "open" });
     }

@@ -22,13 +22,28 @@ export interface AnswerListener {
   failed(error: BackendError): void;
 }
 
+interface Annotation {
+  readonly url_citation?: { readonly url?: unknown; readonly title?: unknown } | null;
+}
+
 /** What is given besides texts, usage and the finish reason. */
 export interface Wanted {
   readonly reasoning: boolean;
   readonly toolCalls: boolean;
+  readonly sources: boolean;
+  /** The chunks as they came, in the place of all that is said in them but usage and finish reason. */
+  readonly chunks: boolean;
+  /** Of the chunks, also those with counts of tokens alone: the daemon asks for them itself. */
+  readonly counts: boolean;
 }
 
-const ONLY_TEXT: Wanted = { reasoning: false, toolCalls: false };
+const ONLY_TEXT: Wanted = {
+  counts: false,
+  reasoning: false,
+  toolCalls: false,
+  sources: false,
+  chunks: false,
+};
 
 /** The fields that are looked at, any of which may be missing, null or of another type. */
 interface Chunk {
@@ -51,6 +66,7 @@ interface Delta {
   /** OpenRouter, Groq. */
   readonly reasoning?: unknown;
   readonly tool_calls?: unknown;
+  readonly annotations?: unknown;
 }
 interface ToolCall {
   readonly index?: unknown;
@@ -96,22 +112,24 @@ export class AnswerReader {
   /** For the parser. */
   sse(data: string, event: string): void {
     const plain = event === "" ? this.#template.match(data) : null;
-    if (plain !== null) return this.#text(plain);
+    if (plain !== null) return this.#wanted.chunks ? this.#passOn(data) : this.#text(plain);
     const chunk = this.#chunk(data);
     if (chunk === null) return;
     if (chunk.error || event === "error" || chunk.object === "error") {
       return this.#fail("stream_error", `the provider reports: ${errorText(chunk, data)}`);
     }
     const choice = Array.isArray(chunk.choices) ? chunk.choices[0] : null;
+    if (this.#wanted.chunks && (choice || !chunk.usage || this.#wanted.counts)) this.#passOn(data);
     // Only one choice is asked for; another's words would be mixed into it.
     if (choice && (choice.index === undefined || choice.index === 0)) {
       const { delta, finish_reason: reason } = choice;
       let further = false;
-      if (delta) {
+      if (delta && !this.#wanted.chunks) {
         if (this.#wanted.reasoning) further = this.#reasoning(delta.reasoning_content ?? delta.reasoning);
         this.#text(delta.content);
         this.#text(delta.refusal);
         if (this.#wanted.toolCalls) further = this.#toolCalls(delta.tool_calls) || further;
+        if (this.#wanted.sources) further = this.#citations(delta.annotations) || further;
       }
       if (typeof reason === "string" && reason !== "") {
         this.#finished = true;
@@ -191,6 +209,20 @@ export class AnswerReader {
       });
     }
     return calls.length > 0;
+  }
+
+  #citations(annotations: unknown): boolean {
+    if (!Array.isArray(annotations)) return false;
+    for (const annotation of annotations as readonly (Annotation | null)[]) {
+      const { url, title } = annotation?.url_citation ?? {};
+      if (typeof url !== "string") continue;
+      this.#listener.event({ kind: "source", url, ...(typeof title === "string" ? { title } : {}) });
+    }
+    return annotations.length > 0;
+  }
+
+  #passOn(data: string): void {
+    this.#listener.event({ kind: "chunk", data });
   }
 
   #flushHalf(): void {

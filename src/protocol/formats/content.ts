@@ -29,6 +29,7 @@ function named(name: Include, value: unknown): string {
 
 /** The plain answer with what was asked for besides. */
 export class ContentFormat implements AnswerFormat {
+  readonly headers = "";
   readonly #include: readonly Include[];
 
   constructor(include: readonly Include[]) {
@@ -51,6 +52,9 @@ export class ContentFormat implements AnswerFormat {
         return this.#named("finish", event.reason);
       case "usage":
         return this.#named("usage", { input_tokens: event.inputTokens, output_tokens: event.outputTokens });
+      case "chunk":
+      case "source":
+        return "";
     }
   }
 

@@ -14,6 +14,8 @@ function read(pieces: readonly (string | Uint8Array)[], wanted?: Wanted): string
       else if (event.kind === "usage") heard.push(`<usage ${event.inputTokens} ${event.outputTokens}>`);
       else if (event.kind === "finish") heard.push(`<finish ${event.reason}>`);
       else if (event.kind === "reasoning") heard.push(`<reasoning ${event.text}>`);
+      else if (event.kind === "source") heard.push(`<source ${event.url} ${event.title}>`);
+      else if (event.kind === "chunk") heard.push(event.data);
       else if (event.kind === "tool_call") {
         const { index, id = "-", name = "-", arguments: piece } = event;
         heard.push(`<call ${index} ${id} ${name} ${piece}>`);
@@ -155,7 +157,7 @@ for (const reason of ["stop", "length", "content_filter", "tool_calls", "functio
   });
 }
 
-const ALL: Wanted = { reasoning: true, toolCalls: true };
+const ALL: Wanted = { reasoning: true, toolCalls: true, sources: true, chunks: false, counts: true };
 const call = (call: unknown, rest = {}): string => delta({ ...rest, tool_calls: [call] });
 
 const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]][] = [
@@ -219,6 +221,53 @@ for (const [name, pieces, heard] of WANTED) {
     assert.deepEqual(read([pieces.join("")]), heard.filter((each) => !/^<(?:call|reasoning)/.test(each)));
   });
 }
+
+Deno.test("openai events: pages that the answer cites", () => {
+  const citation = (url_citation: unknown) =>
+    delta({ annotations: [{ type: "url_citation", url_citation }] });
+  const pieces = stream(
+    citation({ url: "https://x/", title: "X" }),
+    citation({ url: "https://y/", title: null }),
+    citation({ title: "none" }),
+    citation(null),
+    delta({ annotations: [null] }),
+    DONE,
+  );
+  assert.deepEqual(read(pieces, ALL), ["<source https://x/ X>", "<source https://y/ undefined>", "<done>"]);
+  assert.deepEqual(read(pieces), ["<done>"]);
+});
+
+Deno.test("openai events: chunks as they came, in the place of what they say; an error is none", () => {
+  const chunks = { reasoning: false, toolCalls: false, sources: false, chunks: true, counts: false };
+  const all = [
+    text("a"),
+    text("b"),
+    text("c"),
+    delta({ content: "x", tool_calls: [{ index: 0 }] }),
+    chunk([]),
+  ];
+  assert.deepEqual(read(stream(...all, finish("stop"), usage(3, 2), DONE), chunks), [
+    ...all,
+    finish("stop"),
+    "<finish stop>",
+    "<usage 3 2>",
+    "<done>",
+  ]);
+  assert.deepEqual(read(stream(finish("stop"), usage(3, 2), DONE), { ...chunks, counts: true }), [
+    finish("stop"),
+    "<finish stop>",
+    usage(3, 2),
+    "<usage 3 2>",
+    "<done>",
+  ]);
+  // Some say both in one.
+  const last = chunk([{ index: 0, delta: {}, finish_reason: "stop" }], { usage: { prompt_tokens: 1 } });
+  assert.deepEqual(read(stream(last), chunks), [last, "<finish stop>", "<usage 1 0>", "<done>"]);
+  assert.deepEqual(read(stream(text("a"), '{"error":"oops"}'), chunks), [
+    text("a"),
+    "<stream_error: the provider reports: oops>",
+  ]);
+});
 
 Deno.test("openai events: any valid stream, cut at any bytes, gives the same events", () => {
   const random = randomInts(44);

@@ -1,0 +1,151 @@
+/**
+ * The format `ai-sdk`: Vercel's UI message stream, version 1, in the parts that the AI SDK 5 knows
+ * (https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol). Pure.
+ * @module
+ */
+import type { StreamFailure } from "../../errors.ts";
+import type { Include } from "../response_choice.ts";
+import type { AnswerFormat, FurtherEvent } from "../stream_event.ts";
+import { DONE_EVENT } from "./content.ts";
+
+/** Of all calls of an answer, so much is kept until they are whole. */
+const MAX_ARGUMENTS_CHARS = 1024 * 1024;
+/** From the words of chat completions; all others are `other`. */
+const REASONS = new Map([
+  ["stop", "stop"],
+  ["length", "length"],
+  ["content_filter", "content-filter"],
+  ["tool_calls", "tool-calls"],
+  ["function_call", "tool-calls"],
+]);
+/** A stream that ends so was cut by the daemon, not broken by a failure. */
+const CUTS: readonly StreamFailure[] = ["shutdown", "max_stream"];
+
+interface Call {
+  readonly toolCallId: string;
+  readonly toolName: string;
+  arguments: string;
+}
+type ToolCallEvent = Extract<FurtherEvent, { kind: "tool_call" }>;
+
+/** See the module. */
+export class AiSdkFormat implements AnswerFormat {
+  readonly headers = "x-vercel-ai-ui-message-stream: v1\r\n";
+  readonly #include: readonly Include[];
+  #begun = false;
+  /** The part under way, and its number. */
+  #open: "text" | "reasoning" | undefined;
+  #parts = 0;
+  #sources = 0;
+  /** By index, those that are not whole yet. */
+  readonly #calls = new Map<number, Call>();
+  #argumentsChars = 0;
+  readonly #metadata: Record<string, unknown> = {};
+
+  constructor(include: readonly Include[]) {
+    this.#include = include;
+  }
+
+  text(text: string): string {
+    return this.#piece("text", text);
+  }
+
+  further(event: FurtherEvent): string {
+    switch (event.kind) {
+      case "reasoning":
+        return this.#include.includes("reasoning") ? this.#piece("reasoning", event.text) : "";
+      case "tool_call":
+        return this.#include.includes("tool_calls") ? this.#call(event) : "";
+      case "source": {
+        const { url, title } = event;
+        return this.#begin() + part({ type: "source-url", sourceId: `${this.#sources++}`, url, title });
+      }
+      case "finish":
+        if (this.#include.includes("finish")) {
+          const { reason } = event;
+          this.#metadata["finishReason"] = REASONS.get(reason) ?? "other";
+        }
+        return "";
+      case "usage":
+        if (this.#include.includes("usage")) {
+          const { inputTokens, outputTokens } = event;
+          this.#metadata["usage"] = { inputTokens, outputTokens, totalTokens: inputTokens + outputTokens };
+        }
+        return "";
+      case "chunk":
+        return "";
+    }
+  }
+
+  end(): string {
+    const messageMetadata = Object.keys(this.#metadata).length > 0 ? this.#metadata : undefined;
+    return this.#begin() + this.#close() + part({ type: "finish-step" }) +
+      part({ type: "finish", messageMetadata }) + DONE_EVENT;
+  }
+
+  failure(failure: StreamFailure, text: string): string {
+    return this.#begin() + part({ type: "error", errorText: text }) +
+      (CUTS.includes(failure) ? part({ type: "abort" }) : "");
+  }
+
+  #begin(): string {
+    if (this.#begun) return "";
+    this.#begun = true;
+    return part({ type: "start" }) + part({ type: "start-step" });
+  }
+
+  #piece(kind: "text" | "reasoning", delta: string): string {
+    let out = this.#begin();
+    if (this.#open !== kind) {
+      out += this.#close();
+      this.#open = kind;
+      out += part({ type: `${kind}-start`, id: `${this.#parts}` });
+    }
+    return out + part({ type: `${kind}-delta`, id: `${this.#parts}`, delta });
+  }
+
+  /** Ends what is under way. */
+  #close(): string {
+    let out = "";
+    if (this.#open !== undefined) out += part({ type: `${this.#open}-end`, id: `${this.#parts++}` });
+    this.#open = undefined;
+    for (const call of this.#calls.values()) out += whole(call);
+    this.#calls.clear();
+    return out;
+  }
+
+  #call({ index, id, name, arguments: piece }: ToolCallEvent): string {
+    let out = this.#begin();
+    let call = this.#calls.get(index);
+    // Some servers give each call the index 0, whole, with an id of its own.
+    if (call !== undefined && id !== undefined && id !== call.toolCallId) {
+      out += whole(call);
+      this.#calls.delete(index);
+      call = undefined;
+    }
+    if (call === undefined) {
+      if (this.#open !== undefined) out += this.#close();
+      call = { toolCallId: id ?? `call-${index}`, toolName: name ?? "", arguments: "" };
+      this.#calls.set(index, call);
+      out += part({ type: "tool-input-start", toolCallId: call.toolCallId, toolName: call.toolName });
+    }
+    if (piece === "") return out;
+    this.#argumentsChars += piece.length;
+    // What is left out makes JSON that does not parse, of which the client is told.
+    if (this.#argumentsChars <= MAX_ARGUMENTS_CHARS) call.arguments += piece;
+    return out + part({ type: "tool-input-delta", toolCallId: call.toolCallId, inputTextDelta: piece });
+  }
+}
+
+/** A call whose arguments have all come. */
+function whole({ toolCallId, toolName, arguments: text }: Call): string {
+  try {
+    const input: unknown = text === "" ? {} : JSON.parse(text);
+    return part({ type: "tool-input-available", toolCallId, toolName, input });
+  } catch {
+    const errorText = "The arguments of the call are not JSON";
+    return part({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
+  }
+}
+
+const part = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`;
