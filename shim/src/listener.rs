@@ -11,8 +11,10 @@ use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{Gid, Group};
 use streaming_daemon_border::Status;
 
@@ -198,6 +200,9 @@ fn listener_kind(fd: &OwnedFd) -> Result<Kind, Status> {
     }
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    // Whoever shares it shares that flag, and systemd takes it off as it starts another process (`NonBlocking=` of
+    // systemd.service(5)). accept(2) waits no longer than this even so.
+    socket::setsockopt(fd, ReceiveTimeout, &TimeVal::milliseconds(1))?;
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(kind)
 }

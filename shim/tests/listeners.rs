@@ -256,6 +256,23 @@ fn what_connects_to_an_adopted_listener_after_the_stop_waits_for_the_next_daemon
     assert_eq!(new.reactor().handoff().payload, b"{\"after\":1}");
 }
 
+/// As systemd does at the start of each further process on it, without `NonBlocking=yes`.
+#[test]
+fn an_adopted_listener_that_is_made_blocking_elsewhere_holds_nobody_up() {
+    let _no_leak = no_leak();
+    for kind in BOTH {
+        let directory = Directory::new();
+        let path = directory.path("socket");
+        let of_the_manager = listening(&path, socket_type(kind));
+        let acceptor = Acceptor::new(POLICY);
+        assert_eq!(acceptor.adopt(of_the_manager.try_clone().unwrap().into_raw_fd()), kind as i32);
+        UnixListener::from(of_the_manager).set_nonblocking(false).unwrap();
+        is_served(&path, kind, &acceptor);
+        assert_eq!(acceptor.stop(), 0);
+        assert_eq!(acceptor.told(), Told::Drained);
+    }
+}
+
 #[test]
 fn an_adopted_listener_that_is_shut_down_elsewhere_costs_nothing() {
     let _no_leak = no_leak();
