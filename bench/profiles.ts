@@ -105,7 +105,7 @@ export const PROFILES: readonly Profile[] = [
   },
   {
     name: "hundred-thousand",
-    title: "100,000 TCP clients, 8 processes on one listening socket, an event each 3 s",
+    title: "100,000 TCP clients, 6 processes on one listening socket, an event each 3 s",
     rounds: 1,
     floorOnlyAlone: true,
     steps: [
@@ -115,7 +115,7 @@ export const PROFILES: readonly Profile[] = [
         ratePerSec: 3300,
         intervalMs: 3000,
         players: 6,
-        instances: 8,
+        instances: 6,
       }),
     ],
   },

@@ -5,6 +5,7 @@
 import type { Config } from "../config/load.ts";
 import type { Log } from "../ops/log/log.ts";
 import { countersOf, type MetricsSnapshot, sumSnapshots } from "../ops/metrics/metrics.ts";
+import { makeReactor } from "../native/reactor.ts";
 import { oldestSecs, type WorkerStatus } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import type { WorkerInit } from "../worker/worker.ts";
@@ -78,7 +79,8 @@ export class WorkerPool {
   // Resolves when the worker takes handoffs.
   async #spawn(slot: Slot): Promise<void> {
     const { acceptor, streams, benchmark, pinged, deadlines = DEADLINES } = this.#options;
-    const init: WorkerInit = { index: slot.index, config: this.#config, acceptor, streams, benchmark };
+    const reactor = makeReactor(acceptor);
+    const init: WorkerInit = { index: slot.index, config: this.#config, reactor, streams, benchmark };
     const worker = new WorkerProxy(init, pinged, deadlines);
     slot.worker = worker;
     worker.ended.catch(() => {}); // until #watch; what happened before is the error of its start

@@ -43,6 +43,7 @@ export class WorkerProxy {
   readonly #pinged: (delaySecs: number) => void;
   readonly #deadlines: WorkerDeadlines;
   readonly #isolate: Worker;
+  readonly #reactor: number;
   readonly #start = Promise.withResolvers<void>();
   readonly #end = Promise.withResolvers<void>();
   readonly #asked = new Map<number, Asked>();
@@ -51,7 +52,6 @@ export class WorkerProxy {
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #questions = 0;
   #unanswered = 0;
-  #reactor: number | undefined;
   #lastSnapshot: MetricsSnapshot | undefined;
   #over = false;
 
@@ -63,6 +63,7 @@ export class WorkerProxy {
   constructor(init: WorkerInit, pinged: (delaySecs: number) => void, deadlines: WorkerDeadlines) {
     this.#pinged = pinged;
     this.#deadlines = deadlines;
+    this.#reactor = init.reactor;
     this.started = this.#start.promise;
     this.ended = this.#end.promise;
     this.#isolate = new Worker(pathToFileURL(WORKER_MODULE), {
@@ -174,7 +175,6 @@ export class WorkerProxy {
     if (report.type === "answer") this.#answer(report.id, report.snapshot);
     else if (report.type === "started") {
       clearTimeout(this.#startTimer);
-      this.#reactor = report.reactor;
       this.#pingTimer = setInterval(this.#ping, this.#deadlines.pingMs);
       this.#start.resolve();
     } else {
@@ -187,7 +187,7 @@ export class WorkerProxy {
   #die(error: Error): void {
     if (this.#over) return;
     this.#isolate.terminate();
-    if (this.#reactor !== undefined) closeReactor(this.#reactor);
+    closeReactor(this.#reactor);
     this.#finish();
     this.#start.reject(error);
     this.#end.reject(error);

@@ -26,7 +26,7 @@ export type Command =
 
 /** From the worker. */
 export type Report =
-  | { readonly type: "started"; readonly reactor: number }
+  | { readonly type: "started" }
   | { readonly type: "answer"; readonly id: number; readonly snapshot: MetricsSnapshot | undefined }
   /** With its last word on what it has counted. */
   | { readonly type: "ended"; readonly snapshot: MetricsSnapshot };
@@ -59,7 +59,7 @@ function serve(scope: Scope): void {
       const { logging } = command.init.config;
       opened = openLog(logging, stderrOutput(logging.format, (name) => Deno.env.get(name)));
       worker = new Worker(command.init, opened.log);
-      scope.postMessage({ type: "started", reactor: worker.reactorHandle });
+      scope.postMessage({ type: "started" });
       await worker.ended;
     } else if (worker === undefined) throw new Error(`Command "${command.type}" before "start"`);
     else if (command.type === "question") {

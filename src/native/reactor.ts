@@ -49,7 +49,6 @@ const TURN_MS = 2;
 
 /** One epoll set in the shim, and the clients it watches. */
 export class Reactor {
-  /** The shim's number for it, with which another isolate can close it ({@linkcode closeReactor}). */
   readonly handle: number;
   readonly #shim: Shim;
   /** By the shim's number. */
@@ -68,15 +67,10 @@ export class Reactor {
   #caughtUp: (() => void) | undefined;
   #closed = false;
 
-  /**
-   * @param acceptor the handle of {@linkcode Acceptor.handle}: whose handoffs it gets
-   * @throws {ShimError} if there is no such acceptor, or no epoll set to be had
-   */
-  constructor(acceptor: number) {
+  /** @param handle of {@linkcode makeReactor}; it may have been made in another isolate */
+  constructor(handle: number) {
     this.#shim = openShim();
-    const out = new Uint32Array(1);
-    check(this.#shim.shim_reactor_new(acceptor, out), "make a reactor");
-    this.handle = out[0] as number;
+    this.handle = handle;
   }
 
   /**
@@ -147,10 +141,9 @@ export class Reactor {
   #take(): void {
     this.#at = 0;
     this.#bytes = 0;
-    const { handle } = this;
     const buffer = this.#buffer;
     const bytes = this.#shim.shim_reactor_take(
-      handle,
+      this.handle,
       buffer,
       buffer.byteLength,
       HANDOFFS_AT_ONCE,
@@ -231,6 +224,19 @@ export class Reactor {
     closeReactor(this.handle);
     this.#bell?.close();
   }
+}
+
+/**
+ * Makes a reactor, which gets no handoffs before it is run.
+ *
+ * @param acceptor the handle of {@linkcode Acceptor.handle}: whose handoffs it will get
+ * @returns its handle, for {@linkcode Reactor} and {@linkcode closeReactor}
+ * @throws {ShimError} if there is no such acceptor, or no epoll set to be had
+ */
+export function makeReactor(acceptor: number): number {
+  const out = new Uint32Array(1);
+  check(openShim().shim_reactor_new(acceptor, out), "make a reactor");
+  return out[0] as number;
 }
 
 /** Closes a reactor by its handle: for one whose isolate has died. Does nothing if it is closed already. */

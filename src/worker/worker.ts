@@ -26,8 +26,8 @@ import { StreamLimit } from "./stream_limit.ts";
 export interface WorkerInit {
   readonly index: number;
   readonly config: Config;
-  /** Handle of the daemon's acceptor. */
-  readonly acceptor: number;
+  /** Handle of its reactor, which whoever starts it closes if it dies. */
+  readonly reactor: number;
   /** Memory of the {@linkcode StreamGauge}. */
   readonly streams: SharedArrayBuffer;
   /** Whether to count totals only. */
@@ -72,7 +72,7 @@ export class Worker implements HandoffTaker {
    * @throws {ConfigError} if its backend cannot be made
    * @throws {ShimError} if the shim cannot be opened
    */
-  constructor({ index, config, acceptor, streams, benchmark }: WorkerInit, log: Log) {
+  constructor({ index, config, reactor, streams, benchmark }: WorkerInit, log: Log) {
     const models = () => [this.#config.backend.defaultModel, ...this.#config.metrics.models];
     this.#metrics = benchmark ? new Totals() : new WorkerMetrics({
       streams: new StreamGauge(index, streams),
@@ -86,9 +86,8 @@ export class Worker implements HandoffTaker {
     this.#log = log;
     this.#index = index;
     this.#config = config;
-    // Before the reactor, which would be left behind if it cannot be made.
     const backend = makeBackend(config.backend, this.#backendParts);
-    this.#reactor = new Reactor(acceptor);
+    this.#reactor = new Reactor(reactor);
     this.#clients = new Clients(this.#reactor, this.#metrics);
     const ownPiped = this.#pipe(this.#own.events);
     const shedding = new LoadShedding(this.#reactor, log);
@@ -108,8 +107,8 @@ export class Worker implements HandoffTaker {
     };
     void this.#pipe(backend.events);
     this.#limit.set(config.server.maxStreamMs);
-    const reactor = this.#reactor.run(this);
-    this.ended = this.#untilEnd(Promise.all([reactor, ownPiped]));
+    const run = this.#reactor.run(this);
+    this.ended = this.#untilEnd(Promise.all([run, ownPiped]));
   }
 
   /** The pipeline of one source of events, into the clients that all of them share. */
@@ -151,11 +150,6 @@ export class Worker implements HandoffTaker {
   readonly #idPrefix = crypto.randomUUID().slice(0, 8);
   #makeRequestId(): string {
     return `${this.#idPrefix}-${this.#index}-${(++this.#ids).toString(36)}`;
-  }
-
-  /** The reactor's handle, with which the daemon closes it if this isolate dies. */
-  get reactorHandle(): number {
-    return this.#reactor.handle;
   }
 
   handoff(handoff: Handoff): ClientEvents {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Reactor } from "../../src/native/reactor.ts";
+import { makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
 import { tryDaemon } from "../../src/cli/try.ts";
@@ -18,7 +18,7 @@ async function tryAgainst(
   { data = {}, end = true, timeoutMs = 10_000 } = {},
 ): Promise<Outcome> {
   await using acceptor = new TestAcceptor();
-  const reactor = new Reactor(acceptor.acceptor.handle);
+  const reactor = new Reactor(makeReactor(acceptor.acceptor.handle));
   const payloads: string[] = [];
   const running = reactor.run({
     handoff: ({ client, payload }) => {

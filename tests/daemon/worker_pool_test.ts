@@ -3,7 +3,7 @@ import type { Config } from "../../src/config/load.ts";
 import { renderedMetric } from "../support/metrics.ts";
 import { MetricsPage } from "../../src/ops/metrics/page.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
-import { closeReactor, Reactor } from "../../src/native/reactor.ts";
+import { closeReactor, makeReactor } from "../../src/native/reactor.ts";
 import { DEADLINES } from "../../src/daemon/worker_proxy.ts";
 import { WorkerPool, type WorkerPoolOptions } from "../../src/daemon/worker_pool.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
@@ -85,9 +85,9 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
 /** Lets a worker of the pool die: its reactor is closed behind its back. Handles are given out in order. */
 async function kill(): Promise<void> {
   await using acceptor = new TestAcceptor();
-  const probe = new Reactor(acceptor.acceptor.handle);
-  closeReactor(probe.handle - 1);
-  probe.shutDown();
+  const next = makeReactor(acceptor.acceptor.handle);
+  closeReactor(next - 1);
+  closeReactor(next);
 }
 
 Deno.test("a worker that dies is logged, counted and replaced, and the other's streams go on", async () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Acceptor } from "../../src/native/acceptor.ts";
 import { openShim } from "../../src/native/library.ts";
 import { openFds } from "../../src/native/process.ts";
-import { Reactor } from "../../src/native/reactor.ts";
+import { makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { connect, socketPair } from "../../src/native/sender.ts";
 import { TEST_POLICY, TestAcceptor } from "../support/acceptor.ts";
 import { TestReactor } from "../support/reactor.ts";
@@ -185,7 +185,7 @@ Deno.test("a bad policy, path, group or kind of socket is an error by name", asy
   acceptor.close();
   acceptor.close();
   assert.throws(() => acceptor.active(), /no such acceptor, reactor or client/);
-  assert.throws(() => new Reactor(acceptor.handle), {
+  assert.throws(() => new Reactor(makeReactor(acceptor.handle)), {
     name: "ShimError",
     message: "Cannot make a reactor: no such acceptor, reactor or client",
   });

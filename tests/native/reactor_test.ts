@@ -1,7 +1,7 @@
 /** The reactor over real sockets in this process. */
 import assert from "node:assert/strict";
 import { openFds } from "../../src/native/process.ts";
-import { closeReactor, Reactor } from "../../src/native/reactor.ts";
+import { closeReactor, makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
 import { type ClientEnds, closeAll, pairEnds, tcpEnds } from "../support/clients.ts";
 import { TestReactor } from "../support/reactor.ts";
@@ -166,7 +166,7 @@ Deno.test("handoffs that a reactor had not taken go to another one", async () =>
 
 Deno.test("a reactor that is closed behind its back fails its run by name", async () => {
   await using acceptor = new TestAcceptor();
-  const reactor = new Reactor(acceptor.acceptor.handle);
+  const reactor = new Reactor(makeReactor(acceptor.acceptor.handle));
   const failed = assert.rejects(
     reactor.run({ handoff: () => assert.fail("there are none") }),
     { name: "ShimError", message: "A thread of the shim ended by itself" },
@@ -185,7 +185,7 @@ Deno.test("one that cannot be started, such as a second time, fails its run", as
 
 Deno.test("an owner that throws fails the run by its own error; shut down, the reactor closes its client", async () => {
   await using acceptor = new TestAcceptor();
-  const reactor = new Reactor(acceptor.acceptor.handle);
+  const reactor = new Reactor(makeReactor(acceptor.acceptor.handle));
   const bug = new TypeError("a bug");
   const failed = assert.rejects(
     reactor.run({

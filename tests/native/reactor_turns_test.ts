@@ -1,6 +1,6 @@
 /** What a reactor hands on in a turn of the event loop, and in a rest. */
 import assert from "node:assert/strict";
-import { closeReactor, Reactor } from "../../src/native/reactor.ts";
+import { closeReactor, makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
 import { closeAll, tcpEnds } from "../support/clients.ts";
 import { TestReactor } from "../support/reactor.ts";
@@ -183,7 +183,7 @@ Deno.test("a reactor that has ended gives no rest", async () => {
   const ended = new TestReactor(acceptor);
   await ended[Symbol.asyncDispose]();
   ended.reactor.rest(60_000);
-  const reactor = new Reactor(acceptor.acceptor.handle);
+  const reactor = new Reactor(makeReactor(acceptor.acceptor.handle));
   closeReactor(reactor.handle);
   reactor.rest(60_000);
   reactor.shutDown();

@@ -2,7 +2,7 @@
  * A reactor in this process, and what it tells.
  * @module
  */
-import { type ClientEvents, type Handoff, Reactor } from "../../src/native/reactor.ts";
+import { type ClientEvents, type Handoff, makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { END } from "../../src/protocol/sse.ts";
 import type { TestAcceptor } from "./acceptor.ts";
 import type { TestClient } from "./clients.ts";
@@ -27,7 +27,7 @@ export class TestReactor implements AsyncDisposable {
 
   constructor(acceptor: TestAcceptor) {
     this.acceptor = acceptor;
-    this.reactor = new Reactor(acceptor.acceptor.handle);
+    this.reactor = new Reactor(makeReactor(acceptor.acceptor.handle));
     this.running = this.reactor.run({ handoff: (handoff) => this.#handoff(handoff) });
   }
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { BackendRequest, StreamEvent } from "../../src/backend/backend.ts";
 import { EventQueue } from "../../src/backend/event_queue.ts";
 import { fromStreams, type StreamSource } from "../../src/backend/from_streams.ts";
-import { Reactor } from "../../src/native/reactor.ts";
+import { makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { SseEncoderStream } from "../../src/protocol/sse.ts";
 import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Clients } from "../../src/worker/clients.ts";
@@ -51,7 +51,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
   hand(prompt: string, ends: ClientEnds): TestClient;
 } {
   const acceptor = new TestAcceptor();
-  const reactor = new Reactor(acceptor.acceptor.handle);
+  const reactor = new Reactor(makeReactor(acceptor.acceptor.handle));
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const wheel = new TimerWheel(10, {
     now: () => performance.now(),

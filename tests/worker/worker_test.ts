@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { planBackend } from "../../src/backend/mod.ts";
 import { ConfigError, ShimError } from "../../src/errors.ts";
 import { openFds } from "../../src/native/process.ts";
-import { closeReactor } from "../../src/native/reactor.ts";
+import { closeReactor, makeReactor } from "../../src/native/reactor.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 import { plainResponse } from "../../src/protocol/http_response.ts";
 import { Worker } from "../../src/worker/worker.ts";
@@ -22,6 +22,8 @@ const TOLD = 'data: {"error":"Server is shutting down"}\n\n';
 interface Fixture extends AsyncDisposable {
   readonly acceptor: TestAcceptor;
   readonly worker: Worker;
+  /** The reactor's handle. */
+  readonly reactor: number;
   readonly lines: LoggedLine[];
   metric(name: string): Promise<number | undefined>;
 }
@@ -36,16 +38,18 @@ async function fixture(
   const acceptor = new TestAcceptor(policy);
   const lines: LoggedLine[] = [];
   const config = await testConfig({ DAEMON_TOKEN_DELAY_MS: "1", ...env });
+  const reactor = makeReactor(acceptor.acceptor.handle);
   const worker = new Worker({
     index: 3,
     config: { ...config, backend: await planBackend(config.backend) },
-    acceptor: acceptor.acceptor.handle,
+    reactor,
     streams: StreamGauge.allocate(4),
     benchmark,
   }, listLog(lines));
   return {
     acceptor,
     worker,
+    reactor,
     lines,
     metric: async (name) => (await renderedSnapshot(await worker.metrics())).get(name)?.series.get(name),
     [Symbol.asyncDispose]: () => acceptor[Symbol.asyncDispose](),
@@ -204,8 +208,8 @@ Deno.test("a configuration that makes no backend starts no worker, leaves nothin
   const bad = await testConfig({ DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "k" });
   const openai = { ...bad.backend.openai, apiBase: "x" };
   const config = { ...bad, backend: { ...bad.backend, openai, template: { url: "http://x/", headers: [] } } };
+  const init = { index: 0, config, reactor: makeReactor(it.acceptor.acceptor.handle), benchmark: true };
   const before = openFds();
-  const init = { index: 0, config, acceptor: it.acceptor.acceptor.handle, benchmark: true };
   assert.throws(() => new Worker({ ...init, streams: StreamGauge.allocate(1) }, listLog([])), ConfigError);
   assert.equal(openFds(), before);
   // Twice: the first attempt is not taken for what holds.
@@ -218,7 +222,7 @@ Deno.test("a configuration that makes no backend starts no worker, leaves nothin
 Deno.test("a worker whose reactor fails ends with the reason", async () => {
   await using it = await fixture();
   const failed = assert.rejects(it.worker.ended, /A thread of the shim ended by itself/);
-  closeReactor(it.worker.reactorHandle);
+  closeReactor(it.reactor);
   await failed;
 });
 
@@ -226,7 +230,7 @@ Deno.test("a drain ends when the reactor fails, by the reason that the worker en
   await using it = await fixture(SLOW);
   using client = it.acceptor.handOff();
   await client.readUntil("Hello! ");
-  closeReactor(it.worker.reactorHandle);
+  closeReactor(it.reactor);
   const drained = it.worker.drain(3_600_000, NOW).catch((error: unknown) => error);
   const ended = it.worker.ended.catch((error: unknown) => error);
   assert((await ended) instanceof ShimError);
