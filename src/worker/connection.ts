@@ -43,7 +43,7 @@ export interface ConnectionParts {
   readonly rules: RequestRules;
   /** To the first event, and from one to the next, in milliseconds. */
   readonly backendTimeoutMs: number;
-  /** Silence after which a client gets a sign of life, in milliseconds; Infinity: none. */
+  /** Silence after which a client gets a sign of life, in milliseconds; 0: none. */
   readonly heartbeatMs: number;
   /** How long a client may take nothing, in milliseconds. */
   readonly writeTimeoutMs: number;
@@ -230,15 +230,14 @@ export class Connection extends Timer implements Recipient, ClientEvents {
 
   #backendGave(event: ClientEvent): void {
     const { wheel, heartbeatMs, backendTimeoutMs } = this.#parts;
-    if (event.kind !== "alive" || heartbeatMs === Infinity) this.#waitForBackend();
+    if (event.kind !== "alive" || heartbeatMs === 0) this.#waitForBackend();
     else this.#backendDueMs = wheel.now() + backendTimeoutMs; // for the client this was silence
   }
 
   // One timer for both: the next sign of life, or the end of the backend's time.
   #waitForBackend(): void {
-    const { wheel, heartbeatMs, backendTimeoutMs } = this.#parts;
-    this.#backendDueMs = 0;
-    wheel.set(this, Math.min(heartbeatMs, backendTimeoutMs));
+    if (this.#backendDueMs !== 0) this.#backendDueMs = 0;
+    this.#parts.wheel.set(this, firstWaitMs(this.#parts));
   }
 
   #lastEvent(failure: StreamFailure | undefined): void {
@@ -335,8 +334,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
   timedOut(): void {
     if (this.full) return this.#abort("write_timeout");
     const { own, wheel, heartbeatMs, backendTimeoutMs } = this.#parts;
-    const waitedMs = Math.min(heartbeatMs, backendTimeoutMs);
-    const backendDueMs = this.#backendDueMs || this.dueMs + (backendTimeoutMs - waitedMs);
+    const backendDueMs = this.#backendDueMs || this.dueMs + (backendTimeoutMs - firstWaitMs(this.#parts));
     if (backendDueMs <= this.dueMs) return this.#backendTimedOut();
     own.push(this, HEARTBEAT);
     this.#backendDueMs = backendDueMs;
@@ -412,4 +410,9 @@ export class Connection extends Timer implements Recipient, ClientEvents {
       ...(this.#userId === undefined ? {} : { user_id: this.#userId }),
     };
   }
+}
+
+/** How long a connection waits for its backend until there is something to do, in milliseconds. */
+function firstWaitMs({ heartbeatMs, backendTimeoutMs }: ConnectionParts): number {
+  return heartbeatMs > 0 && heartbeatMs < backendTimeoutMs ? heartbeatMs : backendTimeoutMs;
 }

@@ -141,7 +141,7 @@ export class Worker implements HandoffTaker {
         makeRequestId: () => this.#makeRequestId(),
       },
       backendTimeoutMs: config.backend.timeoutMs,
-      heartbeatMs: config.server.heartbeatMs || Infinity,
+      heartbeatMs: config.server.heartbeatMs,
       writeTimeoutMs: config.server.writeTimeoutMs,
     };
   }

@@ -195,7 +195,7 @@ export function fakeWorker(changes: Partial<ConnectionParts> = {}): FakeWorker {
       makeRequestId: () => "made-id",
     },
     backendTimeoutMs: 5000,
-    heartbeatMs: Infinity,
+    heartbeatMs: 0,
     writeTimeoutMs: 1000,
     ...changes,
   };

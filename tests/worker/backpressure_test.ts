@@ -83,7 +83,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     backend,
     rules: { model: "m", members: [], format: "content", include: [], makeRequestId: () => "id" },
     backendTimeoutMs: 60_000,
-    heartbeatMs: Infinity,
+    heartbeatMs: 0,
     writeTimeoutMs,
   };
   const running = reactor.run({ handoff: (handoff) => new Connection(parts, handoff, false) });
