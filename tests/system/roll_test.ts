@@ -11,11 +11,9 @@ const ARRIVALS_PER_SEC = 370;
 const EVENTS = 19;
 /** Arrivals go on for as long as a roll takes, and longer. */
 const LOAD_SECS = 12;
-/**
- * How much later first bytes may be during a roll than outside of one. Wanted are 20 ms, which is what the figures that
- * this test prints are for; the bound is far from that, so that only a visitor who really waits breaks it.
- */
-const LATER_MS = 500;
+/** The first thousand are under way. */
+const THOUSAND_STREAMS =
+  "curl -s http://127.0.0.1:9090/metrics | awk '/^daemon_streams_active / { exit $2 < 900 }'";
 
 /** What the load generator reports, as far as it is looked at. Times are in milliseconds. */
 interface Report {
@@ -47,6 +45,11 @@ function assertWhole({ streams, handoff_retries }: Report): void {
   });
 }
 
+/** How long first bytes took. The figures are for people (docs/architecture.md): a busy machine has others. */
+function show(when: string, { ttfb }: Report): void {
+  console.log(`${when}: first byte p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms} ms`);
+}
+
 Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
   await host("cargo build --quiet --release --locked --package loadgen");
   await using machine = await Machine.boot();
@@ -57,26 +60,22 @@ Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
   );
   await machine.untilGone("streaming-daemon-ts@0.service");
 
-  const still = await load(machine);
-  assertWhole(still);
-  const p99s: number[] = [];
+  show("outside", await load(machine));
   for (let roll = 1; roll <= ROLLS; roll++) {
     const before = await machine.show("MainPID");
     const loaded = load(machine);
-    // The first thousand are under way when it begins.
-    const metrics = "curl -s http://127.0.0.1:9090/metrics";
-    await machine.until(`${metrics} | awk '/^daemon_streams_active / { exit $2 < 900 }'`);
+    await machine.until(THOUSAND_STREAMS);
     await machine.ok("streaming-daemon-ts-roll");
     const report = await loaded;
+    show("rolling", report);
     assertWhole(report);
     assert.notEqual(await machine.show("MainPID"), before);
     await machine.untilGone("streaming-daemon-ts@0.service");
-    const figures = ({ ttfb }: Report): string =>
-      `p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms}`;
-    console.log(`roll ${roll}: first byte in ms: ${figures(report)}; without a roll: ${figures(still)}`);
-    p99s.push(report.ttfb.p99_ms);
+    // Without a helper a visitor waits for the start of a process, which took so long just now, under the same load.
+    const startedUsec = async (name: string) => Number(await machine.show(`${name}TimestampMonotonic`));
+    const startMs = (await startedUsec("ActiveEnter") - await startedUsec("InactiveExit")) / 1000;
+    const { p99_ms } = report.ttfb;
+    assert(p99_ms < startMs / 2, `p99 of the first byte is ${p99_ms} ms; a start took ${startMs} ms`);
   }
-  // The median, since others may take the machine's processors for a moment.
-  const p99 = p99s.sort((a, b) => a - b)[Math.floor(ROLLS / 2)] as number;
-  assert(p99 <= still.ttfb.p99_ms + LATER_MS, `${p99} ms, and ${still.ttfb.p99_ms} ms without a roll`);
+  show("outside", await load(machine));
 });
