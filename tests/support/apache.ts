@@ -4,7 +4,8 @@
  */
 import { TextLineStream } from "./lines.ts";
 
-const APACHE = "/usr/sbin/apache2";
+/** Debian's. */
+export const APACHE = "/usr/sbin/apache2";
 const MODULES = "/usr/lib/apache2/modules";
 const WAIT_MS = 20_000;
 /** Whom Apache's workers run as where the test runs as root. */
@@ -111,7 +112,8 @@ export class TestApache implements AsyncDisposable {
   }
 }
 
-function serverRoot({ modules, config }: ApacheSetup, port: number): string {
+/** Makes a ServerRoot below /tmp, with an `apache.conf` that listens on the port. @returns its path */
+export function serverRoot({ modules, config }: ApacheSetup, port: number): string {
   const folder = Deno.makeTempDirSync({ prefix: "apache-test-" });
   const lines = [
     `ServerRoot "${folder}"`,

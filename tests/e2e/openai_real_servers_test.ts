@@ -1,0 +1,116 @@
+/** Real web servers between the daemon and its provider, 500 streams at a time: their limits, closes and restarts. */
+import assert from "node:assert/strict";
+import type { TestClient } from "../support/clients.ts";
+import { certificate } from "../support/backend_rig.ts";
+import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { mockLlm } from "../support/mock_llm.ts";
+import { broken, HELLO, KEY } from "../support/openai_daemon.ts";
+import { type ServerName, type ServerProtocol, startServer } from "../support/real_server.ts";
+
+const STREAMS = 500;
+const DELAY_MS = 100;
+const words = ["word0 ", "word1 ", "word2 ", "word3 ", "word4 "];
+
+/** An answer that breaks off after none to all of its words. */
+const CUT = new Set(Array.from({ length: 6 }, (_, count) => broken(words.slice(0, count))));
+
+const CASES: readonly (readonly [ServerName, ServerProtocol])[] = [
+  ["nginx", "h1"],
+  ["nginx", "h2c"],
+  ["nginx", "h2"],
+  ["apache", "h1"],
+  ["apache", "h2c"],
+];
+
+async function ask(daemon: TestDaemon, count: number, testPattern = "plain"): Promise<TestClient[]> {
+  const clients: TestClient[] = [];
+  for (let i = 0; i < count; i++) {
+    clients.push(daemon.handOff({ prompt: "the same for all", test_pattern: testPattern }));
+    // Now and then the provider, which is in this process, has its turn.
+    if (i % 50 === 0) await new Promise((next) => setTimeout(next, 0));
+  }
+  return clients;
+}
+
+/** What they read, each other answer once, with its count. */
+async function answers(clients: readonly TestClient[]): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const client of clients) {
+    const answer = await client.readAll();
+    client.close();
+    counts[answer] = (counts[answer] ?? 0) + 1;
+  }
+  return counts;
+}
+
+for (const [name, protocol] of CASES) {
+  Deno.test(`openai over ${protocol} through ${name}: limits, closes, a reload and a restart with ${STREAMS} streams`, async (t) => {
+    const secure = protocol === "h2";
+    await using mock = await mockLlm({ protocol: "h1", delayMs: DELAY_MS, gate: new Promise(() => {}) });
+    await using server = await startServer(
+      name,
+      protocol,
+      mock.port,
+      secure ? await certificate() : undefined,
+    );
+    const caFile = await Deno.makeTempFile();
+    if (secure) await Deno.writeTextFile(caFile, (await certificate()).cert);
+    await using daemon = await startDaemon({
+      env: {
+        DAEMON_BACKEND_PROVIDER: "openai",
+        OPENAI_API_KEY: KEY,
+        OPENAI_API_BASE: server.base,
+        OPENAI_HTTP2_ENABLED: String(protocol !== "h1"),
+        ...(secure ? { OPENAI_CA_FILE: caFile } : {}),
+      },
+      permissions: [`--allow-read=config,/etc/streaming-daemon-ts,src,${caFile}`],
+    });
+
+    await t.step("all at once, beyond what a connection may carry", async () => {
+      assert.deepEqual(await answers(await ask(daemon, STREAMS)), { [HELLO]: STREAMS });
+      assert.equal(mock.counts.resets, 0);
+    });
+
+    await t.step(
+      "connections that idle are closed, and used again until their requests are used up",
+      async () => {
+        await daemon.until(
+          "the server to close what idles",
+          async () => await daemon.metric("daemon_upstream_connections") === 0,
+        );
+        for (let wave = 0; wave < 10; wave++) {
+          assert.deepEqual(await answers(await ask(daemon, STREAMS / 10)), { [HELLO]: STREAMS / 10 });
+        }
+      },
+    );
+
+    await t.step("what runs at a reload goes on, and what comes after it is answered", async () => {
+      const before = await ask(daemon, STREAMS / 2);
+      for (const client of before) await client.readUntil("word0 ");
+      const reloaded = server.reload();
+      const during = await ask(daemon, STREAMS / 4);
+      await reloaded;
+      const after = await ask(daemon, STREAMS / 4);
+      const { [HELLO]: whole = 0, ...others } = await answers([...before, ...during, ...after]);
+      if (name !== "apache" || protocol !== "h2c") return assert.deepEqual(others, {});
+      // It closes a connection now and then under a stream that it has begun to answer: such a one is told so.
+      assert.ok(whole >= 0.9 * STREAMS, `${whole} are whole`);
+      for (const answer of Object.keys(others)) assert.equal(CUT.has(answer), true, answer);
+    });
+
+    await t.step(
+      "what runs when it dies is told so, and what comes once it is back is answered",
+      async () => {
+        const before = await ask(daemon, STREAMS, "gate");
+        for (const client of before) await client.readUntil("first ");
+        await server.kill();
+        assert.deepEqual(await answers(before), { [broken(["first "])]: STREAMS });
+        await server.start();
+        assert.deepEqual(await answers(await ask(daemon, STREAMS)), { [HELLO]: STREAMS });
+        assert.equal(await daemon.metric("daemon_upstream_streams"), 0);
+        assert.equal(await daemon.metric("daemon_upstream_waiting"), 0);
+      },
+    );
+    await Deno.remove(caFile);
+  });
+}

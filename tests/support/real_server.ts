@@ -1,0 +1,216 @@
+/**
+ * Real web servers as what stands between the daemon and its provider: Debian's nginx and Apache, each as a
+ * process of its own that reads nothing of the machine's configuration. They allow few streams and requests on a
+ * connection, and close one that idles for a second.
+ * @module
+ */
+import { APACHE, freePort, serverRoot } from "./apache.ts";
+import type { Certificate } from "./mock_llm.ts";
+import { TextLineStream } from "./lines.ts";
+
+const WAIT_MS = 20_000;
+/** Streams at the same time on a connection of HTTP/2 to nginx. */
+const STREAMS = 20;
+/** Requests on a connection, one after the other or not. */
+const REQUESTS = 10;
+
+export type ServerName = "nginx" | "apache";
+/** How the daemon speaks to it: `h2` is over TLS. */
+export type ServerProtocol = "h1" | "h2c" | "h2";
+
+/** Where it listens and what it passes requests on to. */
+interface Place {
+  readonly protocol: ServerProtocol;
+  readonly port: number;
+  readonly provider: number;
+  readonly certificate: Certificate | undefined;
+}
+
+/** What is particular to a server. */
+interface Kind {
+  /** Makes a folder with its configuration. @returns its path */
+  folder(place: Place): string;
+  command(folder: string): readonly [program: string, ...args: string[]];
+  /** What it logs whenever it has begun to take connections, at the start and after a reload. */
+  readonly begins: string;
+  /** What has it begin anew, as softly as it can. */
+  readonly reloadSignal: Deno.Signal;
+}
+
+const KINDS: Readonly<Record<ServerName, Kind>> = {
+  nginx: {
+    folder: ({ protocol, port, provider, certificate }) => {
+      const listen = { h1: "", h2c: " http2", h2: " ssl http2" }[protocol];
+      const folder = Deno.makeTempDirSync({ prefix: "nginx-test-" });
+      Deno.writeTextFileSync(`${folder}/cert.pem`, certificate?.cert ?? "");
+      Deno.writeTextFileSync(`${folder}/key.pem`, certificate?.key ?? "");
+      Deno.writeTextFileSync(
+        `${folder}/nginx.conf`,
+        `
+          daemon off;
+          ${Deno.uid() === 0 ? "user www-data;" : ""}
+          worker_processes 1;
+          pid pid;
+          error_log stderr notice;
+          events { worker_connections 4096; }
+          http {
+            access_log off;
+            client_body_temp_path client_body;
+            proxy_temp_path proxy;
+            fastcgi_temp_path fastcgi;
+            uwsgi_temp_path uwsgi;
+            scgi_temp_path scgi;
+            http2_max_concurrent_streams ${STREAMS};
+            keepalive_requests ${REQUESTS};
+            keepalive_timeout 1s;
+            server {
+              listen 127.0.0.1:${port}${listen};
+              ${protocol === "h2" ? "ssl_certificate cert.pem; ssl_certificate_key key.pem;" : ""}
+              location / {
+                proxy_pass http://127.0.0.1:${provider};
+                proxy_http_version 1.1;
+                proxy_buffering off;
+              }
+            }
+          }`,
+      );
+      return folder;
+    },
+    command: (folder) => ["/usr/sbin/nginx", "-p", folder, "-c", `${folder}/nginx.conf`, "-e", "stderr"],
+    begins: "start worker process ",
+    reloadSignal: "SIGHUP",
+  },
+  apache: {
+    folder: ({ protocol, port, provider }) =>
+      serverRoot({
+        modules: ["proxy", "proxy_http", "http2"],
+        config: `
+          Protocols ${protocol === "h2c" ? "h2c" : "http/1.1"}
+          # It works on six of a connection's streams to begin with, whatever it allows.
+          H2MaxSessionStreams 5
+          H2MaxWorkers 600
+          MaxKeepAliveRequests ${REQUESTS}
+          KeepAliveTimeout 1
+          # All threads from the start, and room for those of the time before a reload: it makes more at leisure.
+          ServerLimit 32
+          StartServers 16
+          ThreadsPerChild 64
+          MinSpareThreads 1024
+          MaxSpareThreads 1024
+          MaxRequestWorkers 1024
+          ProxyPass / http://127.0.0.1:${provider}/ flushpackets=on disablereuse=on`,
+      }, port),
+    command: (folder) => [APACHE, "-D", "FOREGROUND", "-f", `${folder}/apache.conf`],
+    begins: "resuming normal operations",
+    reloadSignal: "SIGUSR1",
+  },
+};
+
+/** Starts one in front of a provider's port and waits until it takes connections. */
+export async function startServer(
+  name: ServerName,
+  protocol: ServerProtocol,
+  provider: number,
+  certificate?: Certificate,
+): Promise<RealServer> {
+  const port = freePort();
+  const folder = KINDS[name].folder({ protocol, port, provider, certificate });
+  const base = `${protocol === "h2" ? "https" : "http"}://127.0.0.1:${port}/v1`;
+  const server = new RealServer(KINDS[name], folder, base);
+  try {
+    await server.start();
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+  return server;
+}
+
+/** A server that ends with its test. */
+export class RealServer implements AsyncDisposable {
+  /** For `api_base`. */
+  readonly base: string;
+  readonly #kind: Kind;
+  readonly #folder: string;
+  readonly #log: string[] = [];
+  #begun = 0;
+  #process: Deno.ChildProcess | null = null;
+  #reading = Promise.resolve();
+  #news = Promise.withResolvers<void>();
+
+  constructor(kind: Kind, folder: string, base: string) {
+    this.#kind = kind;
+    this.#folder = folder;
+    this.base = base;
+  }
+
+  /** Starts it, the first time or after {@linkcode kill}. */
+  async start(): Promise<void> {
+    const [program, ...args] = this.#kind.command(this.#folder);
+    this.#process = new Deno.Command(program, {
+      args,
+      cwd: this.#folder,
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    this.#reading = this.#read(this.#process);
+    await this.#begins();
+  }
+
+  /** Has it begin anew: what is under way goes on, on its old connections. */
+  async reload(): Promise<void> {
+    this.#process?.kill(this.#kind.reloadSignal);
+    await this.#begins();
+  }
+
+  /** Ends it and its workers at once, and whatever is under way with them. */
+  async kill(): Promise<void> {
+    const process = this.#process;
+    if (process === null) return;
+    this.#process = null;
+    // By SIGTERM, Apache waits many seconds for workers whose provider says nothing. None is made any more by then.
+    process.kill("SIGSTOP");
+    const workers = await Deno.readTextFile(`/proc/${process.pid}/task/${process.pid}/children`);
+    for (const pid of workers.split(" ").filter((each) => each !== "")) Deno.kill(Number(pid), "SIGKILL");
+    process.kill("SIGKILL");
+    await this.#reading;
+    await process.status;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    await Deno.remove(this.#folder, { recursive: true });
+  }
+
+  async #read(process: Deno.ChildProcess): Promise<void> {
+    const lines = process.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+    for await (const line of lines) {
+      this.#log.push(line);
+      this.#tell();
+    }
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+
+  /** Waits until it says once more that it has begun. */
+  async #begins(): Promise<void> {
+    const wanted = ++this.#begun;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(new Error("too late")), WAIT_MS);
+    try {
+      while (this.#log.filter((line) => line.includes(this.#kind.begins)).length < wanted) {
+        await Promise.race([this.#news.promise, late.promise]);
+      }
+    } catch (cause) {
+      const log = this.#log.slice(-30).join("\n");
+      throw new Error(`the server does not say "${this.#kind.begins}" ${wanted} times:\n${log}`, { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
