@@ -190,7 +190,7 @@ export class Connection extends Timer implements Recipient, ClientEvents {
     const { metrics } = this.#parts;
     switch (event.kind) {
       case "heartbeat":
-        return !this.full;
+        return true;
       case "text":
       case "reasoning":
       case "tool_call":
