@@ -189,7 +189,7 @@ Deno.test("durations and sizes have their unit in the name", () => {
   );
 });
 
-Deno.test("no worker imports the SDK, which costs an isolate 17 MiB", () => {
+Deno.test("no worker imports the SDK, which costs an isolate 12 MiB", () => {
   const users = modules.filter(({ imports }) => imports.some(({ target }) => target === "openai"));
   assert.deepEqual(users.map(({ name }) => name), ["backend/openai/template"]);
   // It is loaded at run time, by the daemon's isolate alone.

@@ -35,7 +35,7 @@ export interface BackendParts {
 export async function planBackend(config: Config["backend"]): Promise<BackendPlan> {
   if (config.provider === "mock") return config;
   trustSystemStore();
-  // The SDK that makes it is loaded where it is needed only: 17 MiB.
+  // The SDK that makes it is loaded where it is needed only: 12 MiB.
   const { requestTemplate } = await import("./openai/template.ts");
   const options = openAiOptions(config);
   const template = await requestTemplate(options);

@@ -11,7 +11,6 @@ import denoJson from "../../deno.json" with { type: "json" };
 const ROOT = new URL("../../", import.meta.url).pathname;
 /** Releases of Debian that the package is for. */
 export type Suite = "bookworm" | "trixie";
-const MIRROR = "http://deb.debian.org/debian";
 const PACKAGES = ["systemd", "systemd-sysv", "dbus", "apache2", "libapache2-mod-php", "php-cli", "curl"];
 /** The package's file in `dist/`. */
 export const PACKAGE = `streaming-daemon-ts_${denoJson.version}_amd64.deb`;
@@ -19,6 +18,15 @@ const STOP_LIMIT_MS = 140_000; // the unit's TimeoutStopSec= and a bit
 const BOOT_LIMIT_MS = 60_000;
 const COMMAND_LIMIT_SECS = 180;
 const POLL_MS = 50;
+
+/** Where this side's own Debian comes from. */
+async function mirror(): Promise<string> {
+  const own = /^VERSION_CODENAME=(.*)$/m.exec(await Deno.readTextFile("/etc/os-release"))?.[1];
+  const repositories = await host("apt-get indextargets --format $(CODENAME)|$(REPO_URI)");
+  const line = repositories.split("\n").find((each) => each.startsWith(`${own}|`));
+  assert(line !== undefined, `apt knows no repository of ${own}, the Debian that runs here`);
+  return line.split("|")[1] as string;
+}
 
 /** What a command in the machine came to. */
 export interface Outcome {
@@ -195,7 +203,9 @@ async function base(suite: Suite): Promise<string> {
     const making = `${folder}.new`;
     await Deno.mkdir(`${ROOT}target/system`, { recursive: true });
     await host(`rm --recursive --force ${making}`);
-    await host(`mmdebstrap --quiet --variant=minbase --include=${PACKAGES} ${suite} ${making} ${MIRROR}`);
+    await host(
+      `mmdebstrap --quiet --variant=minbase --include=${PACKAGES} ${suite} ${making} ${await mirror()}`,
+    );
     await Deno.rename(making, folder);
   }
   return folder;

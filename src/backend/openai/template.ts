@@ -1,5 +1,5 @@
 /**
- * What all requests have in common, from `npm:openai`. Importing the package costs an isolate 17 MiB, so one makes
+ * What all requests have in common, from `npm:openai`. Importing the package costs an isolate 12 MiB, so one makes
  * the template and gives it, plain data, to the others.
  * @module
  */
