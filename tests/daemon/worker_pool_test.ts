@@ -11,6 +11,8 @@ import { listLog, type LoggedLine } from "../support/connections.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
 
 const NOW = AbortSignal.abort();
+/** How long the pool may take for what a test waits for. */
+const WAIT_MS = 60_000;
 const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_LOG_LEVEL: "error" };
 
 interface Fixture extends AsyncDisposable {
@@ -79,7 +81,11 @@ function handOverFull({ acceptor }: Fixture): TestClient {
 }
 
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!await holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+  const endMs = performance.now() + WAIT_MS;
+  while (!await holds()) {
+    assert(performance.now() < endMs, `in ${WAIT_MS} ms it has not come to ${holds}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
 
 /** Lets a worker of the pool die: its reactor is closed behind its back. Handles are given out in order. */
@@ -132,11 +138,12 @@ Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile h
   using full = handOverFull(pool);
   await until(() => pool.deaths() > 0);
   await new Promise((resolve) => setTimeout(resolve, 105)); // its successor's isolate is starting
-  pool.pool.reload(pool.config);
+  const reloaded = pool.pool.reload(pool.config);
   assert.match(await full.readAll(), /^f+$/);
   assert.equal(pool.gauge.active, 1);
   assert.equal(pool.acceptor.acceptor.active(), 1);
   await until(async () => (await pool.pool.snapshots()).length === 3);
+  await reloaded; // a successor that has just started may still have the old one
   const others = [1, 2, 3].map(() => handOverFull(pool));
   await until(() => pool.gauge.active === 4);
   for (const client of [...clients, ...others]) client.close();
