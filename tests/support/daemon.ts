@@ -20,6 +20,8 @@ import { type ClientEnds, pairEnds, type TestClient } from "./clients.ts";
 /** How long the daemon may take for what a test waits for. */
 const WAIT_MS = 20_000;
 const POLL_MS = 10;
+// One connection to a daemon stays open, and never two, whenever each answer was read: descriptors are counted.
+const ADMIN_CLIENT = Deno.createHttpClient({ poolMaxIdlePerHost: 1 });
 
 /** What differs from a daemon with the mock backend at 5 ms a piece, one worker and JSON logs. */
 export interface DaemonSetup {
@@ -246,7 +248,7 @@ export class TestDaemon implements AsyncDisposable {
   /** A page of its admin server. */
   async page(path: string): Promise<Response> {
     const { fields } = await this.logged("Taking handoffs");
-    return await fetch(new URL(path, fields["metrics"] as string));
+    return await fetch(new URL(path, fields["metrics"] as string), { client: ADMIN_CLIENT });
   }
 
   /** The value of a metric; 0 if it has no such series. */
@@ -267,7 +269,15 @@ export class TestDaemon implements AsyncDisposable {
 
   /** Waits until it has no more fds open than `count`. */
   async fdsBackTo(count: number): Promise<void> {
-    await this.until(`${count} open fds`, () => this.openFds() <= count);
+    try {
+      await this.until(`${count} open fds`, () => this.openFds() <= count);
+    } catch (error) {
+      const folder = `/proc/${this.pid}/fd`;
+      const open = [...Deno.readDirSync(folder)].map(({ name }) =>
+        `${name} ${Deno.readLinkSync(`${folder}/${name}`)}`
+      );
+      throw new Error(`More than ${count} descriptors stay open:\n${open.join("\n")}`, { cause: error });
+    }
   }
 
   signal(signal: Deno.Signal): void {
