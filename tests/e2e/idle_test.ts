@@ -7,8 +7,13 @@ const WINDOW_SECS = 10;
 /** How often the threads of a process have gone to sleep so far: proc_pid_status(5). */
 function sleepsOf(pid: number): number {
   return [...Deno.readDirSync(`/proc/${pid}/task`)].reduce((sum, { name }) => {
-    const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
-    return sum + Number(/^voluntary_ctxt_switches:\s*(\d+)$/m.exec(status)?.[1]);
+    try {
+      const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
+      return sum + Number(/^voluntary_ctxt_switches:\s*(\d+)$/m.exec(status)?.[1]);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return sum; // it has ended just now
+      throw error;
+    }
   }, 0);
 }
 
