@@ -49,6 +49,7 @@ const TURN_MS = 2;
 
 /** One epoll set in the shim, and the clients it watches. */
 export class Reactor {
+  /** The shim's number for it: {@linkcode makeReactor}. */
   readonly handle: number;
   readonly #shim: Shim;
   /** By the shim's number. */

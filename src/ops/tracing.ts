@@ -20,6 +20,7 @@ import {
 import type { BackendFailure, StreamFailure } from "../errors.ts";
 import type { HandoffRequest } from "../protocol/handoff_request.ts";
 import { parseTraceparent } from "../protocol/trace_context.ts";
+import { modelLabel } from "./model_label.ts";
 
 /** Where an answer comes from. */
 export interface Provider {
@@ -38,7 +39,6 @@ export interface Outcome {
 
 const SCOPE = "streaming-daemon-ts";
 const OPERATION = "chat";
-const OTHER_MODELS = "other";
 /** Models and finish reasons are others' texts. */
 const MAX_TEXT_CHARS = 256;
 /** Boundaries that the conventions name. */
@@ -106,7 +106,7 @@ export class Tracing {
         ...limits(request),
       },
     }, parentOf(request));
-    const counted = this.#models().includes(request.model) ? request.model : OTHER_MODELS;
+    const counted = modelLabel(request.model, this.#models());
     return new StreamTrace(this, span, startedMs, { ...shared, "gen_ai.request.model": counted });
   }
 }

@@ -4,6 +4,7 @@
  */
 import { HandoffRequestError } from "../errors.ts";
 import { type Include, INCLUDES, RESPONSE_FORMATS, type ResponseFormat } from "./response_choice.ts";
+import { phpObject } from "./php_object.ts";
 import { headerLines } from "./response_headers.ts";
 
 /** One message of a conversation, as providers take it. */
@@ -186,11 +187,9 @@ function optionalMembers(
 ): Readonly<Record<string, unknown>> | undefined {
   const value = fields["request"] ?? undefined;
   if (value === undefined) return undefined;
-  // PHP encodes an empty array as [].
-  if (typeof value !== "object" || (Array.isArray(value) && value.length > 0)) {
-    throw wrong("request", "an object", value);
-  }
-  const members = Object.entries(value as Record<string, unknown>).filter(([, member]) => member !== null);
+  const given = phpObject(value);
+  if (given === undefined) throw wrong("request", "an object", value);
+  const members = Object.entries(given).filter(([, member]) => member !== null);
   for (const [name] of members) {
     if (allowed.includes(name)) continue;
     // The name is the sender's: it is quoted where it can be one.

@@ -3,6 +3,7 @@
  * @module
  */
 import { HandoffRequestError } from "../errors.ts";
+import { phpObject } from "./php_object.ts";
 
 /** Fields in all, a name with several values counted as several. */
 export const MAX_HEADER_LINES = 64;
@@ -43,15 +44,13 @@ const VALUE = /^[\t\x20-\x7e]*$/;
  * @throws {HandoffRequestError} if a name is not allowed, a value cannot be sent, or it is too much
  */
 export function headerLines(value: unknown): string {
-  if (typeof value !== "object" || value === null) throw notAnObject();
-  // PHP encodes an empty array as [].
-  if (Array.isArray(value)) {
-    if (value.length > 0) throw notAnObject();
-    return "";
+  const fields = phpObject(value);
+  if (fields === undefined) {
+    throw new HandoffRequestError('Field "response_headers" is not an object of names and values');
   }
   let lines = "";
   let count = 0;
-  for (const [name, given] of Object.entries(value)) {
+  for (const [name, given] of Object.entries(fields)) {
     if (given === null) continue;
     if (!isAllowed(name)) {
       throw new HandoffRequestError(
@@ -82,8 +81,4 @@ export function headerLines(value: unknown): string {
 function isAllowed(name: string): boolean {
   const lower = name.toLowerCase();
   return ALLOWED.has(lower) || (ALLOWED_FAMILY.test(lower) && !REFUSED.test(lower));
-}
-
-function notAnObject(): HandoffRequestError {
-  return new HandoffRequestError('Field "response_headers" is not an object of names and values');
 }

@@ -69,8 +69,8 @@ export interface EventBatch {
 }
 
 /**
- * Writes one client's answer in some format. Each method returns whole events of the stream, "" for none; the encoder puts the head in
- * front of the first. Must not throw.
+ * Writes one client's answer in some format. Each method returns whole events of the stream, "" for none; the encoder
+ * puts the head in front of the first. Must not throw.
  */
 export interface AnswerFormat {
   /** Further lines of the stream's head, each with its CRLF. */

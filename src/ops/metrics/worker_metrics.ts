@@ -10,6 +10,7 @@ import {
   STREAM_FAILURES,
   type StreamFailure,
 } from "../../errors.ts";
+import { modelLabel } from "../model_label.ts";
 import type { Metrics, MetricsSnapshot, UpstreamStats } from "./metrics.ts";
 import type { StreamGauge } from "./stream_gauge.ts";
 
@@ -50,8 +51,6 @@ const UPSTREAM_METRICS = [
     "Requests given up, as a rule since the client left",
   ],
 ] as const;
-
-const OTHER_MODELS = "other";
 
 /** The age of the oldest stream; the largest of all workers' counts. */
 export const OLDEST_METRIC = "daemon_stream_oldest_seconds";
@@ -195,8 +194,7 @@ export class WorkerMetrics implements Metrics {
   }
 
   tokensUsed(requested: string, input: number, output: number): void {
-    // The request's own word would let whoever hands over make as many series as he likes.
-    const model = this.#parts.models().includes(requested) ? requested : OTHER_MODELS;
+    const model = modelLabel(requested, this.#parts.models());
     this.#tokens.inc({ model, direction: "input" }, input);
     this.#tokens.inc({ model, direction: "output" }, output);
   }

@@ -6,7 +6,7 @@
 import type { StreamFailure } from "../../errors.ts";
 import type { Include } from "../response_choice.ts";
 import type { AnswerFormat, FurtherEvent } from "../stream_event.ts";
-import { DONE_EVENT } from "./content.ts";
+import { dataEvent, DONE_EVENT } from "./content.ts";
 
 /** Of all calls of an answer, so much is kept until they are whole. */
 const MAX_ARGUMENTS_CHARS = 1024 * 1024;
@@ -58,7 +58,7 @@ export class AiSdkFormat implements AnswerFormat {
         return this.#include.includes("tool_calls") ? this.#call(event) : "";
       case "source": {
         const { url, title } = event;
-        return this.#begin() + part({ type: "source-url", sourceId: `${this.#sources++}`, url, title });
+        return this.#begin() + dataEvent({ type: "source-url", sourceId: `${this.#sources++}`, url, title });
       }
       case "finish":
         if (this.#include.includes("finish")) {
@@ -79,19 +79,19 @@ export class AiSdkFormat implements AnswerFormat {
 
   end(): string {
     const messageMetadata = Object.keys(this.#metadata).length > 0 ? this.#metadata : undefined;
-    return this.#begin() + this.#close() + part({ type: "finish-step" }) +
-      part({ type: "finish", messageMetadata }) + DONE_EVENT;
+    return this.#begin() + this.#close() + dataEvent({ type: "finish-step" }) +
+      dataEvent({ type: "finish", messageMetadata }) + DONE_EVENT;
   }
 
   failure(failure: StreamFailure, text: string): string {
-    return this.#begin() + part({ type: "error", errorText: text }) +
-      (CUTS.includes(failure) ? part({ type: "abort" }) : "");
+    return this.#begin() + dataEvent({ type: "error", errorText: text }) +
+      (CUTS.includes(failure) ? dataEvent({ type: "abort" }) : "");
   }
 
   #begin(): string {
     if (this.#begun) return "";
     this.#begun = true;
-    return part({ type: "start" }) + part({ type: "start-step" });
+    return dataEvent({ type: "start" }) + dataEvent({ type: "start-step" });
   }
 
   #piece(kind: "text" | "reasoning", delta: string): string {
@@ -99,15 +99,15 @@ export class AiSdkFormat implements AnswerFormat {
     if (this.#open !== kind) {
       out += this.#close();
       this.#open = kind;
-      out += part({ type: `${kind}-start`, id: `${this.#parts}` });
+      out += dataEvent({ type: `${kind}-start`, id: `${this.#parts}` });
     }
-    return out + part({ type: `${kind}-delta`, id: `${this.#parts}`, delta });
+    return out + dataEvent({ type: `${kind}-delta`, id: `${this.#parts}`, delta });
   }
 
   /** Ends what is under way. */
   #close(): string {
     let out = "";
-    if (this.#open !== undefined) out += part({ type: `${this.#open}-end`, id: `${this.#parts++}` });
+    if (this.#open !== undefined) out += dataEvent({ type: `${this.#open}-end`, id: `${this.#parts++}` });
     this.#open = undefined;
     for (const call of this.#calls.values()) out += whole(call);
     this.#calls.clear();
@@ -127,13 +127,13 @@ export class AiSdkFormat implements AnswerFormat {
       if (this.#open !== undefined) out += this.#close();
       call = { toolCallId: id ?? `call-${index}`, toolName: name ?? "", arguments: "" };
       this.#calls.set(index, call);
-      out += part({ type: "tool-input-start", toolCallId: call.toolCallId, toolName: call.toolName });
+      out += dataEvent({ type: "tool-input-start", toolCallId: call.toolCallId, toolName: call.toolName });
     }
     if (piece === "") return out;
     this.#argumentsChars += piece.length;
     // What is left out makes JSON that does not parse, of which the client is told.
     if (this.#argumentsChars <= MAX_ARGUMENTS_CHARS) call.arguments += piece;
-    return out + part({ type: "tool-input-delta", toolCallId: call.toolCallId, inputTextDelta: piece });
+    return out + dataEvent({ type: "tool-input-delta", toolCallId: call.toolCallId, inputTextDelta: piece });
   }
 }
 
@@ -141,11 +141,9 @@ export class AiSdkFormat implements AnswerFormat {
 function whole({ toolCallId, toolName, arguments: text }: Call): string {
   try {
     const input: unknown = text === "" ? {} : JSON.parse(text);
-    return part({ type: "tool-input-available", toolCallId, toolName, input });
+    return dataEvent({ type: "tool-input-available", toolCallId, toolName, input });
   } catch {
     const errorText = "The arguments of the call are not JSON";
-    return part({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
+    return dataEvent({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
   }
 }
-
-const part = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`;

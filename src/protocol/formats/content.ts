@@ -10,17 +10,22 @@ import type { StreamFailure } from "../../errors.ts";
 import type { Include } from "../response_choice.ts";
 import type { AnswerFormat, FurtherEvent } from "../stream_event.ts";
 
+/** An event without a name. JSON leaves no CR, LF or NUL in it that could break the framing. */
+export function dataEvent(data: unknown): string {
+  return `data: ${JSON.stringify(data)}\n\n`;
+}
+
 /** The last event of a stream that ended as it should. */
 export const DONE_EVENT = "data: [DONE]\n\n";
 
-/** The event of a piece of text. JSON leaves no CR, LF or NUL in it that could break the framing. */
+/** The event of a piece of text: {@linkcode dataEvent}, without an object for each. */
 export function textEvent(text: string): string {
   return `data: {"content":${JSON.stringify(text)}}\n\n`;
 }
 
 /** The event of a failure after the head. */
 export function errorEvent(message: string): string {
-  return `data: {"error":${JSON.stringify(message)}}\n\n`;
+  return dataEvent({ error: message });
 }
 
 function named(name: Include, value: unknown): string {

@@ -5,7 +5,7 @@
  */
 import type { StreamFailure } from "../../errors.ts";
 import type { AnswerFormat, FurtherEvent } from "../stream_event.ts";
-import { DONE_EVENT } from "./content.ts";
+import { dataEvent, DONE_EVENT } from "./content.ts";
 
 /** What the chunks that are made say about the answer. */
 export interface Completion {
@@ -65,7 +65,7 @@ export class OpenAiFormat implements AnswerFormat {
 
   /** An object, as the provider has it, which its SDK throws. */
   failure(failure: StreamFailure, text: string): string {
-    return event({ error: { message: text, type: failure, param: null, code: null } });
+    return dataEvent({ error: { message: text, type: failure, param: null, code: null } });
   }
 
   #delta(delta: Readonly<Record<string, unknown>>): string {
@@ -87,8 +87,6 @@ export class OpenAiFormat implements AnswerFormat {
 
   #chunk(choices: readonly unknown[], rest: Readonly<Record<string, unknown>> = {}): string {
     const { id, created, model } = this.#completion;
-    return event({ id, object: "chat.completion.chunk", created, model, choices, ...rest });
+    return dataEvent({ id, object: "chat.completion.chunk", created, model, choices, ...rest });
   }
 }
-
-const event = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`;

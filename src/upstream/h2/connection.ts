@@ -2,8 +2,9 @@
  * One HTTP/2 connection of a client (RFC 9113): many exchanges over one byte stream.
  *
  * It says what each frame means to its stream, and is the one way in which a stream and the connection end. Frames are
- * read by {@linkcode FrameReader}, windows counted by {@linkcode Flow}, streams kept in a {@linkcode StreamTable}. Its own framing, since `node:http2` costs 24 µs per
- * event where this costs 3 (bench/upstream). Received bytes go to their exchange from the read buffer, uncopied.
+ * read by {@linkcode FrameReader}, windows counted by {@linkcode Flow}, streams kept in a {@linkcode StreamTable}. Its
+ * own framing, since `node:http2` costs 24 µs per event where this costs 3 (bench/upstream). Received bytes go to their
+ * exchange from the read buffer, uncopied.
  * @module
  */
 
