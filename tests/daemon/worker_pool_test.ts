@@ -9,10 +9,9 @@ import { WorkerPool, type WorkerPoolOptions } from "../../src/daemon/worker_pool
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { listLog, type LoggedLine } from "../support/connections.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
+import { until } from "../support/until.ts";
 
 const NOW = AbortSignal.abort();
-/** How long the pool may take for what a test waits for. */
-const WAIT_MS = 60_000;
 const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_LOG_LEVEL: "error" };
 
 interface Fixture extends AsyncDisposable {
@@ -80,14 +79,6 @@ function handOverFull({ acceptor }: Fixture): TestClient {
   return acceptor.handOff({}, ends);
 }
 
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + WAIT_MS;
-  while (!await holds()) {
-    assert(performance.now() < endMs, `in ${WAIT_MS} ms it has not come to ${holds}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 /** Lets a worker of the pool die: its reactor is closed behind its back. Handles are given out in order. */
 async function kill(): Promise<void> {
   await using acceptor = new TestAcceptor();
@@ -110,13 +101,13 @@ Deno.test("a worker that dies is logged, counted and replaced, and the other's s
   await openFive();
   assert.equal(await pool.metric("daemon_connections_total"), 10);
   await kill();
-  await until(() => pool.deaths() > 0);
+  await until("a death", () => pool.deaths() > 0);
   assert.deepEqual(pool.lines.map(({ level, message }) => [level, message]), [["error", "Worker died"]]);
   assert.match((pool.lines[0]?.fields["error"] as Error).message, /A thread of the shim ended by itself/);
   assert.equal(pool.gauge.active, 5);
   assert.equal(pool.acceptor.acceptor.active(), 5);
   // Two live ones, and what the dead one had counted when it was last asked: that is not lost.
-  await until(async () => (await pool.pool.snapshots()).length === 3);
+  await until("three snapshots", async () => (await pool.pool.snapshots()).length === 3);
   assert.equal(await pool.metric("daemon_connections_total"), 10);
   await openFive();
   assert.equal(pool.gauge.active, 10);
@@ -136,18 +127,18 @@ Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile h
   pool.pool.reload(deadly(pool.config));
   await pool.pool.snapshots(); // answered after the reload
   using full = handOverFull(pool);
-  await until(() => pool.deaths() > 0);
+  await until("a death", () => pool.deaths() > 0);
   await new Promise((resolve) => setTimeout(resolve, 105)); // its successor's isolate is starting
   const reloaded = pool.pool.reload(pool.config);
   assert.match(await full.readAll(), /^f+$/);
   assert.equal(pool.gauge.active, 1);
   assert.equal(pool.acceptor.acceptor.active(), 1);
-  await until(async () => (await pool.pool.snapshots()).length === 3);
+  await until("three snapshots", async () => (await pool.pool.snapshots()).length === 3);
   await reloaded; // a successor that has just started may still have the old one
   const others = [1, 2, 3].map(() => handOverFull(pool));
-  await until(() => pool.gauge.active === 4);
+  await until("four streams", () => pool.gauge.active === 4);
   for (const client of [...clients, ...others]) client.close();
-  await until(() => pool.gauge.active === 0);
+  await until("the end of all streams", () => pool.gauge.active === 0);
   assert.equal(pool.deaths(), 1);
 });
 
@@ -158,7 +149,7 @@ Deno.test("workers that die again and again end the pool", async () => {
   await pool.pool.snapshots(); // answered after the reload
   for (let deaths = 1; deaths <= 21; deaths++) {
     using _client = handOverFull(pool);
-    await until(() => pool.lines.length === deaths);
+    await until(`death ${deaths}`, () => pool.lines.length === deaths);
   }
   await failed;
   assert.equal(pool.deaths(), 21);
@@ -197,7 +188,7 @@ Deno.test("a worker that does not start in time is one, too", async () => {
 Deno.test("a drain that begins while a dead worker is being replaced ends", async () => {
   await using pool = await startPool();
   await kill();
-  await until(() => pool.deaths() === 1);
+  await until("one death", () => pool.deaths() === 1);
   await new Promise((resolve) => setTimeout(resolve, 105)); // its isolate is starting
   await pool.acceptor.drain();
   await pool.pool.drain(0, NOW);

@@ -141,30 +141,40 @@ Deno.test("openai: the package reads the chunks that are made for the mock backe
   assert.deepEqual([whole.id, whole.model, whole.choices[0]?.finish_reason], ["chatcmpl-r7", "m7", "stop"]);
 });
 
+/** The state of a chat, kept in memory. */
+function memory<Message>() {
+  let messages: Message[] = [];
+  return {
+    status: "ready" as const,
+    error: undefined,
+    get messages() {
+      return messages;
+    },
+    set messages(all) {
+      messages = all;
+    },
+    pushMessage: (message: Message) => void (messages = [...messages, message]),
+    popMessage: () => void (messages = messages.slice(0, -1)),
+    replaceMessage: (index: number, message: Message) => void (messages = messages.with(index, message)),
+    snapshot: <Value>(value: Value): Value => structuredClone(value),
+  };
+}
+
+/** How a chat asks the front for the format. */
+function asking(url: string, data: Readonly<Record<string, unknown>>) {
+  return {
+    api: `${url}/stream`,
+    prepareSendMessagesRequest: () => ({ body: { format: "ai-sdk", ...data } }),
+  };
+}
+
 /** What `useChat` is, without React. */
 class Chat extends AbstractChat<UIMessage> {
   constructor(url: string, data: Readonly<Record<string, unknown>>, errors: Error[]) {
-    let messages: UIMessage[] = [];
     super({
-      transport: new DefaultChatTransport({
-        api: `${url}/stream`,
-        prepareSendMessagesRequest: () => ({ body: { format: "ai-sdk", ...data } }),
-      }),
+      transport: new DefaultChatTransport(asking(url, data)),
       onError: (error) => void errors.push(error),
-      state: {
-        status: "ready",
-        error: undefined,
-        get messages() {
-          return messages;
-        },
-        set messages(all) {
-          messages = all;
-        },
-        pushMessage: (message) => void (messages = [...messages, message]),
-        popMessage: () => void (messages = messages.slice(0, -1)),
-        replaceMessage: (index, message) => void (messages = messages.with(index, message)),
-        snapshot: (value) => structuredClone(value),
-      },
+      state: memory<UIMessage>(),
     });
   }
 }
@@ -172,27 +182,10 @@ class Chat extends AbstractChat<UIMessage> {
 /** The same of version 7. */
 class Chat7 extends ai7.AbstractChat<ai7.UIMessage> {
   constructor(url: string, data: Readonly<Record<string, unknown>>, errors: Error[]) {
-    let messages: ai7.UIMessage[] = [];
     super({
-      transport: new ai7.DefaultChatTransport({
-        api: `${url}/stream`,
-        prepareSendMessagesRequest: () => ({ body: { format: "ai-sdk", ...data } }),
-      }),
+      transport: new ai7.DefaultChatTransport(asking(url, data)),
       onError: (error) => void errors.push(error),
-      state: {
-        status: "ready",
-        error: undefined,
-        get messages() {
-          return messages;
-        },
-        set messages(all) {
-          messages = all;
-        },
-        pushMessage: (message) => void (messages = [...messages, message]),
-        popMessage: () => void (messages = messages.slice(0, -1)),
-        replaceMessage: (index, message) => void (messages = messages.with(index, message)),
-        snapshot: (value) => structuredClone(value),
-      },
+      state: memory<ai7.UIMessage>(),
     });
   }
 }

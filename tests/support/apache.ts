@@ -2,12 +2,11 @@
  * Debian's Apache as a process of its own, on a port of its own, that reads nothing of the machine's configuration.
  * @module
  */
-import { TextLineStream } from "./lines.ts";
+import { ServerProcess } from "./server_process.ts";
 
 /** Debian's. */
 export const APACHE = "/usr/sbin/apache2";
 const MODULES = "/usr/lib/apache2/modules";
-const WAIT_MS = 20_000;
 /** Whom Apache's workers run as where the test runs as root. */
 export const APACHE_GROUP = "www-data";
 
@@ -38,15 +37,10 @@ export async function checkApacheConfig(setup: ApacheSetup): Promise<{ valid: bo
 export async function startApache(setup: ApacheSetup): Promise<TestApache> {
   const port = freePort();
   const folder = serverRoot(setup, port);
-  const process = new Deno.Command(APACHE, {
-    args: ["-D", "FOREGROUND", "-f", `${folder}/apache.conf`],
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
+  const process = new ServerProcess([APACHE, "-D", "FOREGROUND", "-f", `${folder}/apache.conf`], folder);
   const apache = new TestApache(process, folder, `http://127.0.0.1:${port}`);
   try {
-    await apache.logged("resuming normal operations");
+    await process.logged("resuming normal operations");
   } catch (error) {
     await apache[Symbol.asyncDispose]();
     throw error;
@@ -57,57 +51,19 @@ export async function startApache(setup: ApacheSetup): Promise<TestApache> {
 /** An Apache that ends with its test. */
 export class TestApache implements AsyncDisposable {
   readonly url: string;
-  /** Its error log so far. */
-  readonly log: string[] = [];
-  readonly #process: Deno.ChildProcess;
+  readonly #process: ServerProcess;
   readonly #folder: string;
-  readonly #reading: Promise<void>;
-  #news = Promise.withResolvers<void>();
-  #ended = false;
 
-  constructor(process: Deno.ChildProcess, folder: string, url: string) {
+  constructor(process: ServerProcess, folder: string, url: string) {
     this.#process = process;
     this.#folder = folder;
     this.url = url;
-    this.#reading = this.#read();
-  }
-
-  async #read(): Promise<void> {
-    const lines = this.#process.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
-    for await (const line of lines) {
-      this.log.push(line);
-      this.#tell();
-    }
-    this.#ended = true;
-    this.#tell();
-  }
-
-  #tell(): void {
-    this.#news.resolve();
-    this.#news = Promise.withResolvers();
-  }
-
-  /** Waits for a line of the error log that holds `text`. */
-  async logged(text: string): Promise<void> {
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.reject, WAIT_MS);
-    try {
-      while (!this.log.some((line) => line.includes(text))) {
-        if (this.#ended) throw new Error("it ended");
-        await Promise.race([this.#news.promise, late.promise]);
-      }
-    } catch (cause) {
-      throw new Error(`Apache does not say "${text}":\n${this.log.join("\n")}`, { cause });
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   /** Ends it and removes its folder. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#ended) this.#process.kill("SIGTERM");
-    await this.#reading;
-    await this.#process.status;
+    this.#process.signal("SIGTERM");
+    await this.#process.exit();
     await Deno.remove(this.#folder, { recursive: true });
   }
 }

@@ -6,9 +6,8 @@
  */
 import { APACHE, freePort, serverRoot } from "./apache.ts";
 import type { Certificate } from "./mock_llm.ts";
-import { TextLineStream } from "./lines.ts";
+import { ServerProcess } from "./server_process.ts";
 
-const WAIT_MS = 20_000;
 /** Streams at the same time on a connection of HTTP/2 to nginx. */
 const STREAMS = 20;
 /** Requests on a connection, one after the other or not. */
@@ -132,11 +131,9 @@ export class RealServer implements AsyncDisposable {
   readonly base: string;
   readonly #kind: Kind;
   readonly #folder: string;
-  readonly #log: string[] = [];
+  #process: ServerProcess | null = null;
+  /** How often the process has begun. */
   #begun = 0;
-  #process: Deno.ChildProcess | null = null;
-  #reading = Promise.resolve();
-  #news = Promise.withResolvers<void>();
 
   constructor(kind: Kind, folder: string, base: string) {
     this.#kind = kind;
@@ -146,21 +143,14 @@ export class RealServer implements AsyncDisposable {
 
   /** Starts it, the first time or after {@linkcode kill}. */
   async start(): Promise<void> {
-    const [program, ...args] = this.#kind.command(this.#folder);
-    this.#process = new Deno.Command(program, {
-      args,
-      cwd: this.#folder,
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
-    this.#reading = this.#read(this.#process);
+    this.#process = new ServerProcess(this.#kind.command(this.#folder), this.#folder);
+    this.#begun = 0;
     await this.#begins();
   }
 
   /** Has it begin anew: what is under way goes on, on its old connections. */
   async reload(): Promise<void> {
-    this.#process?.kill(this.#kind.reloadSignal);
+    this.#process?.signal(this.#kind.reloadSignal);
     await this.#begins();
   }
 
@@ -170,12 +160,11 @@ export class RealServer implements AsyncDisposable {
     if (process === null) return;
     this.#process = null;
     // By SIGTERM, Apache waits many seconds for workers whose provider says nothing. None is made any more by then.
-    process.kill("SIGSTOP");
+    process.signal("SIGSTOP");
     const workers = await Deno.readTextFile(`/proc/${process.pid}/task/${process.pid}/children`);
     for (const pid of workers.split(" ").filter((each) => each !== "")) Deno.kill(Number(pid), "SIGKILL");
-    process.kill("SIGKILL");
-    await this.#reading;
-    await process.status;
+    process.signal("SIGKILL");
+    await process.exit();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -183,34 +172,8 @@ export class RealServer implements AsyncDisposable {
     await Deno.remove(this.#folder, { recursive: true });
   }
 
-  async #read(process: Deno.ChildProcess): Promise<void> {
-    const lines = process.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
-    for await (const line of lines) {
-      this.#log.push(line);
-      this.#tell();
-    }
-    this.#tell();
-  }
-
-  #tell(): void {
-    this.#news.resolve();
-    this.#news = Promise.withResolvers();
-  }
-
   /** Waits until it says once more that it has begun. */
   async #begins(): Promise<void> {
-    const wanted = ++this.#begun;
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => late.reject(new Error("too late")), WAIT_MS);
-    try {
-      while (this.#log.filter((line) => line.includes(this.#kind.begins)).length < wanted) {
-        await Promise.race([this.#news.promise, late.promise]);
-      }
-    } catch (cause) {
-      const log = this.#log.slice(-30).join("\n");
-      throw new Error(`the server does not say "${this.#kind.begins}" ${wanted} times:\n${log}`, { cause });
-    } finally {
-      clearTimeout(timer);
-    }
+    await this.#process?.logged(this.#kind.begins, ++this.#begun);
   }
 }

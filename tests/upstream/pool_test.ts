@@ -7,6 +7,7 @@ import { Pool, type PoolOptions } from "../../src/upstream/pool.ts";
 import { ask, backendRig } from "../support/backend_rig.ts";
 import { mockLlm } from "../support/mock_llm.ts";
 import { type TestProxy, testProxy } from "../support/proxy.ts";
+import { until } from "../support/until.ts";
 
 const options = (set: Partial<PoolOptions> = {}): PoolOptions => ({
   http2: true,
@@ -97,9 +98,9 @@ Deno.test("pool: more idle connections than wanted, and ones that idle too long,
   const pool = new Pool(options({ http2: false, maxIdlePerHost: 3, idleTimeoutMs: 2_500 }));
   await Promise.all(Array.from({ length: 10 }, () => post(pool, mock.base, "slow-head-20").end));
   assert.equal(pool.stats().connections, 10);
-  while (pool.stats().connections > 3) await new Promise((next) => setTimeout(next, 20));
+  await until("three connections", () => pool.stats().connections <= 3);
   assert.equal(pool.stats().connections, 3);
-  while (pool.stats().connections > 0) await new Promise((next) => setTimeout(next, 20));
+  await until("no connection", () => pool.stats().connections === 0);
   assert.equal(pool.stats().opened, 10);
   await pool.close();
 });
@@ -306,7 +307,7 @@ Deno.test("pool: an HTTP/1.1 connection is not used any more when its server is 
   assert.equal(await post(pool, server.base, "plain").end, "end");
   assert.equal(await post(pool, server.base, "plain").end, "end");
   assert.equal(pool.stats().opened, 1);
-  while (pool.stats().connections > 0) await new Promise((next) => setTimeout(next, 20));
+  await until("no connection", () => pool.stats().connections === 0);
   await pool.close();
   await server.stop();
 });
@@ -344,7 +345,7 @@ Deno.test("pool: bytes on an idle HTTP/1.1 connection end it, and nobody's reque
   const pool = new Pool(options({ http2: false }));
   assert.equal(await post(pool, server.base, "plain").end, "end");
   idle.resolve();
-  while (pool.stats().connections > 0) await new Promise((next) => setTimeout(next, 5));
+  await until("no connection", () => pool.stats().connections === 0);
   assert.equal(await post(pool, server.base, "plain").end, "end");
   await pool.close();
   await server.stop();

@@ -1,10 +1,11 @@
-/** `deno task demo` as a user meets it: in a real browser. Needs chromium. Screenshots go to tests/e2e/out/. */
+/** `deno task demo` as a user meets it: in a real browser. Needs chromium. Screenshots go to tests/real/out/. */
 import assert from "node:assert/strict";
 import type { Browser, Page } from "playwright-core";
 import { Front } from "../../demo/front.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 import { openPage, startBrowser } from "../support/chromium.ts";
 import { TextLineStream } from "../support/lines.ts";
+import { until } from "../support/until.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const OUT = new URL("./out/", import.meta.url);
@@ -90,14 +91,6 @@ function choose(page: Page, count: number): Promise<void> {
 
 function tiles(page: Page, state: string): Promise<number> {
   return page.locator(`.tile[data-state="${state}"]`).count();
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 20_000;
-  while (!await holds()) {
-    if (performance.now() > deadline) throw new Error(`Waited 20 s for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 // The driver keeps its pipe to the browser, and timers, beyond the steps that start them.
