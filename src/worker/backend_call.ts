@@ -1,0 +1,257 @@
+/**
+ * What is asked of a backend for one answer, from the request to its last event: time-out, metrics, trace, log.
+ * @module
+ */
+import type { Answer, Backend, BackendRequest } from "../backend/backend.ts";
+import type { EventQueue } from "../backend/event_queue.ts";
+import type { BackendError, StreamFailure } from "../errors.ts";
+import type { Log } from "../ops/log/log.ts";
+import type { Metrics } from "../ops/metrics/metrics.ts";
+import type { StreamTrace, Tracing } from "../ops/tracing.ts";
+import { formatFor } from "../protocol/formats/choose.ts";
+import { failureOf } from "../protocol/sse.ts";
+import type { AnswerFormat, ClientEvent, Recipient } from "../protocol/stream_event.ts";
+import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
+import type { ConnectionSet } from "./connection_set.ts";
+import type { LoadShedding } from "./load_shedding.ts";
+
+/** What the calls of one worker share. */
+export interface CallParts {
+  readonly wheel: TimerWheel;
+  readonly connections: ConnectionSet;
+  /** Is told of what is kept of requests. */
+  readonly shedding: Pick<LoadShedding, "hold" | "release">;
+  /** For what the daemon itself says to clients. */
+  readonly own: EventQueue;
+  readonly metrics: Metrics;
+  /** Where OpenTelemetry is asked for. */
+  readonly tracing?: Tracing | undefined;
+  readonly log: Log;
+  /** Replaced by a reload; an answer keeps the one it began with. */
+  readonly backend: Backend;
+  /** To the first event, and from one to the next, in milliseconds. */
+  readonly backendTimeoutMs: number;
+  /** Silence after which a client gets a sign of life, in milliseconds; 0: none. */
+  readonly heartbeatMs: number;
+}
+
+/** One for all. */
+export const HEARTBEAT: ClientEvent = { kind: "heartbeat" };
+
+/** See the module. It is a base class, so that a client and its answer are one object. */
+export abstract class BackendCall<Parts extends CallParts = CallParts> extends Timer implements Recipient {
+  abstract readonly id: number;
+  abstract readonly ended: boolean;
+  abstract readonly full: boolean;
+  headSent = false;
+  headers = "";
+  format: AnswerFormat | null = null;
+  frame = "";
+  frameEnds = false;
+  protected readonly parts: Parts;
+  /** When its handoff came, on the clock of performance.now. */
+  readonly startedMs = performance.now();
+  protected requestId = "";
+  protected userId: string | undefined;
+  /** Set as long as a backend has been asked. */
+  protected model: string | undefined;
+  protected answer: Answer | undefined;
+  #trace: StreamTrace | undefined;
+  /** Of the request, until the provider has taken it. */
+  #requestBytes = 0;
+  /** The last event was taken note of: nothing may follow. */
+  protected over = false;
+  /** The backend has given its first event. */
+  #begun = false;
+  /** When the backend's time is over, on the wheel's clock; 0: its time and the wheel's wait began together. */
+  #backendDueMs = 0;
+  #events = 0;
+  #usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
+  #finishReason: string | undefined;
+  protected failure: StreamFailure | undefined;
+
+  constructor(parts: Parts) {
+    super();
+    this.parts = parts;
+  }
+
+  abstract sent(
+    result: number,
+    data: Uint8Array<ArrayBuffer>,
+    offset: number,
+    length: number,
+    end: boolean,
+  ): void;
+  abstract append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void;
+  /** Nobody takes what comes for the moment, and the backend was told so. */
+  protected abstract get waits(): boolean;
+
+  /** @param requestBytes what the request keeps in memory until the provider has taken it */
+  protected ask(request: BackendRequest, requestBytes: number): void {
+    const { backend, metrics, shedding, tracing } = this.parts;
+    this.#requestBytes = requestBytes;
+    shedding.hold(requestBytes);
+    this.requestId = request.requestId;
+    this.userId = request.userId;
+    this.model = request.model;
+    this.format = formatFor(request, Math.floor(Date.now() / 1000));
+    metrics.backendRequest(backend.name);
+    this.#trace = tracing?.begin(request, backend, this.startedMs);
+    this.waitForBackend();
+    this.answer = backend.ask(request, this);
+  }
+
+  /** Ends the answer early, and says so. */
+  protected cut(failure: StreamFailure): void {
+    this.cancelAnswer();
+    this.parts.own.push(this, { kind: "cut", failure });
+  }
+
+  note(event: ClientEvent): boolean {
+    if (this.over || this.ended) return false;
+    const { metrics } = this.parts;
+    switch (event.kind) {
+      case "heartbeat":
+        return true;
+      case "text":
+      case "reasoning":
+      case "tool_call":
+      case "chunk":
+        if (++this.#events === 1) this.#trace?.firstText();
+        metrics.eventSent();
+        break;
+      case "usage":
+        this.#usage = event;
+        break;
+      case "finish":
+        this.#finishReason = event.reason;
+        break;
+      case "end":
+        this.#lastEvent(undefined);
+        break;
+      case "error":
+        this.#backendFailed(event.error);
+        this.#lastEvent(failureOf(event.error.kind));
+        break;
+      case "cut":
+        this.#lastEvent(event.failure);
+        break;
+      case "refusal":
+        this.#lastEvent(undefined);
+        break;
+    }
+    if (event.kind !== "alive") this.#releaseRequest();
+    if (!this.#begun && this.failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
+      this.#begun = true;
+      metrics.backendFirstEvent((performance.now() - this.startedMs) / 1000);
+    }
+    // While a client is full the time is its own.
+    if (this.answer !== undefined && !this.waits) this.#backendGave(event);
+    return true;
+  }
+
+  #backendGave(event: ClientEvent): void {
+    const { wheel, heartbeatMs, backendTimeoutMs } = this.parts;
+    if (event.kind !== "alive" || heartbeatMs === 0) this.waitForBackend();
+    else this.#backendDueMs = wheel.now() + backendTimeoutMs; // for the client this was silence
+  }
+
+  /** One timer for both: the next sign of life, or the end of the backend's time. */
+  protected waitForBackend(): void {
+    if (this.#backendDueMs !== 0) this.#backendDueMs = 0;
+    this.parts.wheel.set(this, firstWaitMs(this.parts));
+  }
+
+  /** The backend gave nothing for too long, or it is time for a sign of life. */
+  timedOut(): void {
+    const { own, wheel, heartbeatMs, backendTimeoutMs } = this.parts;
+    const backendDueMs = this.#backendDueMs || this.dueMs + (backendTimeoutMs - firstWaitMs(this.parts));
+    if (backendDueMs <= this.dueMs) return this.#backendTimedOut();
+    own.push(this, HEARTBEAT);
+    this.#backendDueMs = backendDueMs;
+    wheel.repeat(this, Math.min(heartbeatMs, backendDueMs - this.dueMs));
+  }
+
+  #backendTimedOut(): void {
+    const { metrics, backend, backendTimeoutMs } = this.parts;
+    metrics.backendError(backend.name, "timeout");
+    this.logFailure(`Backend gave nothing for ${backendTimeoutMs} ms`, {});
+    this.cut("backend_timeout");
+  }
+
+  #lastEvent(failure: StreamFailure | undefined): void {
+    this.over = true;
+    this.failure = failure;
+    if (this.answer !== undefined) this.#answerEnded();
+  }
+
+  #answerEnded(): void {
+    this.answer = undefined;
+    this.#releaseRequest();
+    this.#trace?.answered();
+    this.parts.metrics.backendDone((performance.now() - this.startedMs) / 1000);
+  }
+
+  // The backend has let go of it.
+  #releaseRequest(): void {
+    if (this.#requestBytes === 0) return;
+    this.parts.shedding.release(this.#requestBytes);
+    this.#requestBytes = 0;
+  }
+
+  protected cancelAnswer(): void {
+    const answer = this.answer;
+    if (answer === undefined) return;
+    this.#answerEnded();
+    answer.cancel();
+  }
+
+  #backendFailed(error: BackendError): void {
+    this.parts.metrics.backendError(this.parts.backend.name, error.kind);
+    this.#trace?.failed(error.kind);
+    this.logFailure("Backend failed", { kind: error.kind, error });
+  }
+
+  /** What there is to tell once all of it is over: trace, tokens, log. */
+  protected summarize(what: string, model: string, durationSecs: number): void {
+    this.#trace?.end({ failure: this.failure, finishReason: this.#finishReason, usage: this.#usage });
+    const { metrics, log, backend } = this.parts;
+    if (this.#usage !== undefined) {
+      metrics.tokensUsed(model, this.#usage.inputTokens, this.#usage.outputTokens);
+    }
+    if (!log.enabled("info")) return;
+    log.info(this.failure === undefined ? `${what} complete` : `${what} ended early`, {
+      ...this.identity(),
+      backend: backend.name,
+      model,
+      duration_ms: Math.round(durationSecs * 1000),
+      events: this.#events,
+      ...(this.failure === undefined ? {} : { reason: this.failure }),
+      ...(this.#finishReason === undefined ? {} : { finish_reason: this.#finishReason }),
+      ...(this.#usage === undefined
+        ? {}
+        : { input_tokens: this.#usage.inputTokens, output_tokens: this.#usage.outputTokens }),
+    });
+  }
+
+  protected logFailure(message: string, fields: Record<string, unknown>): void {
+    this.parts.log.child("backend").warning(message, {
+      ...this.identity(),
+      backend: this.parts.backend.name,
+      ...fields,
+    });
+  }
+
+  /** What tells it from others in the log. */
+  protected identity(): Record<string, unknown> {
+    return {
+      request_id: this.requestId,
+      ...(this.userId === undefined ? {} : { user_id: this.userId }),
+    };
+  }
+}
+
+/** How long a call waits for its backend until there is something to do, in milliseconds. */
+function firstWaitMs({ heartbeatMs, backendTimeoutMs }: CallParts): number {
+  return heartbeatMs > 0 && heartbeatMs < backendTimeoutMs ? heartbeatMs : backendTimeoutMs;
+}
