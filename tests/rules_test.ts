@@ -122,7 +122,7 @@ const HOMES: readonly [RegExp, string, RegExp][] = [
   [/\bconsole\b/, "console", /^ops\/log/],
   [/\bDeno\.stderr\b/, "Deno.stderr", /^ops\/log/],
   // The CA file is read when a backend is made, at the start and at a reload.
-  [/\bDeno\.\w+Sync\b/, "synchronous I/O", /^backend\/openai\//],
+  [/\bDeno\.\w+Sync\b/, "synchronous I/O", /^backend\/http\//],
   [/\bDeno\.serve\b/, "Deno.serve", /^ops\/admin_server$/],
 ];
 for (const [use, name, home] of HOMES) {

@@ -9,7 +9,9 @@ import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 import { trustSystemStore } from "../upstream/trust.ts";
 import type { Backend } from "./backend.ts";
 import { MockBackend } from "./mock.ts";
-import { OpenAiBackend } from "./openai/openai.ts";
+import type { Arrivals } from "./http/answer.ts";
+import { HttpBackend } from "./http/http.ts";
+import { OpenAi } from "./openai/openai.ts";
 import type { OpenAiOptions } from "./openai/options.ts";
 import type { RequestTemplate } from "./openai/template.ts";
 
@@ -37,10 +39,9 @@ export async function planBackend(config: Config["backend"]): Promise<BackendPla
   trustSystemStore();
   // The SDK that makes it is loaded where it is needed only: 12 MiB.
   const { requestTemplate } = await import("./openai/template.ts");
-  const options = openAiOptions(config);
-  const template = await requestTemplate(options);
-  new OpenAiBackend(options, template, { requested() {}, received() {} });
-  return { ...config, template };
+  const plan = { ...config, template: await requestTemplate(openAiOptions(config)) };
+  makeHttpBackend(plan, { requested() {}, received() {} });
+  return plan;
 }
 
 /**
@@ -52,8 +53,13 @@ export function makeBackend(plan: BackendPlan, parts: BackendParts): Backend {
   if (plan.provider === "mock") {
     return new MockBackend({ tokenDelayMs: plan.mock.tokenDelayMs, wheel: parts.wheel });
   }
+  return makeHttpBackend(plan, parts.arrivals);
+}
+
+function makeHttpBackend(plan: BackendPlan, arrivals: Arrivals): HttpBackend {
   if (plan.template === undefined) throw new Error("the provider openai needs the template of its requests");
-  return new OpenAiBackend(openAiOptions(plan), plan.template, parts.arrivals);
+  const options = openAiOptions(plan);
+  return new HttpBackend(new OpenAi(options, plan.template), options, "backend.openai", arrivals);
 }
 
 function openAiOptions(config: Config["backend"]): OpenAiOptions {

@@ -1,7 +1,8 @@
 /** The OpenAI backend in front of the stand-in provider. */
 
 import type { Answer, BackendRequest, Recipient } from "../../src/backend/backend.ts";
-import { OpenAiBackend } from "../../src/backend/openai/openai.ts";
+import { HttpBackend } from "../../src/backend/http/http.ts";
+import { OpenAi } from "../../src/backend/openai/openai.ts";
 import type { OpenAiOptions } from "../../src/backend/openai/options.ts";
 import { requestTemplate } from "../../src/backend/openai/template.ts";
 import type { ClientEvent } from "../../src/protocol/stream_event.ts";
@@ -36,9 +37,10 @@ export function ask(testPattern: string, set: Partial<BackendRequest> = {}): Bac
 }
 
 /** A backend made of these options. */
-export async function makeOpenAi(set: Partial<OpenAiOptions>): Promise<OpenAiBackend> {
+export async function makeOpenAi(set: Partial<OpenAiOptions>): Promise<HttpBackend> {
   const options = openaiOptions(set);
-  return new OpenAiBackend(options, await requestTemplate(options), { requested() {}, received() {} });
+  const openAi = new OpenAi(options, await requestTemplate(options));
+  return new HttpBackend(openAi, options, "backend.openai", { requested() {}, received() {} });
 }
 
 /** One answer, and what is heard of it. */
@@ -72,12 +74,12 @@ export class Asked {
 
 /** Whoever listens to a backend's one stream. */
 export class Ears {
-  readonly #backend: OpenAiBackend;
+  readonly #backend: HttpBackend;
   readonly #asked = new Map<Recipient, Asked>();
   /** Settles when the backend's stream has ended. */
   readonly ended: Promise<void>;
 
-  constructor(backend: OpenAiBackend) {
+  constructor(backend: HttpBackend) {
     this.#backend = backend;
     this.ended = this.#listen();
   }
@@ -106,7 +108,7 @@ export class Ears {
 /** The stand-in and a backend that asks it. */
 export interface BackendRig extends AsyncDisposable {
   readonly mock: MockLlm;
-  readonly backend: OpenAiBackend;
+  readonly backend: HttpBackend;
   readonly ears: Ears;
 }
 
@@ -120,7 +122,7 @@ export async function backendRig(
   const mock = await mockLlm(pem === null ? mockOptions : { certificate: pem, ...mockOptions });
   const caFile = pem === null ? "" : await Deno.makeTempFile();
   if (pem !== null) await Deno.writeTextFile(caFile, pem.cert);
-  let backend: OpenAiBackend;
+  let backend: HttpBackend;
   try {
     backend = await makeOpenAi({ apiBase: mock.base, caFile, ...set });
   } finally {

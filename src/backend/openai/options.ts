@@ -1,105 +1,14 @@
 /**
- * What the OpenAI backend is made with, and what of it cannot be used.
+ * What the OpenAI backend is made with.
  * @module
  */
 
-import { ConfigError } from "../../errors.ts";
-import { proxyFor, type ProxySettings } from "../../upstream/proxy.ts";
+import type { HttpOptions } from "../http/options.ts";
 
 /** The keys of `backend.openai` in the configuration, and what else it needs. Empty strings mean none. */
-export interface OpenAiOptions {
-  readonly apiKey: string;
-  /** With its path, such as `https://api.openai.com/v1`. */
-  readonly apiBase: string;
-  /** A Unix socket in place of TCP, without TLS; the address's host goes into the requests only. */
-  readonly apiSocket: string;
-  /** By ALPN on https://; on http:// with prior knowledge, and HTTP/1.1 if the server does not understand that. */
-  readonly http2: boolean;
-  readonly insecureSsl: boolean;
-  /** PEM file with certificates to trust besides the system's. */
-  readonly caFile: string;
-  readonly poolMaxIdlePerHost: number;
-  readonly idleTimeoutMs: number;
-  /** HTTP/2: silence before a ping, and the longest wait for its answer; 0: no pings. */
-  readonly pingIntervalMs: number;
+export interface OpenAiOptions extends HttpOptions {
   readonly organization: string;
   readonly project: string;
-  /** Further headers of each request. */
-  readonly headers: Readonly<Record<string, string>>;
-  /** Further fields of each request's body; the request's own win. */
-  readonly body: Readonly<Record<string, unknown>>;
   /** Ask for token counts, of the models that take the question. */
   readonly includeUsage: boolean;
-  /** Further tries after the first, before the head only. */
-  readonly maxRetries: number;
-  /** What the daemon waits for the head: no pause is begun that would not end before. */
-  readonly headTimeoutMs: number;
-  readonly proxy: ProxySettings;
-}
-
-/** What a request's framing, its connection and the reading of its answer hang on: not a user's to set. */
-const OWN_HEADERS = [
-  "accept-encoding",
-  "connection",
-  "content-length",
-  "expect",
-  "host",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-];
-
-/**
- * Looks through the options.
- *
- * @returns the address
- * @throws ConfigError the address, a header or the proxy cannot be used
- */
-export function checkOptions(options: OpenAiOptions): URL {
-  const base = URL.parse(options.apiBase);
-  if (base === null || !/^https?:$/.test(base.protocol)) {
-    throw new ConfigError(
-      `backend.openai.api_base is ${JSON.stringify(options.apiBase)}; expected http(s)://host/path`,
-    );
-  }
-  if (options.apiSocket === "" && proxyFor(base, options.proxy) !== null && options.insecureSsl) {
-    throw new ConfigError(
-      "backend.openai.insecure_ssl cannot be used through a proxy; expected a ca_file, or NO_PROXY",
-    );
-  }
-  for (const [name, value] of Object.entries(options.headers)) {
-    if (OWN_HEADERS.includes(name.toLowerCase())) {
-      throw new ConfigError(
-        `backend.openai.headers has ${
-          JSON.stringify(name)
-        }, which the daemon sets itself; expected none of ` +
-          OWN_HEADERS.join(", "),
-      );
-    }
-    if (!isHeader(name, value)) {
-      throw new ConfigError(
-        `backend.openai.headers has ${JSON.stringify(name)}, which cannot be sent as a header`,
-      );
-    }
-  }
-  return base;
-}
-
-/** RFC 9110, section 5.1 and 5.5. */
-export function isHeader(name: string, value: string): boolean {
-  return /^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(name) && /^[\x20-\x7e\x80-\xff\t]*$/.test(value);
-}
-
-/** @throws ConfigError it cannot be read, or is no certificate */
-export function readCaFile(path: string): string {
-  try {
-    const text = Deno.readTextFileSync(path);
-    if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
-  } catch (cause) {
-    throw new ConfigError(`backend.openai.ca_file ${path} cannot be read: ${String(cause)}`, { cause });
-  }
-  throw new ConfigError(`backend.openai.ca_file ${path} has no certificate; expected PEM`);
 }

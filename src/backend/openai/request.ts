@@ -4,7 +4,7 @@
  */
 
 import type { BackendRequest } from "../backend.ts";
-import type { Refused } from "./refusal.ts";
+import type { Refused } from "../http/refusal.ts";
 
 /** The names of the limit on an answer's length: reasoning models of OpenAI's take the second only. */
 export type LimitName = "max_tokens" | "max_completion_tokens";

@@ -6,7 +6,8 @@
 
 import OpenAI from "openai";
 import type { Field } from "../../upstream/h2/static_table.ts";
-import { checkOptions, type OpenAiOptions } from "./options.ts";
+import { checkOptions } from "../http/options.ts";
+import type { OpenAiOptions } from "./options.ts";
 
 /** Plain data: it can be sent to another isolate. */
 export interface RequestTemplate {
@@ -14,13 +15,20 @@ export interface RequestTemplate {
   readonly headers: readonly Field[];
 }
 
+/** Chat completions, and their table in the configuration. */
+const CHAT = { table: "backend.openai", path: "/chat/completions" };
+
 /**
  * Has the SDK make a request.
  *
+ * @param where the table of the options in the configuration, and the path below `api_base`
  * @throws ConfigError see {@linkcode checkOptions}
  */
-export async function requestTemplate(options: OpenAiOptions): Promise<RequestTemplate> {
-  checkOptions(options);
+export async function requestTemplate(
+  options: Omit<OpenAiOptions, "includeUsage">,
+  { table, path }: { readonly table: string; readonly path: string } = CHAT,
+): Promise<RequestTemplate> {
+  checkOptions(options, table);
   const client = new OpenAI({
     // Every value is given, so that the SDK reads no environment.
     apiKey: options.apiKey || "none", // it takes no empty one, and its header is taken off below
@@ -32,7 +40,7 @@ export async function requestTemplate(options: OpenAiOptions): Promise<RequestTe
     logLevel: "off",
     defaultHeaders: { ...(options.apiKey === "" ? { Authorization: null } : {}), ...options.headers },
   });
-  const { req, url } = await client.buildRequest({ method: "post", path: "/chat/completions", body: {} });
+  const { req, url } = await client.buildRequest({ method: "post", path, body: {} });
   // No header would mean any coding.
   const headers: Field[] = [["accept-encoding", "identity"]];
   new Headers(req.headers).forEach((value, name) => {

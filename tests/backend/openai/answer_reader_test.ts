@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { AnswerReader, type Wanted } from "../../../src/backend/openai/answer_reader.ts";
+import type { Wanted } from "../../../src/backend/http/dialect.ts";
+import { AnswerReader } from "../../../src/backend/openai/answer_reader.ts";
 import { chunk, finish, sse, text, usage } from "../../support/mock_llm_patterns.ts";
 import { randomCuts, randomInts } from "../../support/random.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { TextTemplate } from "../../../src/backend/openai/text_template.ts";
+import { TextTemplate } from "../../../src/backend/http/text_template.ts";
 import { randomInts } from "../../support/random.ts";
 
 const contentOf = (chunk: unknown): unknown => (chunk as { c?: unknown }).c;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { asLoggable, kindOfStatus, loggable } from "../../../src/backend/openai/errors.ts";
-import { isRepeatable, pauseMs } from "../../../src/backend/openai/retry.ts";
-import { Refusal, type Refused } from "../../../src/backend/openai/refusal.ts";
+import { asLoggable, kindOfStatus, loggable } from "../../../src/backend/http/errors.ts";
+import { isRepeatable, pauseMs } from "../../../src/backend/http/retry.ts";
+import { Refusal, type Refused } from "../../../src/backend/http/refusal.ts";
 import { BackendError } from "../../../src/errors.ts";
 
 /** What the backend makes of an answer that is not a stream. */

@@ -1,5 +1,5 @@
 /**
- * What a failed request to an OpenAI-style provider means: its kind, and its message for the log. Pure.
+ * What a failed request to a provider means: its kind, and its message for the log. Pure.
  * @module
  */
 

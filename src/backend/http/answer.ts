@@ -4,17 +4,16 @@
  */
 
 import { BackendError } from "../../errors.ts";
-import type { Exchange, ExchangeListener, RequestHead } from "../../upstream/exchange.ts";
+import type { Exchange, ExchangeListener } from "../../upstream/exchange.ts";
 import type { Field } from "../../upstream/h2/static_table.ts";
 import type { Pool } from "../../upstream/pool.ts";
 import type { Answer, BackendRequest, Recipient, StreamEvent } from "../backend.ts";
 import type { EventQueue } from "../event_queue.ts";
 import type { LiveAnswers } from "../live_answers.ts";
-import { type AnswerListener, AnswerReader } from "./answer_reader.ts";
+import { type AnswerListener, type BodyReader, type Dialect, type Draft, wantedOf } from "./dialect.ts";
 import { asLoggable } from "./errors.ts";
-import { isHeader, type OpenAiOptions } from "./options.ts";
+import { type HttpOptions, isHeader } from "./options.ts";
 import { Refusal, type Refused } from "./refusal.ts";
-import { adapted, type BodyOptions, type Models, requestBody, type Traits } from "./request.ts";
 import { isRepeatable, pauseMs } from "./retry.ts";
 
 /** Who is told what goes to the provider and comes from it, so that it can come in fewer turns. */
@@ -25,13 +24,11 @@ export interface Arrivals {
 
 /** What the answers of one backend share. */
 export interface Shared {
-  readonly options: OpenAiOptions;
-  readonly body: BodyOptions;
+  readonly dialect: Dialect;
+  readonly options: Pick<HttpOptions, "apiKey" | "maxRetries" | "headTimeoutMs">;
   readonly arrivals: Arrivals;
   readonly queue: EventQueue;
   readonly pool: Pool;
-  readonly head: RequestHead;
-  readonly models: Models;
   retries: number;
   cancelled: number;
   readonly live: Pick<LiveAnswers, "ended">;
@@ -41,9 +38,7 @@ export interface Shared {
 interface Asking {
   readonly request: BackendRequest;
   readonly startMs: number;
-  /** What the model was known to take at the beginning, and what it is asked with now. */
-  readonly first: Traits;
-  traits: Traits;
+  readonly draft: Draft;
   tries: number;
   /** The answer to the present try, if it is not a good one. */
   refusal: Refusal | null;
@@ -52,12 +47,12 @@ interface Asking {
 const ENCODER = new TextEncoder();
 
 /** See the module. */
-export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
+export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
   readonly #shared: Shared;
   readonly #recipient: Recipient;
   /** Null from the head on: a conversation may be large. */
   #asking: Asking | null;
-  #reader: AnswerReader | null = null;
+  #reader: BodyReader | null = null;
   #exchange: Exchange | null = null;
   #pause: ReturnType<typeof setTimeout> | null = null;
   /** Something was told of the bytes that came last. */
@@ -68,8 +63,8 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
   constructor(shared: Shared, request: BackendRequest, recipient: Recipient) {
     this.#shared = shared;
     this.#recipient = recipient;
-    const first = shared.models.of(request.model);
-    this.#asking = { request, startMs: performance.now(), first, traits: first, tries: 0, refusal: null };
+    const draft = shared.dialect.draft(request);
+    this.#asking = { request, startMs: performance.now(), draft, tries: 0, refusal: null };
   }
 
   pause(): void {
@@ -91,10 +86,10 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
 
   /** Sends the request, the first time or again. */
   ask(): void {
-    const { pool, head, body: options, arrivals } = this.#shared;
+    const { pool, arrivals } = this.#shared;
     const asking = this.#asking;
     if (asking === null) return;
-    const { request, traits } = asking;
+    const { request, draft } = asking;
     const headers: Field[] = [["x-request-id", request.requestId]];
     if (request.testPattern !== undefined) {
       if (!isHeader("x-test-pattern", request.testPattern)) {
@@ -102,11 +97,17 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
       }
       headers.push(["x-test-pattern", request.testPattern.trim()]);
     }
+    let body;
+    try {
+      body = ENCODER.encode(draft.body());
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error;
+      return this.#fail(error);
+    }
     arrivals.requested();
     asking.tries++;
     asking.refusal = null;
-    const body = ENCODER.encode(requestBody(request, traits, options));
-    this.#exchange = pool.request({ head, headers, body }, this);
+    this.#exchange = pool.request({ head: draft.head, headers, body }, this);
     if (this.#paused) this.#exchange.paused = true;
   }
 
@@ -115,16 +116,9 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
     if (asking === null) return;
     const refusal = Refusal.of(status, headers, this.#shared.options.apiKey);
     if (refusal === null) {
-      this.#shared.models.learn(asking.request.model, asking.traits);
-      const { format, include } = asking.request;
+      asking.draft.accepted();
       this.#asking = null;
-      this.#reader = new AnswerReader(this, {
-        reasoning: include.includes("reasoning"),
-        toolCalls: include.includes("tool_calls"),
-        sources: format === "ai-sdk",
-        chunks: format === "openai",
-        counts: include.includes("usage"),
-      });
+      this.#reader = this.#shared.dialect.reader(this, wantedOf(asking.request));
       return this.event({ kind: "open" });
     }
     asking.refusal = refusal;
@@ -187,9 +181,7 @@ export class OpenAiAnswer implements Answer, ExchangeListener, AnswerListener {
   #onRefusal(refused: Refused): void {
     const asking = this.#asking;
     if (asking === null) return;
-    const other = adapted(asking.request, refused, asking.traits, asking.first);
-    if (other === null) return this.#tryAgain(refused.failure, refused);
-    asking.traits = other;
+    if (!asking.draft.adapt(refused)) return this.#tryAgain(refused.failure, refused);
     asking.tries--; // the request was not accepted, and the next is another one
     this.ask();
   }

@@ -1,0 +1,87 @@
+/**
+ * The backend for a provider that is asked over HTTP and answers in Server-Sent Events. What is the provider's own is in
+ * its dialect; the body of a good answer goes from the pool's connection through a parser into the backend's one stream
+ * of events.
+ * @module
+ */
+
+import { Pool } from "../../upstream/pool.ts";
+import type { Answer, Backend, BackendRequest, EventBatch, Recipient, UpstreamStats } from "../backend.ts";
+import { EventQueue } from "../event_queue.ts";
+import { LiveAnswers } from "../live_answers.ts";
+import { type Arrivals, HttpAnswer, type Shared } from "./answer.ts";
+import type { Dialect } from "./dialect.ts";
+import { checkOptions, type HttpOptions, readCaFile } from "./options.ts";
+
+/** From a connection's first packet to its use. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** See the module. */
+export class HttpBackend implements Backend, Shared {
+  readonly dialect: Dialect;
+  readonly options: HttpOptions;
+  readonly arrivals: Arrivals;
+  readonly queue = new EventQueue();
+  readonly pool: Pool;
+  readonly live = new LiveAnswers();
+  retries = 0;
+  cancelled = 0;
+  #closing: Promise<void> | null = null;
+
+  /**
+   * Nothing is connected before the first request.
+   *
+   * @param table where the options stand in the configuration, for messages
+   * @throws ConfigError the address, a header, the CA file, or the proxy cannot be used
+   */
+  constructor(dialect: Dialect, options: HttpOptions, table: string, arrivals: Arrivals) {
+    checkOptions(options, table);
+    this.dialect = dialect;
+    this.options = options;
+    this.arrivals = arrivals;
+    this.pool = new Pool({
+      http2: options.http2,
+      socketPath: options.apiSocket || null,
+      insecure: options.insecureSsl,
+      caCerts: options.caFile === "" ? [] : [readCaFile(options.caFile, table)],
+      maxIdlePerHost: options.poolMaxIdlePerHost,
+      idleTimeoutMs: options.idleTimeoutMs,
+      pingIntervalMs: options.pingIntervalMs,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      proxy: options.proxy,
+    });
+  }
+
+  get name(): string {
+    return this.dialect.name;
+  }
+
+  get events(): ReadableStream<EventBatch> {
+    return this.queue.events;
+  }
+
+  get url(): URL {
+    return this.dialect.url;
+  }
+
+  ask(request: BackendRequest, recipient: Recipient): Answer {
+    this.live.began();
+    const answer = new HttpAnswer(this, request, recipient);
+    answer.ask();
+    return answer;
+  }
+
+  stats(): UpstreamStats {
+    return { ...this.pool.stats(), retries: this.retries, cancelled: this.cancelled };
+  }
+
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    await this.live.none();
+    await this.pool.close();
+    this.queue.close();
+  }
+}
