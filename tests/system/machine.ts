@@ -70,6 +70,11 @@ export class Machine implements AsyncDisposable {
     return `/proc/${this.#leader}/root${path}`;
   }
 
+  /** {@linkcode host} in the machine's network: a program of this side that talks to its servers. */
+  async inNetwork(command: string): Promise<string> {
+    return await host(`nsenter --target=${this.#leader} --net ${command}`);
+  }
+
   /** Runs a script with sh(1). */
   async run(script: string): Promise<Outcome> {
     const { code, stdout, stderr } = await new Deno.Command("nsenter", {

@@ -11,6 +11,8 @@ const ARRIVALS_PER_SEC = 370;
 const EVENTS = 19;
 /** Arrivals go on for as long as a roll takes, and longer. */
 const LOAD_SECS = 12;
+/** Where Apache's mod_proxy_fdpass hands over. */
+const STREAM_PATH = "/stream";
 /** The first thousand are under way. */
 const THOUSAND_STREAMS =
   "curl -s http://127.0.0.1:9090/metrics | awk '/^daemon_streams_active / { exit $2 < 900 }'";
@@ -22,14 +24,18 @@ interface Report {
   readonly ttfb: { readonly p50_ms: number; readonly p99_ms: number; readonly max_ms: number };
 }
 
-/** Clients that come at a steady rate, handed over on the machine's socket. */
-async function load(machine: Machine): Promise<Report> {
+/** Who hands over: the load generator, as the Apache module does, on the SEQPACKET socket; or Apache, on the other. */
+type Way = "module" | "Apache";
+
+/** Clients that come at a steady rate. */
+async function load(machine: Machine, way: Way): Promise<Report> {
   const socket = machine.path("/run/streaming-daemon-ts/daemon.sock");
   const clients = ARRIVALS_PER_SEC * LOAD_SECS;
   return JSON.parse(
-    await host(
+    await machine.inNetwork(
       `target/release/loadgen run --socket ${socket} --clients ${clients} --rate ${ARRIVALS_PER_SEC} ` +
-        `--expect-events ${EVENTS} --after-secs 0 --json -`,
+        `--expect-events ${EVENTS} --after-secs 0 --json -` +
+        (way === "Apache" ? ` --front http://127.0.0.1:80${STREAM_PATH}` : ""),
     ),
   );
 }
@@ -46,8 +52,8 @@ function assertWhole({ streams, handoff_retries }: Report): void {
 }
 
 /** How long first bytes took. The figures are for people (docs/architecture.md): a busy machine has others. */
-function show(when: string, { ttfb }: Report): void {
-  console.log(`${when}: first byte p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms} ms`);
+function show(when: string, way: Way, { ttfb }: Report): void {
+  console.log(`${when}, by ${way}: first byte p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms} ms`);
 }
 
 Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
@@ -60,14 +66,22 @@ Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
   );
   await machine.untilGone("streaming-daemon-ts@0.service");
 
-  show("outside", await load(machine));
+  const proxied = `ProxyPass ${STREAM_PATH} fd://../../run/streaming-daemon-ts/daemon.sock.stream`;
+  await machine.ok(
+    `echo '${proxied}' >/etc/apache2/conf-enabled/stream.conf && a2enmod proxy proxy_fdpass && ` +
+      "systemctl restart apache2",
+  );
+
+  const ways = ["module", "Apache"] as const;
+  for (const way of ways) show("outside", way, await load(machine, way));
   for (let roll = 1; roll <= ROLLS; roll++) {
+    const way = ways[roll % 2] as Way;
     const before = await machine.show("MainPID");
-    const loaded = load(machine);
+    const loaded = load(machine, way);
     await machine.until(THOUSAND_STREAMS);
     await machine.ok("streaming-daemon-ts-roll");
     const report = await loaded;
-    show("rolling", report);
+    show("rolling", way, report);
     assertWhole(report);
     assert.notEqual(await machine.show("MainPID"), before);
     await machine.untilGone("streaming-daemon-ts@0.service");
@@ -77,5 +91,5 @@ Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
     const { p99_ms } = report.ttfb;
     assert(p99_ms < startMs / 2, `p99 of the first byte is ${p99_ms} ms; a start took ${startMs} ms`);
   }
-  show("outside", await load(machine));
+  for (const way of ways) show("outside", way, await load(machine, way));
 });

@@ -30,6 +30,7 @@ All:
 run:
   --clients N                 how many [1000]
   --client tcp|pair           TCP over loopback or AF_UNIX socketpairs [tcp]
+  --front URL                 ask this web server, http://ADDRESS:PORT/PATH, which hands over, in place of handoffs
   --rate N                    arrivals per second [2000]
   --expect-events N           events per answer with [DONE]; another count is a broken stream
   --payload JSON              the handoff data of every client; empty: the NUL byte [a prompt and a request id]
@@ -221,6 +222,7 @@ fn run(flags: &mut Flags) -> Result<Command, String> {
             "client",
             &[("tcp", ClientKind::Tcp), ("pair", ClientKind::Pair)],
         )?,
+        front: flags.front()?,
         clients: flags.number("clients", 1000, 1..=10_000_000)?,
         rate: flags.number("rate", 2000, 1..=1_000_000)? as f64,
         interval_ns: flags
@@ -243,6 +245,9 @@ fn run(flags: &mut Flags) -> Result<Command, String> {
             "--slow-readers {} and --leavers {} are more than --clients {}",
             job.slow_readers, job.leavers, job.clients
         ));
+    }
+    if job.front.is_some() && job.slow_readers > 0 {
+        return Err("--front and --slow-readers exclude each other".into());
     }
     if job.players > job.clients {
         return Err(format!(
@@ -378,6 +383,11 @@ mod tests {
             beside,
         } = *run;
         assert_eq!(beside.as_deref(), Some("true"));
+        assert!(job.front.is_none());
+        let Ok(Command::Run(run)) = line("run --socket /s --front http://127.0.0.1:80/x") else {
+            panic!("not a run")
+        };
+        assert!(run.job.front.is_some());
         assert_eq!(
             (job.door.kind, job.client, job.clients),
             (SockType::Stream, ClientKind::Pair, 7)
@@ -435,6 +445,14 @@ mod tests {
         );
         assert!(refusal("run --socket /s --clients 0").contains("1 to"));
         assert!(refusal("run --socket /s --type dgram").contains("expected seqpacket or stream"));
+        assert!(
+            refusal("run --socket /s --front http://127.0.0.1:1/ --slow-readers 1")
+                .contains("exclude each other")
+        );
+        assert!(
+            refusal("run --socket /s --front https://h/")
+                .contains("--front \"https://h/\": expected http://")
+        );
         assert!(refusal("run --socket /s --speed 9").contains("--speed is not a flag"));
         assert!(refusal("floor --socket /s --clients 9").contains("--clients is not a flag"));
         assert!(refusal("fly --socket /s").contains("expected run, floor, probe, knock or idle"));

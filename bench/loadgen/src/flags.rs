@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::socket::{SockType, UnixAddr};
 
 use crate::args::Daemon;
-use crate::handoff::Door;
+use crate::handoff::{Door, Front};
 use crate::target::Launch;
 
 /// Flags that were given and not asked for yet.
@@ -84,6 +84,15 @@ impl Flags {
         let address =
             UnixAddr::new(path.as_str()).map_err(|e| format!("--socket {path:?}: {e}"))?;
         Ok(Door { kind, address })
+    }
+
+    pub fn front(&mut self) -> Result<Option<Front>, String> {
+        let Some(url) = self.take("front") else {
+            return Ok(None);
+        };
+        Front::new(&url)
+            .map(Some)
+            .ok_or_else(|| format!("--front {url:?}: expected http://ADDRESS:PORT/PATH"))
     }
 
     pub fn interval(&mut self) -> Result<Duration, String> {

@@ -1,15 +1,15 @@
 //! Apache's part: a client's connection, and the one message that hands it over.
 
 use std::io::IoSlice;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn,
-    SockaddrStorage, UnixAddr, accept4, bind, connect, getsockname, listen, sendmsg, setsockopt,
-    socket, socketpair, sockopt,
+    SockaddrStorage, UnixAddr, accept4, bind, connect, getsockname, listen, send, sendmsg,
+    setsockopt, socket, socketpair, sockopt,
 };
 use nix::unistd::unlink;
 
@@ -77,6 +77,40 @@ pub fn hand_over(connection: &OwnedFd, payload: &[u8], client: BorrowedFd<'_>) -
     }
 }
 
+/// A web server that hands its clients over to the daemon.
+#[derive(Debug, Clone)]
+pub struct Front {
+    address: SockaddrIn,
+    request: Vec<u8>,
+}
+
+impl Front {
+    /// `url` as `http://127.0.0.1:8080/path`; `None` if it is not like that.
+    pub fn new(url: &str) -> Option<Self> {
+        let (authority, path) = url.strip_prefix("http://")?.split_once('/')?;
+        let address: SocketAddrV4 = authority.parse().ok()?;
+        let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        visible(path).then(|| Front {
+            address: SockaddrIn::from(address),
+            request: format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n").into_bytes(),
+        })
+    }
+
+    /// A client that has asked it.
+    pub fn ask(&self) -> nix::Result<OwnedFd> {
+        let client = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        connect(client.as_raw_fd(), &self.address)?;
+        // A new connection's buffer takes so little at once.
+        send(client.as_raw_fd(), &self.request, MsgFlags::MSG_NOSIGNAL)?;
+        Ok(client)
+    }
+}
+
 /// Makes connected pairs: the client's end and the end that goes to the daemon.
 #[derive(Debug)]
 pub struct Clients {
@@ -141,7 +175,7 @@ impl Clients {
         );
         bind(
             mine.as_raw_fd(),
-            &SockaddrIn::from(std::net::SocketAddrV4::new(source, 0)),
+            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
         )?;
         // On loopback the handshake is over when this returns, and the accept that follows finds it.
         connect(mine.as_raw_fd(), address)?;
@@ -204,7 +238,7 @@ pub fn is_inet(fd: RawFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{recv, send};
+    use nix::sys::socket::recv;
 
     #[test]
     fn both_kinds_make_connected_pairs() {
@@ -215,6 +249,30 @@ mod tests {
             let mut buf = [0; 8];
             assert_eq!(recv(mine.as_raw_fd(), &mut buf, MsgFlags::empty()), Ok(3));
             assert_eq!(is_inet(theirs.as_raw_fd()), kind == ClientKind::Tcp);
+        }
+    }
+
+    #[test]
+    fn a_front_is_asked_for_the_path_of_its_url() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let authority = listener.local_addr().unwrap();
+        let front = Front::new(&format!("http://{authority}/a?b=c")).unwrap();
+        let client = front.ask().unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        drop(client);
+        let mut request = String::new();
+        std::io::Read::read_to_string(&mut server, &mut request).unwrap();
+        assert_eq!(
+            request,
+            format!("GET /a?b=c HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+        );
+        for url in [
+            "127.0.0.1:1/",
+            "http://localhost:1/",
+            "http://127.0.0.1:1",
+            "http://127.0.0.1:1/a b",
+        ] {
+            assert!(Front::new(url).is_none(), "{url}");
         }
     }
 
