@@ -53,7 +53,9 @@ function assertWhole({ streams, handoff_retries }: Report): void {
 
 /** How long first bytes took. The figures are for people (docs/architecture.md): a busy machine has others. */
 function show(when: string, way: Way, { ttfb }: Report): void {
-  console.log(`${when}, by ${way}: first byte p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms} ms`);
+  console.log(
+    `${when}, by ${way}: first byte p50 ${ttfb.p50_ms}, p99 ${ttfb.p99_ms}, most ${ttfb.max_ms} ms`,
+  );
 }
 
 Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
