@@ -81,6 +81,12 @@ export class BackendError extends Error {
   }
 }
 
+/** Whatever a backend threw, as its failure: of kind `other`, unless it is a {@linkcode BackendError}. */
+export function asBackendError(error: unknown): BackendError {
+  if (error instanceof BackendError) return error;
+  return new BackendError("other", error instanceof Error ? error.message : String(error), { cause: error });
+}
+
 /** Flags, environment or file do not make a configuration: exit code 2, the message is complete. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";

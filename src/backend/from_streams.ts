@@ -2,7 +2,7 @@
  * Makes a backend of a function that gives a stream for each request.
  * @module
  */
-import { BackendError } from "../errors.ts";
+import { asBackendError } from "../errors.ts";
 import type { Answer, Backend, BackendRequest, Recipient, StreamEvent, UpstreamStats } from "./backend.ts";
 import { EventQueue, sizeUnits } from "./event_queue.ts";
 import { LiveAnswers } from "./live_answers.ts";
@@ -130,9 +130,4 @@ class StreamAnswer implements Answer {
     // What fails while it is cancelled changes nothing for anybody.
     this.#reader?.cancel(reason).catch(() => {});
   }
-}
-
-function asBackendError(error: unknown): BackendError {
-  if (error instanceof BackendError) return error;
-  return new BackendError("other", error instanceof Error ? error.message : String(error), { cause: error });
 }

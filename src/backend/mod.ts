@@ -2,7 +2,8 @@
  * The registry of backends: name to backend. A new one is added here.
  * @module
  */
-import type { Config } from "../config/load.ts";
+import { allBackends, type BackendConfig, type Config, DEFAULT_BACKEND } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
 import type { ReadCoalescer } from "../timing/read_coalescer.ts";
 import type { TimerWheel } from "../timing/timer_wheel.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
@@ -16,7 +17,7 @@ import type { OpenAiOptions } from "./openai/options.ts";
 import type { RequestTemplate } from "./openai/template.ts";
 
 /** A backend's configuration, with what is made of it once for all workers: plain data. */
-export type BackendPlan = Config["backend"] & {
+export type BackendPlan = BackendConfig & {
   /** For the provider "openai". */
   readonly template?: RequestTemplate;
 };
@@ -30,11 +31,30 @@ export interface BackendParts {
 }
 
 /**
+ * The configuration as the workers get it: each backend of it as {@linkcode planBackend} makes it.
+ *
+ * @throws {ConfigError} if one cannot be made; the message names its key
+ */
+export async function planBackends(config: Config): Promise<Config> {
+  const plans: Record<string, BackendPlan> = {};
+  for (const [name, each] of allBackends(config)) {
+    try {
+      plans[name] = await planBackend(each);
+    } catch (error) {
+      if (!(error instanceof ConfigError) || name === DEFAULT_BACKEND) throw error;
+      throw new ConfigError(error.message.replaceAll(/\bbackend\./g, `backends.${name}.`), { cause: error });
+    }
+  }
+  const { [DEFAULT_BACKEND]: plan, ...backends } = plans;
+  return { ...config, backend: { ...config.backend, ...plan }, backends };
+}
+
+/**
  * Makes what the workers' backends have in common, and tries whether they can be made.
  *
  * @throws {ConfigError} if they cannot
  */
-export async function planBackend(config: Config["backend"]): Promise<BackendPlan> {
+export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
   if (config.provider === "mock") return config;
   trustSystemStore();
   // The SDK that makes it is loaded where it is needed only: 12 MiB.
@@ -62,6 +82,6 @@ function makeHttpBackend(plan: BackendPlan, arrivals: Arrivals): HttpBackend {
   return new HttpBackend(new OpenAi(options, plan.template), options, "backend.openai", arrivals);
 }
 
-function openAiOptions(config: Config["backend"]): OpenAiOptions {
+function openAiOptions(config: BackendConfig): OpenAiOptions {
   return { ...config.openai, headTimeoutMs: config.timeoutMs, proxy: proxyFromEnvironment() };
 }

@@ -3,7 +3,7 @@
  * files that the configuration names.
  * @module
  */
-import type { Config } from "../config/load.ts";
+import { allBackends, type BackendConfig, type Config } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { shimPath, toolsPath } from "../native/library.ts";
 import { MODULES } from "../places.ts";
@@ -63,22 +63,40 @@ export function statusPermissions({ config, configPath }: Place & { readonly con
 export function daemonPermissions(
   { config, proxies, configPath }: Place & { readonly config: Config; readonly proxies: ProxySettings },
 ): Permissions {
-  const { metrics, backend } = config;
-  const socket = backend.provider === "openai" ? given(backend.openai.apiSocket) : [];
+  const { metrics } = config;
+  const needs = allBackends(config).map(([, backend]) => backendNeeds(backend, proxies));
+  const all = (of: (needs: BackendNeeds) => readonly string[]): string[] => [...new Set(needs.flatMap(of))];
+  const sockets = all(({ sockets }) => sockets);
   return {
     ffi: [shimPath()],
     read: [
       ...given(configPath),
       MODULES.replace(/\/$/, ""),
-      ...backend.provider === "openai" ? given(backend.openai.caFile) : [],
-      ...socket,
+      ...all(({ files }) => files),
+      ...sockets,
     ],
-    write: socket, // to connect to a Unix socket is to write to it
+    write: sockets, // to connect to a Unix socket is to write to it
     net: [
       ...metrics.enabled ? [hostAndPort(metrics.listenAddr)] : [],
-      ...backend.provider === "openai" ? [provider(backend.openai, proxies)] : [],
+      ...all(({ hosts }) => hosts),
     ],
     env: [...CONFIGURED, ...FROM_SYSTEMD, ...TRUST, ...PROXIES],
+  };
+}
+
+/** What one backend reads, connects to and asks. */
+interface BackendNeeds {
+  readonly files: readonly string[];
+  readonly sockets: readonly string[];
+  readonly hosts: readonly string[];
+}
+
+function backendNeeds({ provider, openai }: BackendConfig, proxies: ProxySettings): BackendNeeds {
+  if (provider === "mock") return { files: [], sockets: [], hosts: [] };
+  return {
+    files: given(openai.caFile),
+    sockets: given(openai.apiSocket),
+    hosts: [providerHost(openai, proxies)],
   };
 }
 
@@ -119,7 +137,7 @@ export async function missingPermissions(
   return missing;
 }
 
-function provider(openai: Config["backend"]["openai"], proxies: ProxySettings): string {
+function providerHost(openai: BackendConfig["openai"], proxies: ProxySettings): string {
   if (openai.apiSocket !== "") return `unix:${openai.apiSocket}`;
   const base = new URL(openai.apiBase);
   const url = proxyFor(base, proxies) ?? base;

@@ -46,6 +46,8 @@ export interface Key<Value> {
   readonly restart?: true;
   /** Its value, or that of its members, is never printed. */
   readonly secret?: true;
+  /** Of `[backend]` alone: no backend with a name has it. */
+  readonly defaultOnly?: true;
 }
 
 const DAY_SECS = 86_400;
@@ -190,6 +192,21 @@ export const KEYS = {
         "top_p",
       ],
       doc: "Members of the provider's request that a handoff may set in its request object.",
+    },
+    models: {
+      name: "models",
+      env: "DAEMON_BACKEND_MODELS",
+      type: names("models, or of how they begin"),
+      default: [],
+      doc: "How the models begin that this backend is asked for; of several that fit, the longest counts.",
+    },
+    selectable: {
+      name: "selectable",
+      env: "DAEMON_BACKEND_SELECTABLE",
+      type: names("backends"),
+      default: [],
+      doc: `Names of [backends.NAME] that a handoff may ask for in its field backend; "default" is this one.`,
+      defaultOnly: true,
     },
     mock: {
       tokenDelayMs: {

@@ -3,24 +3,20 @@
  * @module
  */
 import { parse as parseToml, TomlError } from "smol-toml";
-import { type Key, KEYS } from "./keys.ts";
+import { checkBackends } from "./backends.ts";
+import type { Config } from "./config.ts";
+import { allKeys, backendKeys, isBackendName, type KeyPlace } from "./key_places.ts";
+import { BACKEND_PROVIDERS } from "./keys.ts";
 import { LOG_PARTS } from "./log_words.ts";
 import { editDistance, nearest } from "./nearest.ts";
 import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
 import { ConfigError } from "../errors.ts";
 
+export type { BackendConfig, Config } from "./config.ts";
+export { allKeys, DEFAULT_BACKEND, type KeyPlace } from "./key_places.ts";
+export { allBackends } from "./backends.ts";
 export { BACKEND_PROVIDERS, type BackendProvider } from "./keys.ts";
 export type { ListenAddr } from "./types.ts";
-
-type ValuesOf<Group> = {
-  readonly [Name in keyof Group]: Group[Name] extends Key<infer Value> ? Value : ValuesOf<Group[Name]>;
-};
-
-/**
- * All that can be configured: `KEYS` of `config/keys.ts` with a value in the place of each key. Durations are in
- * milliseconds. Plain data: it can be sent to a worker.
- */
-export type Config = ValuesOf<typeof KEYS>;
 
 /** A value that a flag gives to a key. */
 export interface FlagValue {
@@ -57,35 +53,10 @@ export interface ConfigChanges {
   readonly needRestart: readonly string[];
 }
 
-/** A key of the table with its place: in TOML, and in `Config`. */
-export interface KeyPlace {
-  /** Such as `server.handoff_timeout_secs`. */
-  readonly path: string;
-  /** Such as `["server", "handoffTimeoutMs"]`. */
-  readonly names: readonly string[];
-  readonly key: Key<unknown>;
-}
-
 type Tree = { readonly [name: string]: unknown };
-
-function isKey(value: unknown): value is Key<unknown> {
-  return typeof value === "object" && value !== null && "env" in value;
-}
 
 function isTable(value: unknown): value is Tree {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
-}
-
-function* places(group: Tree, path: string, names: readonly string[]): Generator<KeyPlace> {
-  for (const [name, value] of Object.entries(group)) {
-    if (isKey(value)) yield { path: path + value.name, names: [...names, name], key: value };
-    else yield* places(value as Tree, `${path}${name}.`, [...names, name]);
-  }
-}
-
-/** Every key in the order of `config/daemon.toml`. */
-export function allKeys(): readonly KeyPlace[] {
-  return [...places(KEYS, "", [])];
 }
 
 /**
@@ -94,13 +65,23 @@ export function allKeys(): readonly KeyPlace[] {
  * @throws {ConfigError} with a line for each problem, which names source, key, value and what is expected
  */
 export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
-  const keys = allKeys();
   const problems: string[] = [];
   const given = new Map<string, { value: unknown; shown: string; origin: string }>();
+  let keys = allKeys();
+  let backends: readonly string[] = [];
 
   if (sources.path !== undefined) {
     const origin = `file ${sources.path}`;
-    const tree = parseFile(sources.path, await readFile(sources.path, sources.readTextFile));
+    const { backends: named = {}, ...tree } = parseFile(
+      sources.path,
+      await readFile(sources.path, sources.readTextFile),
+    );
+    const tables = backendTables(named, origin, problems);
+    backends = Object.keys(tables);
+    keys = allKeys(backends);
+    for (const [path, value] of tomlValues(tables, "backends.", keys, origin, problems)) {
+      given.set(path, { value, shown: showValue(value), origin });
+    }
     for (const [path, value] of tomlValues(tree, "", keys, origin, problems)) {
       given.set(path, { value, shown: showValue(value), origin });
     }
@@ -117,7 +98,10 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     given.set(path, { value: place.key.type.fromText(text), shown: showValue(text), origin: `flag ${flag}` });
   }
 
-  const config: Record<string, unknown> = {};
+  // Each has its own table before anything is set in it: a name may be one of Object's properties.
+  const config: Record<string, unknown> = {
+    backends: Object.fromEntries(backends.map((name) => [name, {}])),
+  };
   const origins = new Map<string, string>();
   for (const { path, names, key } of keys) {
     const { value, shown, origin } = given.get(path) ??
@@ -141,8 +125,9 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
 export function describeConfig({ config, origins }: LoadedConfig): string {
   let table = "";
   let toml = "";
-  for (const place of allKeys()) {
+  for (const place of allKeys(Object.keys(config.backends))) {
     const { path, key } = place;
+    if (isUnused(place, config)) continue;
     const ownTable = path.slice(0, path.lastIndexOf("."));
     if (ownTable !== table) toml += `${toml === "" ? "" : "\n"}[${table = ownTable}]\n`;
     const value = key.secret ? hide(getValue(config, place)) : getValue(config, place);
@@ -150,6 +135,12 @@ export function describeConfig({ config, origins }: LoadedConfig): string {
     toml += `${key.name} = ${key.type.toToml(value)}${origin === undefined ? "" : ` # ${origin}`}\n`;
   }
   return toml;
+}
+
+/** Whether a key is in the table of a provider that its backend, which has a name, does not ask. */
+function isUnused({ names: [group, name = "", table = ""] }: KeyPlace, { backends }: Config): boolean {
+  return group === "backends" && (BACKEND_PROVIDERS as readonly string[]).includes(table) &&
+    table !== backends[name]?.provider;
 }
 
 /** What of `next` a running daemon can take over, and what not. */
@@ -165,6 +156,18 @@ export function configChanges(running: Config, next: Config): ConfigChanges {
     if (!same) (taken ? changed : needRestart).push(place.path);
     setValue(config, place.names, taken ? after : before);
   }
+  config.backends = next.backends;
+  for (const name of new Set([...Object.keys(running.backends), ...Object.keys(next.backends)])) {
+    if (!Object.hasOwn(running.backends, name) || !Object.hasOwn(next.backends, name)) {
+      changed.push(`backends.${name}`);
+      continue;
+    }
+    for (const place of backendKeys(name)) {
+      if (JSON.stringify(getValue(running, place)) !== JSON.stringify(getValue(next, place))) {
+        changed.push(place.path);
+      }
+    }
+  }
   return { config: deepFreeze(config) as Config, changed, needRestart };
 }
 
@@ -172,7 +175,6 @@ export function configChanges(running: Config, next: Config): ConfigChanges {
 function crossCheck(config: Config, origins: ReadonlyMap<string, string>): string[] {
   const problems: string[] = [];
   const { socketPath, streamSocketPath } = config.server;
-  const { apiKey, apiBase, apiSocket } = config.backend.openai;
   if (streamSocketPath === socketPath) {
     const path = "server.stream_socket_path";
     problems.push(
@@ -188,15 +190,11 @@ function crossCheck(config: Config, origins: ReadonlyMap<string, string>): strin
       ),
     );
   }
-  if (
-    config.backend.provider === "openai" && apiKey === "" && apiSocket === "" &&
-    new URL(apiBase).hostname === "api.openai.com"
-  ) {
-    const path = "backend.openai.api_key";
-    problems.push(
-      problem(origins.get(path), path, `""`, `a key for ${apiBase}, best in the environment OPENAI_API_KEY`),
-    );
-  }
+  problems.push(
+    ...checkBackends(config).map(({ path, shown, expected }) =>
+      problem(origins.get(path), path, shown, expected)
+    ),
+  );
   for (const part of Object.keys(config.logging.parts)) {
     if ((LOG_PARTS as readonly string[]).includes(part)) continue;
     const known = nearest(LOG_PARTS, (candidate) => editDistance(part, candidate));
@@ -234,6 +232,29 @@ function parseFile(path: string, text: string): Tree {
     const reason = cause.message.split("\n", 1)[0]?.replace(/^Invalid TOML document: /, "");
     throw new ConfigError(`file ${path}:${cause.line}:${cause.column}: not valid TOML: ${reason}`);
   }
+}
+
+/** What a file has in `backends`: the tables of backends, by name. The others become problems. */
+function backendTables(given: unknown, origin: string, problems: string[]): Readonly<Record<string, Tree>> {
+  if (!isTable(given)) {
+    problems.push(problem(origin, "backends", showValue(given), "tables, [backends.NAME]"));
+    return {};
+  }
+  return Object.fromEntries(
+    Object.entries(given).filter((entry): entry is [string, Tree] => {
+      const [name, table] = entry;
+      const path = `backends.${name}`;
+      if (!isBackendName(name)) {
+        problems.push(
+          `${origin}: ${path}: expected a name of a-z, 0-9 and "-", at most 64, that begins with a letter and is ` +
+            `not "default", which is [backend]`,
+        );
+      } else if (!isTable(table)) {
+        problems.push(problem(origin, path, showValue(table), `a table, [${path}]`));
+      }
+      return isBackendName(name) && isTable(table);
+    }),
+  );
 }
 
 /** The known keys of a parsed file; the unknown ones become problems. */

@@ -3,8 +3,8 @@
  * @module
  */
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
-import { planBackend } from "../backend/mod.ts";
-import { type Config, describeConfig } from "../config/load.ts";
+import { planBackends } from "../backend/mod.ts";
+import { allBackends, type BackendConfig, type Config, describeConfig } from "../config/load.ts";
 import { ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { sumSnapshots } from "../ops/metrics/metrics.ts";
@@ -87,7 +87,7 @@ export class Daemon {
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
-    const planned = await withPlan(config);
+    const planned = await planBackends(config);
     const fdLimit = raiseFdLimit();
     const acceptor = new Acceptor(acceptorPolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
@@ -137,6 +137,7 @@ export class Daemon {
     log.info("Taking handoffs", {
       workers,
       backend: config.backend.provider,
+      ...(Object.keys(config.backends).length === 0 ? {} : { backends: Object.keys(config.backends) }),
       ...(admin === undefined ? {} : { metrics: `http://${admin.addr.hostname}:${admin.addr.port}/metrics` }),
     });
     return daemon;
@@ -149,7 +150,7 @@ export class Daemon {
    * @throws {ConfigError} if its backend cannot be made; the old configuration stays
    */
   async reload(config: Config): Promise<void> {
-    const planned = await withPlan(config);
+    const planned = await planBackends(config);
     this.#acceptor.configure(acceptorPolicy(config, this.#fdLimit, this.#log));
     this.#config = config;
     await this.#pool.reload(planned);
@@ -245,15 +246,6 @@ interface DaemonParts {
   readonly fdLimit: number;
 }
 
-/**
- * The configuration as the workers get it. A backend that cannot be made is one line here, and a worker that dies there.
- *
- * @throws {ConfigError} which names key, value and what is expected
- */
-async function withPlan(config: Config): Promise<Config> {
-  return { ...config, backend: await planBackend(config.backend) };
-}
-
 function listen(acceptor: Acceptor, config: Config, inheritedFds: readonly number[], log: Log): void {
   for (const fd of inheritedFds) {
     log.info("Listening on a socket from systemd", { fd, kind: acceptor.adopt(fd) });
@@ -289,14 +281,16 @@ function listenAt(acceptor: Acceptor, kind: SocketKind, key: string, path: strin
 }
 
 /** As many clients as are configured and the limit of open files allows. */
-function maxConnections({ server, backend }: Config, fdLimit: number): number {
+function maxConnections(config: Config, fdLimit: number): number {
   const room = fdLimit - RESERVED_FDS - MAX_PENDING;
-  const perClient = backend.provider === "mock"
-    ? 1
-    : backend.openai.http2
-    ? 1 + 1 / STREAMS_PER_UPSTREAM_FD
-    : 2;
-  return Math.min(server.maxConnections, Math.max(1, Math.floor(room / perClient)));
+  // Whichever backend they ask.
+  const perClient = Math.max(...allBackends(config).map(([, backend]) => fdsPerClient(backend)));
+  return Math.min(config.server.maxConnections, Math.max(1, Math.floor(room / perClient)));
+}
+
+function fdsPerClient({ provider, openai }: BackendConfig): number {
+  if (provider === "mock") return 1;
+  return openai.http2 ? 1 + 1 / STREAMS_PER_UPSTREAM_FD : 2;
 }
 
 function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPolicy {

@@ -24,6 +24,8 @@ export interface HandoffRequest {
   /** Never empty: from `messages`, or made from `system` and `prompt`. */
   readonly messages: readonly ChatMessage[];
   readonly model: string;
+  /** Who is asked, if it is not the default one. */
+  readonly backend?: string;
   readonly maxTokens?: number;
   /** The same by the name that newer models take; wins. */
   readonly maxCompletionTokens?: number;
@@ -43,11 +45,27 @@ export interface HandoffRequest {
   readonly traceparent?: string;
 }
 
-/** What stands in for what the sender left out, and what it may set. */
-export interface RequestRules {
+/** What holds for requests to one backend. */
+export interface BackendRules {
+  /** Of requests that name none. */
   readonly model: string;
   /** Names of the members that `request` may have. */
   readonly members: readonly string[];
+}
+
+/** A backend that can be chosen. */
+export interface BackendChoice extends BackendRules {
+  readonly name: string;
+  /** How the models begin that it is asked for. */
+  readonly models: readonly string[];
+  /** Whether `backend` may name it. */
+  readonly selectable: boolean;
+}
+
+/** What stands in for what the sender left out, and what it may set. */
+export interface RequestRules extends BackendRules {
+  /** Where there are several, or one can be named. The first is the default one. */
+  readonly backends?: readonly BackendChoice[];
   readonly format: ResponseFormat;
   readonly include: readonly Include[];
   /** Makes an id that is unique in the daemon's logs. */
@@ -83,13 +101,17 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   const fields = payload.length === 0 || payload[0] === 0 ? {} : parseObject(payload);
   const system = optionalString(fields, "system");
   const prompt = optionalString(fields, "prompt");
+  const model = optionalString(fields, "model");
+  const chosen = chosenBackend(optionalString(fields, "backend"), model, rules.backends);
+  const { model: defaultModel, members: allowed } = chosen ?? rules;
   const request: { -readonly [K in keyof HandoffRequest]: HandoffRequest[K] } = {
     requestId: optionalHeaderText(fields, "request_id") ?? rules.makeRequestId(),
     messages: optionalMessages(fields) ?? messagesOf(system, prompt),
-    model: optionalString(fields, "model") || rules.model,
+    model: model || defaultModel,
     format: optionalFormat(fields) ?? rules.format,
     include: optionalIncludes(fields) ?? rules.include,
   };
+  if (chosen !== undefined) request.backend = chosen.name;
   const maxTokens = optionalCount(fields, "max_tokens");
   if (maxTokens !== undefined) request.maxTokens = maxTokens;
   const maxCompletionTokens = optionalCount(fields, "max_completion_tokens");
@@ -108,7 +130,7 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   }
   const testPattern = optionalHeaderText(fields, "test_pattern");
   if (testPattern !== undefined) request.testPattern = testPattern;
-  const members = optionalMembers(fields, rules.members);
+  const members = optionalMembers(fields, allowed);
   if (members !== undefined) request.members = members;
   const responseHeaders = headerLines(fields["response_headers"] ?? []);
   if (responseHeaders !== "") request.responseHeaders = responseHeaders;
@@ -135,6 +157,44 @@ function parseObject(payload: Uint8Array): Record<string, unknown> {
     throw new HandoffRequestError(`Handoff data is ${typeName(value)}, expected a JSON object`);
   }
   return value as Record<string, unknown>;
+}
+
+/** The backend that a handoff names, or else the one whose beginning of the model's name is the longest. */
+function chosenBackend(
+  name: string | undefined,
+  model: string | undefined,
+  backends: readonly BackendChoice[] | undefined,
+): BackendChoice | undefined {
+  if (name) {
+    const named = backends?.find((each) => each.selectable && each.name === name);
+    if (named !== undefined) return named;
+    const names = backends?.filter(({ selectable }) => selectable).map(({ name }) => name) ?? [];
+    throw new HandoffRequestError(
+      names.length === 0
+        ? `Field "backend" is given, and the daemon's backend.selectable names none`
+        : `Field "backend" is not one of ${names.join(", ")}`,
+    );
+  }
+  if (!model || backends === undefined) return undefined;
+  let longest = 0;
+  let best: BackendChoice | undefined;
+  for (const each of backends) {
+    const length = prefixLength(model, each.models);
+    if (length > longest) {
+      longest = length;
+      best = each;
+    }
+  }
+  return best;
+}
+
+/** How long the longest of these is that a model's name begins with; 0: none. */
+export function prefixLength(model: string, prefixes: readonly string[]): number {
+  let longest = 0;
+  for (const prefix of prefixes) {
+    if (prefix.length > longest && model.startsWith(prefix)) longest = prefix.length;
+  }
+  return longest;
 }
 
 function messagesOf(system: string | undefined, prompt: string | undefined): readonly ChatMessage[] {

@@ -2,9 +2,9 @@
  * What is asked of a backend for one answer, from the request to its last event: time-out, metrics, trace, log.
  * @module
  */
-import type { Answer, Backend, BackendRequest } from "../backend/backend.ts";
+import type { Answer, BackendRequest } from "../backend/backend.ts";
 import type { EventQueue } from "../backend/event_queue.ts";
-import type { BackendError, StreamFailure } from "../errors.ts";
+import { asBackendError, type BackendError, type StreamFailure } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
 import type { StreamTrace, Tracing } from "../ops/tracing.ts";
@@ -12,6 +12,7 @@ import { formatFor } from "../protocol/formats/choose.ts";
 import { failureOf } from "../protocol/sse.ts";
 import type { AnswerFormat, ClientEvent, Recipient } from "../protocol/stream_event.ts";
 import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
+import type { Backends, Route } from "./backends.ts";
 import type { ConnectionSet } from "./connection_set.ts";
 import type { LoadShedding } from "./load_shedding.ts";
 
@@ -27,10 +28,8 @@ export interface CallParts {
   /** Where OpenTelemetry is asked for. */
   readonly tracing?: Tracing | undefined;
   readonly log: Log;
-  /** Replaced by a reload; an answer keeps the one it began with. */
-  readonly backend: Backend;
-  /** To the first event, and from one to the next, in milliseconds. */
-  readonly backendTimeoutMs: number;
+  /** A reload changes them; an answer keeps the one it began with. */
+  readonly backends: Pick<Backends, "route">;
   /** Silence after which a client gets a sign of life, in milliseconds; 0: none. */
   readonly heartbeatMs: number;
 }
@@ -55,6 +54,8 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   protected userId: string | undefined;
   /** Set as long as a backend has been asked. */
   protected model: string | undefined;
+  /** Who was asked last. */
+  #route: Route | undefined;
   protected answer: Answer | undefined;
   #trace: StreamTrace | undefined;
   /** Of the request, until the provider has taken it. */
@@ -88,17 +89,25 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
 
   /** @param requestBytes what the request keeps in memory until the provider has taken it */
   protected ask(request: BackendRequest, requestBytes: number): void {
-    const { backend, metrics, shedding, tracing } = this.parts;
+    const { backends, metrics, shedding, tracing } = this.parts;
+    // Chosen among those that there are, in this very turn.
+    const route = backends.route(request.backend) as Route;
+    this.#route = route;
     this.#requestBytes = requestBytes;
     shedding.hold(requestBytes);
     this.requestId = request.requestId;
     this.userId = request.userId;
     this.model = request.model;
     this.format = formatFor(request, Math.floor(Date.now() / 1000));
-    metrics.backendRequest(backend.name);
-    this.#trace = tracing?.begin(request, backend, this.startedMs);
+    metrics.backendRequest(route.name);
+    this.#trace = tracing?.begin(request, route.backend, this.startedMs);
     this.waitForBackend();
-    this.answer = backend.ask(request, this);
+    try {
+      this.answer = route.backend.ask(request, this);
+    } catch (error) {
+      // A bug of that backend's, which costs nobody else anything.
+      this.parts.own.push(this, { kind: "error", error: asBackendError(error) });
+    }
   }
 
   /** Ends the answer early, and says so. */
@@ -151,21 +160,32 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   #backendGave(event: ClientEvent): void {
-    const { wheel, heartbeatMs, backendTimeoutMs } = this.parts;
+    const { wheel, heartbeatMs } = this.parts;
     if (event.kind !== "alive" || heartbeatMs === 0) this.waitForBackend();
-    else this.#backendDueMs = wheel.now() + backendTimeoutMs; // for the client this was silence
+    else this.#backendDueMs = wheel.now() + this.#timeoutMs; // for the client this was silence
   }
 
   /** One timer for both: the next sign of life, or the end of the backend's time. */
   protected waitForBackend(): void {
     if (this.#backendDueMs !== 0) this.#backendDueMs = 0;
-    this.parts.wheel.set(this, firstWaitMs(this.parts));
+    this.parts.wheel.set(this, this.#firstWaitMs());
+  }
+
+  /** How long it waits for its backend until there is something to do, in milliseconds. */
+  #firstWaitMs(): number {
+    const { heartbeatMs } = this.parts;
+    const timeoutMs = this.#timeoutMs;
+    return heartbeatMs > 0 && heartbeatMs < timeoutMs ? heartbeatMs : timeoutMs;
+  }
+
+  get #timeoutMs(): number {
+    return (this.#route as Route).timeoutMs;
   }
 
   /** The backend gave nothing for too long, or it is time for a sign of life. */
   timedOut(): void {
-    const { own, wheel, heartbeatMs, backendTimeoutMs } = this.parts;
-    const backendDueMs = this.#backendDueMs || this.dueMs + (backendTimeoutMs - firstWaitMs(this.parts));
+    const { own, wheel, heartbeatMs } = this.parts;
+    const backendDueMs = this.#backendDueMs || this.dueMs + (this.#timeoutMs - this.#firstWaitMs());
     if (backendDueMs <= this.dueMs) return this.#backendTimedOut();
     own.push(this, HEARTBEAT);
     this.#backendDueMs = backendDueMs;
@@ -173,9 +193,9 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   #backendTimedOut(): void {
-    const { metrics, backend, backendTimeoutMs } = this.parts;
-    metrics.backendError(backend.name, "timeout");
-    this.logFailure(`Backend gave nothing for ${backendTimeoutMs} ms`, {});
+    const { name, timeoutMs } = this.#route as Route;
+    this.parts.metrics.backendError(name, "timeout");
+    this.logFailure(`Backend gave nothing for ${timeoutMs} ms`, {});
     this.cut("backend_timeout");
   }
 
@@ -207,7 +227,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   #backendFailed(error: BackendError): void {
-    this.parts.metrics.backendError(this.parts.backend.name, error.kind);
+    this.parts.metrics.backendError((this.#route as Route).name, error.kind);
     this.#trace?.failed(error.kind);
     this.logFailure("Backend failed", { kind: error.kind, error });
   }
@@ -215,14 +235,14 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   /** What there is to tell once all of it is over: trace, tokens, log. */
   protected summarize(what: string, model: string, durationSecs: number): void {
     this.#trace?.end({ failure: this.failure, finishReason: this.#finishReason, usage: this.#usage });
-    const { metrics, log, backend } = this.parts;
+    const { metrics, log } = this.parts;
     if (this.#usage !== undefined) {
       metrics.tokensUsed(model, this.#usage.inputTokens, this.#usage.outputTokens);
     }
     if (!log.enabled("info")) return;
     log.info(this.failure === undefined ? `${what} complete` : `${what} ended early`, {
       ...this.identity(),
-      backend: backend.name,
+      backend: this.#route?.name,
       model,
       duration_ms: Math.round(durationSecs * 1000),
       events: this.#events,
@@ -237,7 +257,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   protected logFailure(message: string, fields: Record<string, unknown>): void {
     this.parts.log.child("backend").warning(message, {
       ...this.identity(),
-      backend: this.parts.backend.name,
+      ...(this.#route === undefined ? {} : { backend: this.#route.name }),
       ...fields,
     });
   }
@@ -249,9 +269,4 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
       ...(this.userId === undefined ? {} : { user_id: this.userId }),
     };
   }
-}
-
-/** How long a call waits for its backend until there is something to do, in milliseconds. */
-function firstWaitMs({ heartbeatMs, backendTimeoutMs }: CallParts): number {
-  return heartbeatMs > 0 && heartbeatMs < backendTimeoutMs ? heartbeatMs : backendTimeoutMs;
 }

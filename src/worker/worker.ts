@@ -2,10 +2,9 @@
  * One worker: a reactor, its connections, and the pipelines that carry the events of its backends to the clients.
  * @module
  */
-import type { Backend } from "../backend/backend.ts";
 import { EventQueue } from "../backend/event_queue.ts";
-import { type BackendParts, makeBackend } from "../backend/mod.ts";
-import type { Config } from "../config/load.ts";
+import type { BackendParts } from "../backend/mod.ts";
+import { allBackends, type Config } from "../config/load.ts";
 import { type ClientEvents, type Handoff, type HandoffTaker, Reactor } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
 import { type MetricsSnapshot, Totals } from "../ops/metrics/metrics.ts";
@@ -16,6 +15,7 @@ import { SseEncoderStream } from "../protocol/sse.ts";
 import type { EventBatch } from "../protocol/stream_event.ts";
 import { ReadCoalescer } from "../timing/read_coalescer.ts";
 import { TimerWheel } from "../timing/timer_wheel.ts";
+import { backendChoices, Backends } from "./backends.ts";
 import { Clients } from "./clients.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import { ConnectionSet } from "./connection_set.ts";
@@ -58,6 +58,7 @@ export class Worker implements HandoffTaker {
     wheel: new TimerWheel(PAUSE_RESOLUTION_MS),
     arrivals: new ReadCoalescer({ rest: (ms) => this.#reactor.rest(ms) }),
   };
+  readonly #backends: Backends;
   readonly #failed = Promise.withResolvers<never>();
   readonly #looking: ReturnType<typeof setInterval>;
   readonly #index: number;
@@ -69,11 +70,14 @@ export class Worker implements HandoffTaker {
   /**
    * Starts to take handoffs at once.
    *
-   * @throws {ConfigError} if its backend cannot be made
+   * @throws {ConfigError} if a backend cannot be made
    * @throws {ShimError} if the shim cannot be opened
    */
   constructor({ index, config, reactor, streams, benchmark }: WorkerInit, log: Log) {
-    const models = () => [this.#config.backend.defaultModel, ...this.#config.metrics.models];
+    const models = () => [
+      ...allBackends(this.#config).map(([, { defaultModel }]) => defaultModel),
+      ...this.#config.metrics.models,
+    ];
     this.#metrics = benchmark ? new Totals() : new WorkerMetrics({
       streams: new StreamGauge(index, streams),
       models,
@@ -81,12 +85,12 @@ export class Worker implements HandoffTaker {
         const startedMs = this.#connections.oldestStartedMs;
         return startedMs === undefined ? 0 : (performance.now() - startedMs) / 1000;
       },
-      upstream: () => this.#parts.backend.stats?.(),
+      upstream: () => this.#backends.stats(),
     });
     this.#log = log;
     this.#index = index;
     this.#config = config;
-    const backend = makeBackend(config.backend, this.#backendParts);
+    this.#backends = new Backends(config, this.#backendParts, log.child("backend"));
     this.#reactor = new Reactor(reactor);
     this.#clients = new Clients(this.#reactor, this.#metrics);
     const ownPiped = this.#pipe(this.#own.events);
@@ -102,10 +106,10 @@ export class Worker implements HandoffTaker {
       metrics: this.#metrics,
       tracing: openTracing(models),
       log: log.child("stream"),
-      backend,
+      backends: this.#backends,
       ...this.#settings(config),
     };
-    void this.#pipe(backend.events);
+    this.#backends.carryBy((events) => void this.#pipe(events));
     this.#limit.set(config.server.maxStreamMs);
     const run = this.#reactor.run(this);
     this.ended = this.#untilEnd(Promise.all([run, ownPiped]));
@@ -128,19 +132,20 @@ export class Worker implements HandoffTaker {
     }
   }
 
-  /** What connections take over of a configuration, the backend aside. */
+  /** What connections take over of a configuration, the backends aside. */
   #settings(
     config: Config,
-  ): Pick<ConnectionParts, "rules" | "backendTimeoutMs" | "heartbeatMs" | "writeTimeoutMs"> {
+  ): Pick<ConnectionParts, "rules" | "heartbeatMs" | "writeTimeoutMs"> {
+    const choices = backendChoices(config);
     return {
       rules: {
         model: config.backend.defaultModel,
         members: config.backend.requestMembers,
+        ...(choices === undefined ? {} : { backends: choices }),
         format: config.response.format,
         include: config.response.include,
         makeRequestId: () => this.#makeRequestId(),
       },
-      backendTimeoutMs: config.backend.timeoutMs,
       heartbeatMs: config.server.heartbeatMs,
       writeTimeoutMs: config.server.writeTimeoutMs,
     };
@@ -160,25 +165,13 @@ export class Worker implements HandoffTaker {
   /**
    * Takes over what a new configuration changes, for connections from now on.
    *
-   * @throws {ConfigError} if its backend cannot be made; all stays as it was
+   * @throws {ConfigError} if a backend cannot be made; all stays as it was
    */
   reload(config: Config): void {
-    const { backend } = this.#parts;
-    if (JSON.stringify(config.backend) !== JSON.stringify(this.#config.backend)) {
-      const next = makeBackend(config.backend, this.#backendParts);
-      void this.#pipe(next.events);
-      this.#parts = { ...this.#parts, backend: next };
-      void this.#closeBackend(backend);
-    }
+    this.#backends.reload(config);
     this.#parts = { ...this.#parts, ...this.#settings(config) };
     this.#limit.set(config.server.maxStreamMs);
     this.#config = config;
-  }
-
-  #closeBackend(backend: Backend): Promise<void> {
-    return backend.close().catch((error) =>
-      this.#log.child("backend").warning("Cannot close a backend", { backend: backend.name, error })
-    );
   }
 
   /** What it has counted; empty if it counts nothing. */
@@ -210,7 +203,7 @@ export class Worker implements HandoffTaker {
       });
       this.#connections.close();
     }
-    await this.#closeBackend(this.#parts.backend);
+    await this.#backends.close();
     this.#own.close();
     this.#reactor.shutDown();
     await this.ended;

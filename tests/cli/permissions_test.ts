@@ -62,6 +62,16 @@ Deno.test("permissions: a proxy in place of the provider, unless the provider is
   );
 });
 
+Deno.test("permissions: what all backends name, each once, and no more", async () => {
+  const toml = `[metrics]\nenabled = false\n${OPENAI}ca_file = "/ca.pem"\n` +
+    '[backends.a]\nprovider = "openai"\n[backends.a.openai]\napi_base = "http://a.example/v1"\nca_file = "/ca.pem"\n' +
+    '[backends.b]\nprovider = "openai"\n[backends.b.openai]\napi_base = "http://a.example/v2"\napi_socket = "/run/s"\n' +
+    '[backends.c.openai]\napi_base = "http://mock.example/v1"\n';
+  assert.equal(await flag("net", toml), "--allow-net=api.openai.com:443,a.example:80,unix:/run/s");
+  assert.match(await flag("read", toml) ?? "", /\/src,\/ca\.pem,\/run\/s$/);
+  assert.equal(await flag("write", toml), "--allow-write=/run/s");
+});
+
 Deno.test("permissions: the files that are named", async () => {
   const read = await flag("read", `${OPENAI}ca_file = "/etc/a ca.pem"`);
   assert.match(read ?? "", /^--allow-read=\/etc\/x\.toml,\/.*\/src,\/etc\/a ca\.pem$/);

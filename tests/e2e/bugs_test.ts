@@ -1,5 +1,6 @@
 /** Workers that hang or die of a bug, in the running daemon: the others, and the daemon itself, go on. */
 import assert from "node:assert/strict";
+import { plainResponse } from "../../src/protocol/http_response.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { NotifySocket } from "../support/systemd.ts";
 import { TestFolder } from "../support/folders.ts";
@@ -102,4 +103,23 @@ Deno.test("a successor that cannot start is tried again, and the other worker do
   stays?.close();
   daemon.signal("SIGTERM");
   assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a backend that throws where it may not costs that stream alone, and no drain waits for it", async () => {
+  await using daemon = await unruly(SLOW);
+  const [running] = await open(daemon, 1);
+  using client = daemon.handOff({ prompt: "throw", request_id: "r-1" });
+  assert.equal(await client.readAll(), plainResponse(502, "Backend unavailable"));
+  const { fields } = await daemon.logged("Backend failed");
+  assert.deepEqual([fields["request_id"], fields["kind"]], ["r-1", "other"]);
+  assert.match(JSON.stringify(fields["error"]), /as the prompt said/);
+  using late = daemon.handOff({ prompt: "throw-late" });
+  assert.match(await late.readAll(), /"Hello! "}\n\ndata: {"error":"Backend error"}\n\n$/);
+  assert.equal(await daemon.metric("daemon_backend_errors", { backend: "mock", kind: "other" }), 2);
+  assert.equal(await daemon.metric("daemon_worker_restarts_total"), 0);
+  running?.close();
+  await daemon.until("no stream", async () => await daemon.metric("daemon_streams_active") === 0);
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  assert(daemon.log.every(({ message }) => message !== "Worker died"));
 });

@@ -271,6 +271,19 @@ function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
       data: { request: { stop: "x" } },
       check: answered(/^HTTP\/1\.1 400 .*"request\.stop" is not among/s),
     },
+    "backend.models": {
+      toml: 'backend.models = ["mo"]\nbackends.other.models = ["m"]\n' + AT_ONCE,
+      data: { model: "model" },
+      async check(clients, daemon) {
+        for (const client of clients) assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+        assert.equal(await daemon.metric("daemon_backend_requests", { backend: "other" }), 0);
+      },
+    },
+    "backend.selectable": {
+      toml: 'backend.selectable = ["other"]\nbackends.other.mock.token_delay_ms = 0\n' + NEVER,
+      data: { backend: "other" },
+      check: answered(/\[DONE\]\n\n$/),
+    },
     "response.format": {
       toml: 'response.format = "ai-sdk"\n' + AT_ONCE,
       check: answered(/"type":"finish"/),

@@ -198,3 +198,54 @@ for (
 Deno.test("a refusal quotes nothing of the data", () => {
   assert(!refusal('{"prompt":"my secret').includes("secret"));
 });
+
+const several: RequestRules = {
+  ...rules,
+  backends: [
+    { name: "default", model: "default-model", members: ["tools"], models: ["gpt-"], selectable: false },
+    { name: "mini", model: "mini-model", members: [], models: ["gpt-4o-mini", "o3"], selectable: true },
+    { name: "local", model: "local-model", members: ["seed"], models: ["llama"], selectable: true },
+  ],
+};
+
+Deno.test("backend: the one that is named, or else the one with the longest beginning of the model, or none", () => {
+  const cases: [fields: Record<string, unknown>, backend: string | undefined, model: string][] = [
+    [{}, undefined, "default-model"],
+    [{ backend: null, model: "" }, undefined, "default-model"],
+    [{ model: "unknown" }, undefined, "unknown"],
+    [{ model: "gpt-4o" }, "default", "gpt-4o"],
+    [{ model: "gpt-4o-mini-2" }, "mini", "gpt-4o-mini-2"],
+    [{ model: "llama" }, "local", "llama"],
+    [{ backend: "local" }, "local", "local-model"],
+    [{ backend: "local", model: "gpt-4o" }, "local", "gpt-4o"],
+  ];
+  for (const [fields, backend, model] of cases) {
+    const request = parseHandoffRequest(new TextEncoder().encode(JSON.stringify(fields)), several);
+    assert.deepEqual([request.backend, request.model], [backend, model], JSON.stringify(fields));
+  }
+});
+
+Deno.test("backend: what request may have is what that one takes", () => {
+  const payload = (fields: unknown) => new TextEncoder().encode(JSON.stringify(fields));
+  const seed = { backend: "local", request: { seed: 1 } };
+  assert.deepEqual(parseHandoffRequest(payload(seed), several).members, { seed: 1 });
+  assert.throws(
+    () => parseHandoffRequest(payload({ model: "o3", request: { seed: 1 } }), several),
+    /Field "request\.seed" is not among/,
+  );
+});
+
+Deno.test("backend: a name that is not selectable is refused, and the message says which are", () => {
+  for (const backend of ["default", "other", "constructor"]) {
+    const payload = new TextEncoder().encode(JSON.stringify({ backend }));
+    assert.throws(() => parseHandoffRequest(payload, several), {
+      name: "HandoffRequestError",
+      message: 'Field "backend" is not one of mini, local',
+    });
+  }
+  assert.equal(
+    refusal('{"backend":"x"}'),
+    'Field "backend" is given, and the daemon\'s backend.selectable names none',
+  );
+  assert.equal(refusal('{"backend":7}'), 'Field "backend" is 7, expected a string');
+});

@@ -13,6 +13,7 @@ import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
+import { testConfig } from "./acceptor.ts";
 import { turn } from "./answers.ts";
 import { FakeReactor, type FakeSocket } from "./fake_clients.ts";
 import { FakeTiming } from "./fake_timing.ts";
@@ -159,8 +160,19 @@ export interface FakeWorker {
   ask(options?: HandoffOptions): Promise<[FakeSocket, ScriptedAnswer]>;
 }
 
+const PLAN = (await testConfig()).backend;
+
+/** A worker's backends where there is one. */
+export function oneBackend(backend: Backend, timeoutMs: number): ConnectionParts["backends"] {
+  const route = { name: backend.name, backend, timeoutMs, config: PLAN };
+  return { route: () => route };
+}
+
 /** See {@linkcode FakeWorker}. */
-export function fakeWorker(changes: Partial<ConnectionParts> = {}): FakeWorker {
+export function fakeWorker(
+  { backendTimeoutMs = 5000, ...changes }: Partial<ConnectionParts> & { readonly backendTimeoutMs?: number } =
+    {},
+): FakeWorker {
   const timing = new FakeTiming();
   const reactor = new FakeReactor();
   const backend = new ScriptedBackend();
@@ -186,7 +198,7 @@ export function fakeWorker(changes: Partial<ConnectionParts> = {}): FakeWorker {
     own,
     metrics: listMetrics(calls),
     log: listLog(lines),
-    backend,
+    backends: oneBackend(backend, backendTimeoutMs),
     rules: {
       model: "default-model",
       members: ["tools"],
@@ -194,7 +206,6 @@ export function fakeWorker(changes: Partial<ConnectionParts> = {}): FakeWorker {
       include: [],
       makeRequestId: () => "made-id",
     },
-    backendTimeoutMs: 5000,
     heartbeatMs: 0,
     writeTimeoutMs: 1000,
     ...changes,

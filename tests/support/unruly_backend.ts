@@ -22,6 +22,10 @@ const BUGS: Readonly<Record<string, () => void>> = {
     const untilMs = performance.now() + BUSY_MS;
     while (performance.now() < untilMs);
   },
+  /** An error where none may be, after the first piece. */
+  "throw-late": () => {
+    throw new Error("as the prompt said");
+  },
   /** An error that nobody catches. */
   die: () => {
     setTimeout(() => {
@@ -40,6 +44,7 @@ export class MockBackend extends OrderlyBackend {
 
   override ask(request: BackendRequest, recipient: Recipient): Answer {
     const prompt = request.messages.at(-1)?.content;
+    if (prompt === "throw") throw new Error("as the prompt said");
     const answer = super.ask(request, recipient);
     if (typeof prompt === "string") BUGS[prompt]?.();
     return answer;

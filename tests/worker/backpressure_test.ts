@@ -11,7 +11,7 @@ import { Connection, type ConnectionParts } from "../../src/worker/connection.ts
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
 import { type ClientEnds, pairEnds, tcpEnds, type TestClient } from "../support/clients.ts";
-import { listLog, listMetrics } from "../support/connections.ts";
+import { listLog, listMetrics, oneBackend } from "../support/connections.ts";
 
 // About 20 MB: more than a kernel keeps for a connection.
 const MOST_EVENTS = 20_000;
@@ -80,9 +80,8 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     own,
     metrics: listMetrics(calls),
     log: listLog([]),
-    backend,
+    backends: oneBackend(backend, 60_000),
     rules: { model: "m", members: [], format: "content", include: [], makeRequestId: () => "id" },
-    backendTimeoutMs: 60_000,
     heartbeatMs: 0,
     writeTimeoutMs,
   };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { planBackend } from "../../src/backend/mod.ts";
+import { planBackends } from "../../src/backend/mod.ts";
 import { ConfigError, ShimError } from "../../src/errors.ts";
 import { openFds } from "../../src/native/process.ts";
 import { closeReactor, makeReactor } from "../../src/native/reactor.ts";
@@ -41,7 +41,7 @@ async function fixture(
   const reactor = makeReactor(acceptor.acceptor.handle);
   const worker = new Worker({
     index: 3,
-    config: { ...config, backend: await planBackend(config.backend) },
+    config: await planBackends(config),
     reactor,
     streams: StreamGauge.allocate(4),
     benchmark,

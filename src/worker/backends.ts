@@ -1,0 +1,132 @@
+/**
+ * The backends of one worker: made at its start, and at a reload those that are new or changed. Each has a pipeline.
+ * @module
+ */
+import type { Backend, UpstreamStats } from "../backend/backend.ts";
+import { type BackendParts, type BackendPlan, makeBackend } from "../backend/mod.ts";
+import { allBackends, type Config, DEFAULT_BACKEND } from "../config/load.ts";
+import type { Log } from "../ops/log/log.ts";
+import type { BackendChoice } from "../protocol/handoff_request.ts";
+import type { EventBatch } from "../protocol/stream_event.ts";
+
+/** A backend, and how it is asked. */
+export interface Route {
+  /** In log and metrics: the provider of `[backend]`, or the name of `[backends.NAME]`. */
+  readonly name: string;
+  readonly backend: Backend;
+  /** To the first event, and from one to the next, in milliseconds. */
+  readonly timeoutMs: number;
+  readonly config: BackendPlan;
+}
+
+/** Carries a backend's events to the clients, until they end. */
+type Carrier = (events: ReadableStream<EventBatch>) => void;
+
+// So long may the end of a backend take whose answers have ended.
+const CLOSE_MS = 1000;
+
+/** See the module. */
+export class Backends {
+  readonly #parts: BackendParts;
+  readonly #log: Log;
+  #routes: ReadonlyMap<string, Route> = new Map();
+  #carry: Carrier | undefined;
+
+  /** @throws {ConfigError} if one of them cannot be made; then none is */
+  constructor(config: Config, parts: BackendParts, log: Log) {
+    this.#parts = parts;
+    this.#log = log;
+    this.reload(config);
+  }
+
+  /** What carries their events from now on, and those of backends to come. */
+  carryBy(carry: Carrier): void {
+    this.#carry = carry;
+    for (const { backend } of this.#routes.values()) carry(backend.events);
+  }
+
+  /**
+   * Takes over what has changed, for what is asked from now on; answers that are under way end undisturbed.
+   *
+   * @throws {ConfigError} if one of them cannot be made; all stays as it was
+   */
+  reload(config: Config): void {
+    const before = this.#routes;
+    const made: Backend[] = [];
+    const routes = new Map<string, Route>();
+    try {
+      for (const [name, plan] of allBackends(config)) {
+        const old = before.get(name);
+        if (old !== undefined && JSON.stringify(old.config) === JSON.stringify(plan)) {
+          routes.set(name, old);
+          continue;
+        }
+        const backend = makeBackend(plan, this.#parts);
+        made.push(backend);
+        const label = name === DEFAULT_BACKEND ? backend.name : name;
+        routes.set(name, { name: label, backend, timeoutMs: plan.timeoutMs, config: plan });
+      }
+    } catch (error) {
+      for (const backend of made) void this.#close(backend);
+      throw error;
+    }
+    this.#routes = routes;
+    for (const backend of made) this.#carry?.(backend.events);
+    for (const [name, old] of before) {
+      if (routes.get(name) !== old) void this.#close(old.backend);
+    }
+  }
+
+  /** The one of that name; `undefined` if a reload took it away. */
+  route(name: string = DEFAULT_BACKEND): Route | undefined {
+    return this.#routes.get(name);
+  }
+
+  /** What all of them tell of their connections. */
+  stats(): UpstreamStats | undefined {
+    let sum: Record<keyof UpstreamStats, number> | undefined;
+    for (const { backend } of this.#routes.values()) {
+      const stats = backend.stats?.();
+      if (stats === undefined) continue;
+      if (sum === undefined) sum = { ...stats };
+      else for (const name of Object.keys(stats) as (keyof UpstreamStats)[]) sum[name] += stats[name];
+    }
+    return sum;
+  }
+
+  /** Ends them once their answers have ended, or after a second. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#routes.values()].map(({ backend }) => this.#close(backend, CLOSE_MS)));
+  }
+
+  // Never rejects.
+  async #close(backend: Backend, withinMs?: number): Promise<void> {
+    const log = this.#log;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    try {
+      const closed = backend.close();
+      if (withinMs === undefined) return await closed;
+      const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(true), withinMs));
+      if (await Promise.race([closed, late])) {
+        log.warning("A backend has answers under way that nobody waits for", { backend: backend.name });
+      }
+    } catch (error) {
+      log.warning("Cannot close a backend", { backend: backend.name, error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** What a handoff may choose from; `undefined` if there is nothing to choose. */
+export function backendChoices(config: Config): readonly BackendChoice[] | undefined {
+  const { selectable } = config.backend;
+  const choices = allBackends(config).map(([name, { defaultModel, requestMembers, models }]) => ({
+    name,
+    model: defaultModel,
+    members: requestMembers,
+    models,
+    selectable: selectable.includes(name),
+  }));
+  return choices.some(({ models, selectable }) => selectable || models.length > 0) ? choices : undefined;
+}
