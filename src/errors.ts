@@ -27,6 +27,7 @@ export const STREAM_FAILURES = [
   "backend_timeout",
   "backend_error",
   "max_stream",
+  "stopped",
   "shutdown",
   "other",
 ] as const;

@@ -344,6 +344,29 @@ export const KEYS = {
         "What goes to the browser besides the text, of handoffs that do not say: usage, finish, reasoning, tool_calls.",
     },
   },
+  resume: {
+    keepMs: {
+      name: "keep_secs",
+      env: "DAEMON_RESUME_KEEP_SECS",
+      type: seconds(0, DAY_SECS),
+      default: 300,
+      doc: "Seconds that a stream with an id is kept after its end; 0: not at all.",
+    },
+    maxStreamBytes: {
+      name: "max_stream_bytes",
+      env: "DAEMON_RESUME_MAX_STREAM_BYTES",
+      type: integer(1024, 1_073_741_824),
+      default: 1_048_576,
+      doc: "Bytes that are kept of one stream, the last ones.",
+    },
+    maxTotalBytes: {
+      name: "max_total_bytes",
+      env: "DAEMON_RESUME_MAX_TOTAL_BYTES",
+      type: integer(0, 1_099_511_627_776),
+      default: 67_108_864,
+      doc: "Bytes that are kept of all streams together; each worker has its part.",
+    },
+  },
   metrics: {
     enabled: {
       name: "enabled",

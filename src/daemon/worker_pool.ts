@@ -80,7 +80,14 @@ export class WorkerPool {
   async #spawn(slot: Slot): Promise<void> {
     const { acceptor, streams, benchmark, pinged, deadlines = DEADLINES } = this.#options;
     const reactor = makeReactor(acceptor);
-    const init: WorkerInit = { index: slot.index, config: this.#config, reactor, streams, benchmark };
+    const init: WorkerInit = {
+      index: slot.index,
+      workers: this.#slots.length,
+      config: this.#config,
+      reactor,
+      streams,
+      benchmark,
+    };
     const worker = new WorkerProxy(init, pinged, deadlines);
     slot.worker = worker;
     worker.ended.catch(() => {}); // until #watch; what happened before is the error of its start

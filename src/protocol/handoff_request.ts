@@ -6,6 +6,7 @@ import { HandoffRequestError } from "../errors.ts";
 import { type Include, INCLUDES, RESPONSE_FORMATS, type ResponseFormat } from "./response_choice.ts";
 import { phpObject } from "./php_object.ts";
 import { headerLines } from "./response_headers.ts";
+import { type StreamChoice, streamChoice } from "./stream_choice.ts";
 
 /** One message of a conversation, as providers take it. */
 export interface ChatMessage {
@@ -43,6 +44,8 @@ export interface HandoffRequest {
   readonly responseHeaders?: string;
   /** The span that it comes from, as W3C Trace Context writes it; not checked. */
   readonly traceparent?: string;
+  /** Of a stream that has an id. */
+  readonly stream?: StreamChoice;
 }
 
 /** What holds for requests to one backend. */
@@ -136,6 +139,8 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   if (responseHeaders !== "") request.responseHeaders = responseHeaders;
   const traceparent = optionalString(fields, "traceparent");
   if (traceparent !== undefined) request.traceparent = traceparent;
+  const stream = streamChoice(fields);
+  if (stream !== undefined) request.stream = stream;
   return request;
 }
 

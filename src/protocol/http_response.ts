@@ -26,10 +26,13 @@ export function streamHead(headers: string): string {
 export const RETRY_AFTER_SECS = 5;
 
 /** The answers other than a stream. */
-export type PlainStatus = 400 | 413 | 502 | 503 | 504;
+export type PlainStatus = 200 | 204 | 400 | 404 | 413 | 502 | 503 | 504;
 
 const REASONS: Record<PlainStatus, string> = {
+  200: "OK",
+  204: "No Content",
   400: "Bad Request",
+  404: "Not Found",
   413: "Content Too Large",
   502: "Bad Gateway",
   503: "Service Unavailable",
@@ -41,11 +44,12 @@ const encoder = new TextEncoder();
 /**
  * A whole answer with one line of plain text.
  *
- * @param status the HTTP status; 503 carries `Retry-After`
+ * @param status the HTTP status; 503 carries `Retry-After`, 204 no body
  * @param line the body, without its line break; a line break inside becomes a space
  * @param headers further lines of the head, each with its CRLF
  */
 export function plainResponse(status: PlainStatus, line: string, headers = ""): string {
+  if (status === 204) return `HTTP/1.1 204 ${REASONS[204]}\r\nConnection: close\r\n${headers}\r\n`;
   const body = line.replace(/[\r\n]+/g, " ") + "\n";
   return `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
     "Content-Type: text/plain; charset=utf-8\r\n" +

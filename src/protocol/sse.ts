@@ -32,6 +32,7 @@ export const FAILURE_TEXT: Record<StreamFailure, string> = {
   backend_timeout: "Backend timeout",
   backend_error: "Backend error",
   max_stream: "The answer took longer than is allowed",
+  stopped: "Stopped",
   shutdown: "Server is shutting down",
   other: "Internal error",
 };
@@ -129,10 +130,15 @@ function render(recipient: Recipient, event: ClientEvent): string {
       return head(recipient) + HEARTBEAT;
     case "refusal":
       recipient.frameEnds = true;
-      return plainResponse(event.status, event.line);
+      return plainResponse(event.status, event.line, recipient.headers);
     default:
       return head(recipient) + (format === null ? "" : format.further(event));
   }
+}
+
+/** The head of a stream, where it was not made yet; for what is sent past the encoder. */
+export function takeHead(recipient: Recipient): string {
+  return head(recipient);
 }
 
 function head(recipient: Recipient): string {

@@ -36,13 +36,13 @@ export class Clients {
     return new WritableStream({ write: (batch) => this.#send(batch) }, { highWaterMark: 1 });
   }
 
-  /** Tries again what a client has not taken. */
-  sendKept(client: Recipient, kept: Uint8Array<ArrayBuffer>, end: boolean): void {
-    this.#one.set([client.id, 0, kept.length, end ? END : 0]);
-    const results = this.#sender.send({ entries: this.#one, count: 1, data: kept, dataBytes: kept.length });
+  /** Sends to one client at once: what it has not taken, or what is its own affair. */
+  sendNow(client: Recipient, bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
+    this.#one.set([client.id, 0, bytes.length, end ? END : 0]);
+    const results = this.#sender.send({ entries: this.#one, count: 1, data: bytes, dataBytes: bytes.length });
     const result = results[0] as number;
     if (result > 0) this.#traffic.bytesSent(result);
-    client.sent(result, kept, 0, kept.length, end);
+    client.sent(result, bytes, 0, bytes.length, end);
   }
 
   #send(batch: SendBatch): void {

@@ -7,12 +7,18 @@ import { type HandoffFailure, HandoffRequestError, type StreamFailure } from "..
 import type { ClientEvents, Handoff } from "../native/reactor.ts";
 import { parseHandoffRequest, type RequestRules } from "../protocol/handoff_request.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
-import { BackendCall, type CallParts } from "./backend_call.ts";
+import { takeHead } from "../protocol/sse.ts";
+import type { StreamChoice } from "../protocol/stream_choice.ts";
+import { BackendCall, type CallParts, HEARTBEAT } from "./backend_call.ts";
 import type { Clients } from "./clients.ts";
+import type { Watch, Watcher } from "./shared_stream.ts";
+import type { SharedStreams } from "./shared_streams.ts";
 
 /** What the connections of one worker share. */
 export interface ConnectionParts extends CallParts {
-  readonly clients: Pick<Clients, "sendKept">;
+  readonly clients: Pick<Clients, "sendNow">;
+  /** Those that have an id. */
+  readonly streams: SharedStreams;
   readonly sockets: Sockets;
   readonly rules: RequestRules;
   /** How long a client may take nothing, in milliseconds. */
@@ -32,13 +38,17 @@ const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> 
   payload_truncated: [413, "Handoff data is too long"],
 };
 const ETIMEDOUT = 110;
+const encoder = new TextEncoder();
 /** What waits for one client at most: more than a backend that was told to pause can still give. */
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 
 /** See the module. Ends by itself: every wait of it has a time-out. */
-export class Connection extends BackendCall<ConnectionParts> implements ClientEvents {
+export class Connection extends BackendCall<ConnectionParts> implements ClientEvents, Watcher {
   readonly id: number;
   ended = false;
+  /** Where the stream has an id: its place in it. */
+  #watch: Watch | undefined;
+  #streamId: string | undefined;
   #kept: Uint8Array<ArrayBuffer> | undefined;
   #endKept = false;
 
@@ -51,8 +61,57 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     const request = this.#admit(handoff, stopping);
     if (request === undefined) return;
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
-    parts.metrics.streamStarted();
-    this.ask(request, handoff.payload.length);
+    const requestBytes = handoff.payload.length;
+    if (request.stream !== undefined) this.#join(request, request.stream, requestBytes);
+    else {
+      parts.metrics.streamStarted();
+      this.ask(request, requestBytes);
+    }
+  }
+
+  #join(request: BackendRequest, choice: StreamChoice, requestBytes: number): void {
+    const { streams, metrics, log } = this.parts;
+    this.requestId = request.requestId;
+    this.userId = request.userId;
+    this.#streamId = choice.id;
+    if (choice.stops) {
+      const stopped = streams.stop(choice.id);
+      metrics.streamAskedFor(stopped ? "stopped" : "nothing_to_stop");
+      log.info(stopped ? "Stream stopped" : "No stream to stop", this.identity());
+      return stopped ? this.#refuse(200, "Stopped") : this.#refuse(404, "No such stream is under way");
+    }
+    const watch = streams.watch(this.parts, request, choice, requestBytes, this);
+    if (watch === undefined) {
+      log.info("Nothing to go on with, client answered 204", this.identity());
+      return this.#refuse(204, "");
+    }
+    metrics.streamStarted();
+    this.#watch = watch;
+    this.format = watch.format;
+    this.#waitForStream();
+    // Not before the client is known to be this one's.
+    queueMicrotask(() => watch.resume());
+  }
+
+  // The stream has time-outs of its own.
+  #waitForStream(): void {
+    const { wheel, heartbeatMs } = this.parts;
+    if (heartbeatMs > 0) wheel.set(this, heartbeatMs);
+    else wheel.cancel(this);
+  }
+
+  give(bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
+    if (this.ended || this.over) return;
+    const whole = this.headSent ? bytes : join(encoder.encode(takeHead(this)), bytes);
+    if (end) this.failure = this.#watch?.failure;
+    if (whole.length === 0 && !end) return;
+    if (this.full) return this.append(whole, end);
+    if (this.parts.heartbeatMs > 0) this.#waitForStream();
+    this.parts.clients.sendNow(this, whole, end);
+  }
+
+  refuse(failure: StreamFailure): void {
+    this.cut(failure);
   }
 
   // Returns the request, or nothing if the client was told why not.
@@ -93,14 +152,14 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     this.parts.own.push(this, { kind: "refusal", status, line });
   }
 
-  /** Ends the stream early because the daemon stops. */
+  /** Ends the stream early because the daemon stops. One that it watches is ended for all. */
   shutDown(): void {
-    this.cut("shutdown");
+    if (this.#watch === undefined) this.cut("shutdown");
   }
 
-  /** Ends the stream early because it has lasted too long. */
+  /** Ends the stream early because it has lasted too long. One that it watches is ended for all. */
   outlived(): void {
-    if (!this.over) this.cut("max_stream");
+    if (!this.over && this.#watch === undefined) this.cut("max_stream");
   }
 
   /** Ends without a word, as the last resort of a drain. */
@@ -131,17 +190,14 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     const isNew = this.#kept === undefined;
     this.#kept = rest;
     this.#endKept = end;
-    if (isNew) this.answer?.pause();
+    if (isNew) (this.#watch ?? this.answer)?.pause();
     if (isNew || progress) this.parts.wheel.set(this, this.parts.writeTimeoutMs);
   }
 
   append(bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
     const kept = this.#kept ?? new Uint8Array();
     if (kept.length + bytes.length > MAX_KEPT_BYTES) return this.#tooMuch();
-    const joined = new Uint8Array(kept.length + bytes.length);
-    joined.set(kept);
-    joined.set(bytes, kept.length);
-    this.#kept = joined;
+    this.#kept = join(kept, bytes);
     this.#endKept ||= end;
   }
 
@@ -154,6 +210,10 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
 
   #drained(): void {
     this.#kept = undefined;
+    if (this.#watch !== undefined) {
+      this.#waitForStream();
+      return this.#watch.resume();
+    }
     if (this.answer === undefined) return;
     // The time-out of writing is over, that of the backend begins anew; it may well be the earlier one.
     this.waitForBackend();
@@ -161,7 +221,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
   }
 
   writable(): void {
-    if (this.#kept !== undefined) this.parts.clients.sendKept(this, this.#kept, this.#endKept);
+    if (this.#kept !== undefined) this.parts.clients.sendNow(this, this.#kept, this.#endKept);
   }
 
   gone(errno: number): void {
@@ -171,8 +231,10 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
 
   /** The client took nothing, or the backend gave nothing, for too long; or it is time for a sign of life. */
   override timedOut(): void {
-    if (this.full) this.#abort("write_timeout");
-    else super.timedOut();
+    if (this.full) return this.#abort("write_timeout");
+    if (this.#watch === undefined) return super.timedOut();
+    this.parts.own.push(this, HEARTBEAT);
+    this.parts.wheel.repeat(this, this.parts.heartbeatMs);
   }
 
   // Closes the socket at once; what was kept is dropped.
@@ -190,11 +252,36 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     this.frame = "";
     wheel.cancel(this);
     this.cancelAnswer();
-    if (this.model !== undefined) {
-      const durationSecs = (performance.now() - this.startedMs) / 1000;
+    const durationSecs = (performance.now() - this.startedMs) / 1000;
+    if (this.#watch !== undefined) this.#watchEnded(this.#watch, durationSecs);
+    else if (this.model !== undefined) {
       metrics.streamEnded(durationSecs, this.failure);
       this.summarize("Stream", this.model, durationSecs);
     }
     connections.delete(this);
   }
+
+  #watchEnded(watch: Watch, durationSecs: number): void {
+    const { metrics, log } = this.parts;
+    watch.cancel();
+    metrics.streamEnded(durationSecs, this.failure);
+    log.info(this.failure === undefined ? "Stream complete" : "Stream ended early", {
+      ...this.identity(),
+      duration_ms: Math.round(durationSecs * 1000),
+      ...(this.failure === undefined ? {} : { reason: this.failure }),
+    });
+  }
+
+  protected override identity(): Record<string, unknown> {
+    return this.#streamId === undefined
+      ? super.identity()
+      : { ...super.identity(), stream_id: this.#streamId };
+  }
+}
+
+function join(first: Uint8Array, second: Uint8Array): Uint8Array<ArrayBuffer> {
+  const joined = new Uint8Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
 }

@@ -20,11 +20,14 @@ import { Clients } from "./clients.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import { ConnectionSet } from "./connection_set.ts";
 import { LoadShedding } from "./load_shedding.ts";
+import { type KeepLimits, SharedStreams } from "./shared_streams.ts";
 import { StreamLimit } from "./stream_limit.ts";
 
 /** What a worker is started with: plain data, so that it can be sent to another isolate. */
 export interface WorkerInit {
   readonly index: number;
+  /** How many workers there are. */
+  readonly workers: number;
   readonly config: Config;
   /** Handle of its reactor, which whoever starts it closes if it dies. */
   readonly reactor: number;
@@ -62,6 +65,8 @@ export class Worker implements HandoffTaker {
   readonly #failed = Promise.withResolvers<never>();
   readonly #looking: ReturnType<typeof setInterval>;
   readonly #index: number;
+  readonly #workers: number;
+  readonly #streams: SharedStreams;
   #config: Config;
   #parts: ConnectionParts;
   #stopping = false;
@@ -73,7 +78,7 @@ export class Worker implements HandoffTaker {
    * @throws {ConfigError} if a backend cannot be made
    * @throws {ShimError} if the shim cannot be opened
    */
-  constructor({ index, config, reactor, streams, benchmark }: WorkerInit, log: Log) {
+  constructor({ index, workers, config, reactor, streams, benchmark }: WorkerInit, log: Log) {
     const models = () => [
       ...allBackends(this.#config).map(([, { defaultModel }]) => defaultModel),
       ...this.#config.metrics.models,
@@ -86,9 +91,12 @@ export class Worker implements HandoffTaker {
         return startedMs === undefined ? 0 : (performance.now() - startedMs) / 1000;
       },
       upstream: () => this.#backends.stats(),
+      resumable: () => this.#streams.stats,
     });
     this.#log = log;
     this.#index = index;
+    this.#workers = workers;
+    this.#streams = new SharedStreams(this.#keepLimits(config));
     this.#config = config;
     this.#backends = new Backends(config, this.#backendParts, log.child("backend"));
     this.#reactor = new Reactor(reactor);
@@ -101,6 +109,7 @@ export class Worker implements HandoffTaker {
       sockets: this.#reactor,
       wheel: new TimerWheel(TIMEOUT_RESOLUTION_MS),
       connections: this.#connections,
+      streams: this.#streams,
       shedding,
       own: this.#own,
       metrics: this.#metrics,
@@ -151,6 +160,10 @@ export class Worker implements HandoffTaker {
     };
   }
 
+  #keepLimits({ resume }: Config): KeepLimits {
+    return { ...resume, maxTotalBytes: Math.floor(resume.maxTotalBytes / this.#workers) };
+  }
+
   // Unique over restarts by chance, and cheap: random bytes for the worker, then a count.
   readonly #idPrefix = crypto.randomUUID().slice(0, 8);
   #makeRequestId(): string {
@@ -171,6 +184,7 @@ export class Worker implements HandoffTaker {
     this.#backends.reload(config);
     this.#parts = { ...this.#parts, ...this.#settings(config) };
     this.#limit.set(config.server.maxStreamMs);
+    this.#streams.configure(this.#keepLimits(config));
     this.#config = config;
   }
 
@@ -189,6 +203,7 @@ export class Worker implements HandoffTaker {
   async drain(timeoutMs: number, now: AbortSignal): Promise<void> {
     const signal = AbortSignal.any([now, AbortSignal.timeout(timeoutMs)]);
     await this.#reactor.caughtUp();
+    this.#streams.end();
     if (!await this.#connections.untilEmpty(signal)) {
       this.#log.warning("Streams left at the end of the drain are told so", {
         streams: this.#connections.size,
@@ -203,6 +218,7 @@ export class Worker implements HandoffTaker {
       });
       this.#connections.close();
     }
+    this.#streams.close();
     await this.#backends.close();
     this.#own.close();
     this.#reactor.shutDown();

@@ -95,6 +95,7 @@ Deno.test("config: the defaults are those of the contract", async () => {
     },
     backends: {},
     response: { format: "content", include: [] },
+    resume: { keepMs: 300_000, maxStreamBytes: 1_048_576, maxTotalBytes: 67_108_864 },
     metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 }, models: [] },
     logging: { level: "info", parts: {}, format: "pretty" },
   });
@@ -154,6 +155,9 @@ Deno.test("config: every key can be set from its environment variable", async ()
     OPENAI_PING_INTERVAL_SECS: ["0", 0],
     DAEMON_RESPONSE_FORMAT: ["ai-sdk", "ai-sdk"],
     DAEMON_RESPONSE_INCLUDE: ["usage, finish", ["usage", "finish"]],
+    DAEMON_RESUME_KEEP_SECS: ["2.5", 2500],
+    DAEMON_RESUME_MAX_STREAM_BYTES: ["1024", 1024],
+    DAEMON_RESUME_MAX_TOTAL_BYTES: ["0", 0],
     DAEMON_METRICS_ENABLED: ["1", true],
     DAEMON_METRICS_ADDR: ["[::1]:0", { hostname: "::1", port: 0 }],
     DAEMON_METRICS_MODELS: ["gpt-4o-mini, o3", ["gpt-4o-mini", "o3"]],

@@ -69,6 +69,8 @@ Deno.test("every metric is on the page, with the type that its name says", async
     "daemon_connections_total",
     "daemon_handoffs_failed",
     "daemon_handoffs_received",
+    "daemon_resume_evicted_total",
+    "daemon_resume_requests_total",
     "daemon_stream_bytes_sent",
     "daemon_stream_errors_total",
     "daemon_stream_events_sent_total",
@@ -81,6 +83,9 @@ Deno.test("every metric is on the page, with the type that its name says", async
   assert.deepEqual(types("gauge"), [
     "daemon_build_info",
     "daemon_connections_active",
+    "daemon_resume_bytes",
+    "daemon_resume_streams_kept",
+    "daemon_resume_streams_live",
     "daemon_stream_oldest_seconds",
     "daemon_streams_active",
     "daemon_streams_peak",

@@ -13,6 +13,7 @@ import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
+import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { testConfig } from "./acceptor.ts";
 import { turn } from "./answers.ts";
 import { FakeReactor, type FakeSocket } from "./fake_clients.ts";
@@ -191,6 +192,7 @@ export function fakeWorker(
     sockets: reactor,
     wheel: new TimerWheel(1, timing),
     connections,
+    streams: new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 }),
     shedding: {
       hold: (bytes) => void (held.bytes += bytes),
       release: (bytes) => void (held.bytes -= bytes),

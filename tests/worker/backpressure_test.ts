@@ -8,6 +8,7 @@ import { SseEncoderStream } from "../../src/protocol/sse.ts";
 import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
+import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
 import { type ClientEnds, pairEnds, tcpEnds, type TestClient } from "../support/clients.ts";
@@ -76,6 +77,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     sockets: reactor,
     wheel,
     connections,
+    streams: new SharedStreams({ keepMs: 0, maxStreamBytes: 0, maxTotalBytes: 0 }),
     shedding: { hold() {}, release() {} },
     own,
     metrics: listMetrics(calls),

@@ -112,13 +112,13 @@ Deno.test("what was kept is tried again, counted as far as it went, and told", (
   const { clients, client, traffic } = fixture();
   const [[a, socket], [b, broken]] = [client(2), client()];
   const kept = new TextEncoder().encode("abcdef");
-  clients.sendKept(a, kept, true);
+  clients.sendNow(a, kept, true);
   assert.deepEqual([socket.received, socket.closed, traffic.bytes], ["ab", undefined, 2]);
   socket.drain(Infinity);
-  clients.sendKept(a, kept.subarray(2), true);
+  clients.sendNow(a, kept.subarray(2), true);
   assert.deepEqual([socket.received, socket.closed, traffic.bytes], ["abcdef", "in order", 6]);
   broken.failure = EPIPE;
-  clients.sendKept(b, kept, false);
+  clients.sendNow(b, kept, false);
   assert.equal(traffic.bytes, 6);
   assert.deepEqual([a.results, b.results], [
     [[2, "abcdef", true], [4, "cdef", true]],

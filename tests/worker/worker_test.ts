@@ -41,6 +41,7 @@ async function fixture(
   const reactor = makeReactor(acceptor.acceptor.handle);
   const worker = new Worker({
     index: 3,
+    workers: 4,
     config: await planBackends(config),
     reactor,
     streams: StreamGauge.allocate(4),
@@ -208,7 +209,13 @@ Deno.test("a configuration that makes no backend starts no worker, leaves nothin
   const bad = await testConfig({ DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "k" });
   const openai = { ...bad.backend.openai, apiBase: "x" };
   const config = { ...bad, backend: { ...bad.backend, openai, template: { url: "http://x/", headers: [] } } };
-  const init = { index: 0, config, reactor: makeReactor(it.acceptor.acceptor.handle), benchmark: true };
+  const init = {
+    index: 0,
+    workers: 1,
+    config,
+    reactor: makeReactor(it.acceptor.acceptor.handle),
+    benchmark: true,
+  };
   const before = openFds();
   assert.throws(() => new Worker({ ...init, streams: StreamGauge.allocate(1) }, listLog([])), ConfigError);
   assert.equal(openFds(), before);

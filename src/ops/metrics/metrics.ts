@@ -22,6 +22,32 @@ export interface Metrics {
   backendDone(durationSecs: number): void;
   backendError(backend: string, kind: BackendFailure): void;
   tokensUsed(model: string, input: number, output: number): void;
+  /** A handoff named a stream by its id. */
+  streamAskedFor(outcome: StreamOutcome): void;
+}
+
+/** What became of a handoff that names a stream by its id: label `outcome` of `daemon_resume_requests_total`. */
+export const STREAM_OUTCOMES = [
+  "begun",
+  "watched",
+  "resumed",
+  "nothing",
+  "stopped",
+  "nothing_to_stop",
+] as const;
+/** One of {@linkcode STREAM_OUTCOMES}. */
+export type StreamOutcome = typeof STREAM_OUTCOMES[number];
+
+/** What a worker tells of its streams that have an id. */
+export interface StreamStats {
+  /** Under way. */
+  readonly live: number;
+  /** Ended, and kept. */
+  readonly kept: number;
+  /** Memory of all. */
+  readonly bytes: number;
+  /** Forgotten before their time so far, since others needed the room. */
+  readonly evicted: number;
 }
 
 /** What a backend tells of its connections to the provider. */
@@ -92,6 +118,7 @@ export class Totals implements Metrics {
   backendDone(): void {}
   backendError(): void {}
   tokensUsed(): void {}
+  streamAskedFor(): void {}
 
   /** The sums as gauges of the same names. */
   snapshot(): Promise<MetricsSnapshot> {

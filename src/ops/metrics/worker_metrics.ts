@@ -11,7 +11,14 @@ import {
   type StreamFailure,
 } from "../../errors.ts";
 import { modelLabel } from "../model_label.ts";
-import type { Metrics, MetricsSnapshot, UpstreamStats } from "./metrics.ts";
+import {
+  type Metrics,
+  type MetricsSnapshot,
+  STREAM_OUTCOMES,
+  type StreamOutcome,
+  type StreamStats,
+  type UpstreamStats,
+} from "./metrics.ts";
 import type { StreamGauge } from "./stream_gauge.ts";
 
 /** What a {@linkcode WorkerMetrics} is made of. */
@@ -23,6 +30,8 @@ export interface WorkerMetricsParts {
   oldestSecs?(): number;
   /** What the backend tells of its connections; asked for each snapshot. */
   upstream?(): UpstreamStats | undefined;
+  /** What there is of streams that have an id; asked for each snapshot. */
+  resumable?(): StreamStats;
 }
 
 const twofold = (firstSecs: number): number[] => client.exponentialBuckets(firstSecs, 2, 15);
@@ -49,6 +58,18 @@ const UPSTREAM_METRICS = [
     "Counter",
     "daemon_upstream_cancelled_total",
     "Requests given up, as a rule since the client left",
+  ],
+] as const;
+
+const RESUME_METRICS = [
+  ["live", "Gauge", "daemon_resume_streams_live", "Streams with an id that are under way"],
+  ["kept", "Gauge", "daemon_resume_streams_kept", "Streams with an id that have ended and are kept"],
+  ["bytes", "Gauge", "daemon_resume_bytes", "Memory of the streams with an id"],
+  [
+    "evicted",
+    "Counter",
+    "daemon_resume_evicted_total",
+    "Streams forgotten before their time, since others needed the room",
   ],
 ] as const;
 
@@ -124,11 +145,21 @@ export class WorkerMetrics implements Metrics {
     ["model", "direction"],
   );
 
+  readonly #resumeRequests = this.#counter(
+    "daemon_resume_requests_total",
+    "Handoffs that named a stream by its id",
+    ["outcome"],
+  );
+
   constructor(parts: WorkerMetricsParts) {
     this.#parts = parts;
     for (const [stat, type, name, help] of UPSTREAM_METRICS) {
       this.#mirror(name, help, () => parts.upstream?.()?.[stat] ?? 0, type);
     }
+    for (const [stat, type, name, help] of RESUME_METRICS) {
+      this.#mirror(name, help, () => parts.resumable?.()[stat] ?? 0, type);
+    }
+    for (const outcome of STREAM_OUTCOMES) this.#resumeRequests.inc({ outcome }, 0);
     new client.Gauge({
       name: OLDEST_METRIC,
       help: "How long the oldest stream has been running",
@@ -197,6 +228,10 @@ export class WorkerMetrics implements Metrics {
     const model = modelLabel(requested, this.#parts.models());
     this.#tokens.inc({ model, direction: "input" }, input);
     this.#tokens.inc({ model, direction: "output" }, output);
+  }
+
+  streamAskedFor(outcome: StreamOutcome): void {
+    this.#resumeRequests.inc({ outcome });
   }
 
   /** All of it as plain data, for `MetricsPage.render`. */

@@ -84,6 +84,8 @@ export class AiSdkFormat implements AnswerFormat {
   }
 
   failure(failure: StreamFailure, text: string): string {
+    // To be stopped is what somebody wanted, and no error.
+    if (failure === "stopped") return this.#begin() + dataEvent({ type: "abort" });
     return this.#begin() + dataEvent({ type: "error", errorText: text }) +
       (CUTS.includes(failure) ? dataEvent({ type: "abort" }) : "");
   }

@@ -13,7 +13,10 @@ import { OpenAiFormat } from "./openai.ts";
  *
  * @param created seconds since 1970
  */
-export function formatFor(request: HandoffRequest, created: number): AnswerFormat | null {
+export function formatFor(
+  request: Pick<HandoffRequest, "format" | "include" | "requestId" | "model">,
+  created: number,
+): AnswerFormat | null {
   const { format, include, requestId, model } = request;
   switch (format) {
     case "content":
