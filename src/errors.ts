@@ -61,6 +61,11 @@ export const BACKEND_FAILURES = [
 /** One of {@linkcode BACKEND_FAILURES}. */
 export type BackendFailure = typeof BACKEND_FAILURES[number];
 
+/** Whether another provider may well do better. What the request, the key or the model's name is to blame for, is not. */
+export function isProvidersFault(kind: BackendFailure): boolean {
+  return kind !== "auth" && kind !== "not_found" && kind !== "bad_request";
+}
+
 /**
  * The handoff's data is not what the contract says; the client is answered 400 with the message, which
  * therefore names the field and what is expected, and quotes nothing secret.

@@ -27,7 +27,7 @@ export function checkBackends(config: Config): BackendProblem[] {
   const names = backends.map(([name]) => name);
   const pathOf = (name: string): string => name === DEFAULT_BACKEND ? "backend" : `backends.${name}`;
   const prefixes = new Map<string, string>();
-  for (const [name, { provider, openai, models }] of backends) {
+  for (const [name, { provider, openai, models, fallback }] of backends) {
     const path = pathOf(name);
     if (provider === "openai" && openai.apiKey === "" && openai.apiSocket === "") {
       const { apiBase } = openai;
@@ -40,6 +40,14 @@ export function checkBackends(config: Config): BackendProblem[] {
         });
       }
     }
+    if (fallback.includes(name) || new Set(fallback).size < fallback.length) {
+      problems.push({
+        path: `${path}.fallback`,
+        shown: JSON.stringify(fallback),
+        expected: "names of other backends, each once",
+      });
+    }
+    problems.push(...unknownNames(`${path}.fallback`, fallback, names));
     for (const prefix of models) {
       const other = prefixes.get(prefix);
       prefixes.set(prefix, path);
@@ -73,7 +81,9 @@ function unknownNames(path: string, given: readonly string[], known: readonly st
     return {
       path,
       shown: JSON.stringify(given),
-      expected: `names of [backends.NAME]; the nearest known one to ${JSON.stringify(name)} is ${near}`,
+      expected: `names of [backends.NAME] or "default"; the nearest known one to ${
+        JSON.stringify(name)
+      } is ${near}`,
     };
   });
 }

@@ -208,6 +208,22 @@ export const KEYS = {
       doc: `Names of [backends.NAME] that a handoff may ask for in its field backend; "default" is this one.`,
       defaultOnly: true,
     },
+    fallback: {
+      name: "fallback",
+      env: "DAEMON_BACKEND_FALLBACK",
+      type: names("backends"),
+      default: [],
+      doc:
+        `Names of [backends.NAME] that are asked one after the other where this one fails before its answer begins.`,
+    },
+    fallbackAfterMs: {
+      name: "fallback_after_secs",
+      env: "DAEMON_BACKEND_FALLBACK_AFTER_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 30,
+      doc:
+        "Seconds to the first piece of an answer, after which the next backend is asked, where there is one.",
+    },
     mock: {
       tokenDelayMs: {
         name: "token_delay_ms",

@@ -10,11 +10,12 @@ import type { Metrics } from "../ops/metrics/metrics.ts";
 import type { StreamTrace, Tracing } from "../ops/tracing.ts";
 import { formatFor } from "../protocol/formats/choose.ts";
 import { failureOf } from "../protocol/sse.ts";
-import type { AnswerFormat, ClientEvent, Recipient } from "../protocol/stream_event.ts";
+import type { AnswerFormat, ClientEvent } from "../protocol/stream_event.ts";
 import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
 import type { Backends, Route } from "./backends.ts";
 import type { ConnectionSet } from "./connection_set.ts";
 import type { LoadShedding } from "./load_shedding.ts";
+import { type Asker, Tries } from "./tries.ts";
 
 /** What the calls of one worker share. */
 export interface CallParts {
@@ -38,7 +39,7 @@ export interface CallParts {
 export const HEARTBEAT: ClientEvent = { kind: "heartbeat" };
 
 /** See the module. It is a base class, so that a client and its answer are one object. */
-export abstract class BackendCall<Parts extends CallParts = CallParts> extends Timer implements Recipient {
+export abstract class BackendCall<Parts extends CallParts = CallParts> extends Timer implements Asker {
   abstract readonly id: number;
   abstract readonly ended: boolean;
   abstract readonly full: boolean;
@@ -89,25 +90,47 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
 
   /** @param requestBytes what the request keeps in memory until the provider has taken it */
   protected ask(request: BackendRequest, requestBytes: number): void {
-    const { backends, metrics, shedding, tracing } = this.parts;
+    const { backends, shedding, wheel } = this.parts;
     // Chosen among those that there are, in this very turn.
     const route = backends.route(request.backend) as Route;
-    this.#route = route;
     this.#requestBytes = requestBytes;
     shedding.hold(requestBytes);
     this.requestId = request.requestId;
     this.userId = request.userId;
-    this.model = request.model;
-    this.format = formatFor(request, Math.floor(Date.now() / 1000));
-    metrics.backendRequest(route.name);
-    this.#trace = tracing?.begin(request, route.backend, this.startedMs);
+    this.#route = route;
+    if (route.config.fallback.length > 0) {
+      // One time for all of them; before the wait is set, so that it is not the later one.
+      const dueMs = wheel.now() + route.timeoutMs;
+      this.waitForBackend();
+      this.#backendDueMs = dueMs;
+      this.answer = new Tries(this.parts, this, route, request);
+      return;
+    }
     this.waitForBackend();
+    this.trying(route, request);
     try {
       this.answer = route.backend.ask(request, this);
     } catch (error) {
       // A bug of that backend's, which costs nobody else anything.
       this.parts.own.push(this, { kind: "error", error: asBackendError(error) });
     }
+  }
+
+  trying(route: Route, request: BackendRequest): void {
+    const { metrics, tracing } = this.parts;
+    this.#route = route;
+    this.model = request.model;
+    this.format = formatFor(request, Math.floor(Date.now() / 1000));
+    metrics.backendRequest(route.name);
+    const fromMs = this.#trace === undefined ? this.startedMs : performance.now();
+    this.#trace = tracing?.begin(request, route.backend, fromMs);
+  }
+
+  tryFailed(route: Route, error: BackendError, next: Route): void {
+    this.parts.metrics.backendError(route.name, error.kind);
+    this.logFailure("Backend failed", { kind: error.kind, error, fallback: next.name });
+    this.#trace?.failed(error.kind);
+    this.#trace?.end({ failure: failureOf(error.kind), finishReason: undefined, usage: undefined });
   }
 
   /** Ends the answer early, and says so. */

@@ -89,11 +89,25 @@ Deno.test("backends: what is wrong is named with its place", async () => {
     ],
     [
       "backend.selectable = ['locl']\n[backends.local]",
-      'backend.selectable = ["locl"]: expected names of [backends.NAME]; the nearest known one to "locl" is local',
+      'backend.selectable = ["locl"]: expected names of [backends.NAME] or "default"; the nearest known one to "locl" ' +
+      "is local",
     ],
     [
       "[backends.a]\nmodels = ['m', 'n']\n[backends.b]\nmodels = ['n']",
       'backends.b.models = ["n"]: expected beginnings that no other backend has; backends.a.models has "n", too',
+    ],
+    [
+      "backend.fallback = ['locl']\n[backends.local]",
+      'backend.fallback = ["locl"]: expected names of [backends.NAME] or "default"; the nearest known one to "locl" ' +
+      "is local",
+    ],
+    [
+      "[backends.a]\nfallback = ['default', 'a']",
+      'backends.a.fallback = ["default","a"]: expected names of other backends, each once',
+    ],
+    [
+      "backend.fallback = ['a', 'a']\n[backends.a]",
+      'backend.fallback = ["a","a"]: expected names of other backends, each once',
     ],
     [
       "[backends.a]\nmodels = ['']",

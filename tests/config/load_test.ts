@@ -74,6 +74,8 @@ Deno.test("config: the defaults are those of the contract", async () => {
       ],
       models: [],
       selectable: [],
+      fallback: [],
+      fallbackAfterMs: 30_000,
       mock: { tokenDelayMs: 50 },
       openai: {
         apiKey: "",
@@ -137,6 +139,8 @@ Deno.test("config: every key can be set from its environment variable", async ()
     DAEMON_REQUEST_MEMBERS: ["tools, stop", ["tools", "stop"]],
     DAEMON_BACKEND_MODELS: ["gpt-, o3", ["gpt-", "o3"]],
     DAEMON_BACKEND_SELECTABLE: ["default", ["default"]],
+    DAEMON_BACKEND_FALLBACK: ["", []],
+    DAEMON_BACKEND_FALLBACK_AFTER_SECS: ["2", 2000],
     DAEMON_TOKEN_DELAY_MS: ["0", 0],
     OPENAI_API_KEY: ["sk-1", "sk-1"],
     OPENAI_API_BASE: ["http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"],

@@ -284,6 +284,17 @@ function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
       data: { backend: "other" },
       check: answered(/\[DONE\]\n\n$/),
     },
+    "backend.fallback": {
+      toml: `backend.fallback = ["other"]\n${openai(mock)}backends.other.mock.token_delay_ms = 0\n`,
+      data: { test_pattern: "status-503" },
+      check: answered(/DONE-CONTENT/),
+    },
+    "backend.fallback_after_secs": {
+      toml: 'backend.fallback = ["other"]\nbackend.fallback_after_secs = 0.1\n' + openai(mock) +
+        "backends.other.mock.token_delay_ms = 0\n",
+      data: { test_pattern: "stall-head" },
+      check: answered(/DONE-CONTENT/),
+    },
     "response.format": {
       toml: 'response.format = "ai-sdk"\n' + AT_ONCE,
       check: answered(/"type":"finish"/),

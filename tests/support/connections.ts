@@ -4,6 +4,7 @@
  */
 import type { Answer, Backend, BackendRequest, Recipient, StreamEvent } from "../../src/backend/backend.ts";
 import { EventQueue } from "../../src/backend/event_queue.ts";
+import type { BackendConfig } from "../../src/config/load.ts";
 import { BackendError } from "../../src/errors.ts";
 import type { Handoff } from "../../src/native/reactor.ts";
 import type { Log, LogFields } from "../../src/ops/log/log.ts";
@@ -12,6 +13,7 @@ import { SseEncoderStream } from "../../src/protocol/sse.ts";
 import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
+import type { Route } from "../../src/worker/backends.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { testConfig } from "./acceptor.ts";
@@ -62,9 +64,13 @@ export class ScriptedAnswer implements Answer {
 
 /** A backend without a will of its own. */
 export class ScriptedBackend implements Backend {
-  readonly name = "scripted";
+  readonly name: string;
   readonly answers: ScriptedAnswer[] = [];
   readonly #queue = new EventQueue();
+
+  constructor(name = "scripted") {
+    this.name = name;
+  }
 
   get events(): Backend["events"] {
     return this.#queue.events;
@@ -163,16 +169,29 @@ export interface FakeWorker {
 
 const PLAN = (await testConfig()).backend;
 
-/** A worker's backends where there is one. */
-export function oneBackend(backend: Backend, timeoutMs: number): ConnectionParts["backends"] {
-  const route = { name: backend.name, backend, timeoutMs, config: PLAN };
-  return { route: () => route };
+/** A worker's backends where there is one, or several of which the first is the default one. */
+export function fakeBackends(timeoutMs: number, ...backends: FakeRoute[]): ConnectionParts["backends"] {
+  const routes = backends.map(({ backend, ...config }): Route => ({
+    name: backend.name,
+    backend,
+    timeoutMs: config.timeoutMs ?? timeoutMs,
+    config: { ...PLAN, ...config },
+  }));
+  return {
+    route: (name) => name === undefined ? routes[0] : routes.find((each) => each.name === name),
+  };
 }
+
+/** A backend, and what differs from the default configuration. */
+export type FakeRoute = { readonly backend: Backend } & Partial<BackendConfig>;
 
 /** See {@linkcode FakeWorker}. */
 export function fakeWorker(
-  { backendTimeoutMs = 5000, ...changes }: Partial<ConnectionParts> & { readonly backendTimeoutMs?: number } =
-    {},
+  { backendTimeoutMs = 5000, config = {}, others = [], ...changes }: Partial<ConnectionParts> & {
+    readonly backendTimeoutMs?: number;
+    readonly config?: Partial<BackendConfig>;
+    readonly others?: readonly ({ readonly backend: ScriptedBackend } & Partial<BackendConfig>)[];
+  } = {},
 ): FakeWorker {
   const timing = new FakeTiming();
   const reactor = new FakeReactor();
@@ -186,7 +205,9 @@ export function fakeWorker(
   const clients = new Clients(reactor, { bytesSent: (bytes) => void (traffic.bytes += bytes) });
   // Nothing ends these, and what fails them fails the test.
   void own.events.pipeThrough(new SseEncoderStream()).pipeTo(clients.writable);
-  void backend.events.pipeThrough(new SseEncoderStream()).pipeTo(clients.writable);
+  for (const { events } of [backend, ...others.map(({ backend }) => backend)]) {
+    void events.pipeThrough(new SseEncoderStream()).pipeTo(clients.writable);
+  }
   const parts: ConnectionParts = {
     clients,
     sockets: reactor,
@@ -200,7 +221,7 @@ export function fakeWorker(
     own,
     metrics: listMetrics(calls),
     log: listLog(lines),
-    backends: oneBackend(backend, backendTimeoutMs),
+    backends: fakeBackends(backendTimeoutMs, { backend, ...config }, ...others),
     rules: {
       model: "default-model",
       members: ["tools"],

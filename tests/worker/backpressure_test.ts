@@ -12,7 +12,7 @@ import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
 import { type ClientEnds, pairEnds, tcpEnds, type TestClient } from "../support/clients.ts";
-import { listLog, listMetrics, oneBackend } from "../support/connections.ts";
+import { fakeBackends, listLog, listMetrics } from "../support/connections.ts";
 
 // About 20 MB: more than a kernel keeps for a connection.
 const MOST_EVENTS = 20_000;
@@ -82,7 +82,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     own,
     metrics: listMetrics(calls),
     log: listLog([]),
-    backends: oneBackend(backend, 60_000),
+    backends: fakeBackends(60_000, { backend }),
     rules: { model: "m", members: [], format: "content", include: [], makeRequestId: () => "id" },
     heartbeatMs: 0,
     writeTimeoutMs,
