@@ -116,11 +116,16 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     }
   }
 
+  /** How the answer to a request is written. */
+  protected formatOf(request: BackendRequest): AnswerFormat | null {
+    return formatFor(request, Math.floor(Date.now() / 1000));
+  }
+
   trying(route: Route, request: BackendRequest): void {
     const { metrics, tracing } = this.parts;
     this.#route = route;
     this.model = request.model;
-    this.format = formatFor(request, Math.floor(Date.now() / 1000));
+    this.format = this.formatOf(request);
     metrics.backendRequest(route.name);
     const fromMs = this.#trace === undefined ? this.startedMs : performance.now();
     this.#trace = tracing?.begin(request, route.backend, fromMs);

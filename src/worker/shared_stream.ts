@@ -70,7 +70,10 @@ export class SharedStream extends BackendCall {
   /** See {@linkcode BackendCall.ask}. */
   begin(request: BackendRequest, requestBytes: number): void {
     this.ask(request, requestBytes);
-    this.format = new NumberedFormat(this.format);
+  }
+
+  protected override formatOf(request: BackendRequest): AnswerFormat {
+    return new NumberedFormat(super.formatOf(request));
   }
 
   /** Whether its answer is under way. */

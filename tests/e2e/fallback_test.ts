@@ -111,3 +111,14 @@ Deno.test("a span for each try", async () => {
   ]);
   assert.deepEqual(spans, [["chat m", "openai", "server_error"], ["chat other", "mock", undefined]]);
 });
+
+Deno.test("a stream with an id falls back as well, and numbers its events from the first piece on", async () => {
+  await using a = await mockLlm({ protocol: "h1" });
+  await using site = await startSite(withRescue(a));
+  const data = { backend: "a", stream_id: "s", on_disconnect: "continue", test_pattern: "status-503" };
+  const answer = await ask(site, data);
+  assert.match(answer, /\nid: 1\ndata: {"content":"Hello! "}\n\n[^]*DONE-CONTENT[^]*\[DONE\]\n\n$/);
+  const resumed = await ask(site, { stream_id: "s", last_event_id: "1" });
+  assert.equal(resumed.match(/^id: .*$/gm)?.[0], "id: 2");
+  assert.match(resumed, /DONE-CONTENT[^]*\[DONE\]\n\n$/);
+});
