@@ -11,6 +11,7 @@ import { sumSnapshots } from "../ops/metrics/metrics.ts";
 import { MetricsPage } from "../ops/metrics/page.ts";
 import { providersOf, type Status } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
+import { RequestIds } from "../ops/request_ids.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
@@ -61,10 +62,12 @@ export class Daemon {
     this.#admin = parts.admin;
     this.#fdLimit = parts.fdLimit;
     const handoffLog = log.child("handoff");
+    const ids = new RequestIds("acceptor");
     const accepting = this.#acceptor.run({
       refused: ({ reason, count, receivedBytes, durationSecs, detail }) => {
         parts.page.handoffsRefused(reason, count);
         handoffLog.warning("Handoff refused", {
+          request_id: ids.next(), // its own, if it has one, is in data that is not read
           reason,
           detail,
           received_bytes: receivedBytes,

@@ -131,8 +131,7 @@ export class WorkerProxy {
   #stopWithin(ms: number): void {
     clearTimeout(this.#stopTimer);
     if (this.#over) return;
-    // A delay beyond 31 bits would be none at all.
-    this.#stopTimer = setTimeout(() => this.terminate("did not stop in time"), Math.min(ms, 2 ** 31 - 1));
+    this.#stopTimer = setTimeout(() => this.terminate("did not stop in time"), ms);
   }
 
   #ask(question: Question, timeoutMs?: number): Promise<MetricsSnapshot | undefined> {

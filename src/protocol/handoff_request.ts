@@ -144,6 +144,16 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   return request;
 }
 
+/** The `request_id` of data that is refused for something else; `undefined` where it has none that could be one. */
+export function requestIdOf(payload: Uint8Array): string | undefined {
+  try {
+    return optionalHeaderText(parseObject(payload), "request_id");
+  } catch (error) {
+    if (error instanceof HandoffRequestError) return undefined; // that is why it is refused
+    throw error;
+  }
+}
+
 function parseObject(payload: Uint8Array): Record<string, unknown> {
   let text;
   try {

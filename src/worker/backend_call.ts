@@ -49,8 +49,8 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   frame = "";
   frameEnds = false;
   protected readonly parts: Parts;
-  /** When its handoff came, on the clock of performance.now. */
-  readonly startedMs = performance.now();
+  /** When its handoff came, on the wheel's clock, which is that of performance.now. */
+  readonly startedMs: number;
   protected requestId = "";
   protected userId: string | undefined;
   /** Set as long as a backend has been asked. */
@@ -75,6 +75,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   constructor(parts: Parts) {
     super();
     this.parts = parts;
+    this.startedMs = parts.wheel.now();
   }
 
   abstract sent(
@@ -180,7 +181,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     if (event.kind !== "alive") this.#releaseRequest();
     if (!this.#begun && this.failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
       this.#begun = true;
-      metrics.backendFirstEvent((performance.now() - this.startedMs) / 1000);
+      metrics.backendFirstEvent(this.lastedSecs());
     }
     // While a client is full the time is its own.
     if (this.answer !== undefined && !this.waits) this.#backendGave(event);
@@ -237,7 +238,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     this.answer = undefined;
     this.#releaseRequest();
     this.#trace?.answered();
-    this.parts.metrics.backendDone((performance.now() - this.startedMs) / 1000);
+    this.parts.metrics.backendDone(this.lastedSecs());
   }
 
   // The backend has let go of it.
@@ -258,6 +259,11 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     this.parts.metrics.backendError((this.#route as Route).name, error.kind);
     this.#trace?.failed(error.kind);
     this.logFailure("Backend failed", { kind: error.kind, error });
+  }
+
+  /** Since its handoff came. */
+  protected lastedSecs(): number {
+    return (this.parts.wheel.now() - this.startedMs) / 1000;
   }
 
   /** What there is to tell once all of it is over: trace, tokens, log. */

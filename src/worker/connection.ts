@@ -5,7 +5,7 @@
 import type { BackendRequest } from "../backend/backend.ts";
 import { type HandoffFailure, HandoffRequestError, type StreamFailure } from "../errors.ts";
 import type { ClientEvents, Handoff } from "../native/reactor.ts";
-import { parseHandoffRequest, type RequestRules } from "../protocol/handoff_request.ts";
+import { parseHandoffRequest, requestIdOf, type RequestRules } from "../protocol/handoff_request.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
 import { takeHead } from "../protocol/sse.ts";
 import type { StreamChoice } from "../protocol/stream_choice.ts";
@@ -127,6 +127,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
         handoff.overLimit
           ? "Connection limit reached, client answered 503"
           : "No worker has memory left for more, client answered 503",
+        handoff,
         {},
       );
       this.#refuse(503, handoff.overLimit ? "Too many connections" : "Too many requests at a time");
@@ -136,15 +137,15 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
       } catch (error) {
         if (!(error instanceof HandoffRequestError)) throw error;
         metrics.handoffFailed("bad_request");
-        this.#logRefusal("Handoff data refused, client answered 400", { reason: error.message });
+        this.#logRefusal("Handoff data refused, client answered 400", handoff, { reason: error.message });
         this.#refuse(400, error.message);
       }
     }
     return undefined;
   }
 
-  #logRefusal(message: string, fields: Record<string, unknown>): void {
-    this.requestId = this.parts.rules.makeRequestId();
+  #logRefusal(message: string, { payload }: Handoff, fields: Record<string, unknown>): void {
+    this.requestId = requestIdOf(payload) ?? this.parts.rules.makeRequestId();
     this.parts.log.child("handoff").warning(message, { ...this.identity(), ...fields });
   }
 
@@ -252,7 +253,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     this.frame = "";
     wheel.cancel(this);
     this.cancelAnswer();
-    const durationSecs = (performance.now() - this.startedMs) / 1000;
+    const durationSecs = this.lastedSecs();
     if (this.#watch !== undefined) this.#watchEnded(this.#watch, durationSecs);
     else if (this.model !== undefined) {
       metrics.streamEnded(durationSecs, this.failure);

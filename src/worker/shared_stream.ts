@@ -156,7 +156,7 @@ export class SharedStream extends BackendCall {
     const { wheel, connections } = this.parts;
     wheel.cancel(this);
     if (this.model !== undefined) {
-      this.summarize("Answer", this.model, (performance.now() - this.startedMs) / 1000);
+      this.summarize("Answer", this.model, this.lastedSecs());
     }
     connections.delete(this);
   }

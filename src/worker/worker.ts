@@ -10,6 +10,7 @@ import type { Log } from "../ops/log/log.ts";
 import { type MetricsSnapshot, Totals } from "../ops/metrics/metrics.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { WorkerMetrics } from "../ops/metrics/worker_metrics.ts";
+import { RequestIds } from "../ops/request_ids.ts";
 import { openTracing } from "../ops/tracing.ts";
 import { SseEncoderStream } from "../protocol/sse.ts";
 import type { EventBatch } from "../protocol/stream_event.ts";
@@ -64,13 +65,12 @@ export class Worker implements HandoffTaker {
   readonly #backends: Backends;
   readonly #failed = Promise.withResolvers<never>();
   readonly #looking: ReturnType<typeof setInterval>;
-  readonly #index: number;
+  readonly #ids: RequestIds;
   readonly #workers: number;
   readonly #streams: SharedStreams;
   #config: Config;
   #parts: ConnectionParts;
   #stopping = false;
-  #ids = 0;
 
   /**
    * Starts to take handoffs at once.
@@ -94,7 +94,7 @@ export class Worker implements HandoffTaker {
       resumable: () => this.#streams.stats,
     });
     this.#log = log;
-    this.#index = index;
+    this.#ids = new RequestIds(String(index));
     this.#workers = workers;
     this.#streams = new SharedStreams(this.#keepLimits(config));
     this.#config = config;
@@ -153,7 +153,7 @@ export class Worker implements HandoffTaker {
         ...(choices === undefined ? {} : { backends: choices }),
         format: config.response.format,
         include: config.response.include,
-        makeRequestId: () => this.#makeRequestId(),
+        makeRequestId: () => this.#ids.next(),
       },
       heartbeatMs: config.server.heartbeatMs,
       writeTimeoutMs: config.server.writeTimeoutMs,
@@ -162,12 +162,6 @@ export class Worker implements HandoffTaker {
 
   #keepLimits({ resume }: Config): KeepLimits {
     return { ...resume, maxTotalBytes: Math.floor(resume.maxTotalBytes / this.#workers) };
-  }
-
-  // Unique over restarts by chance, and cheap: random bytes for the worker, then a count.
-  readonly #idPrefix = crypto.randomUUID().slice(0, 8);
-  #makeRequestId(): string {
-    return `${this.#idPrefix}-${this.#index}-${(++this.#ids).toString(36)}`;
   }
 
   handoff(handoff: Handoff): ClientEvents {

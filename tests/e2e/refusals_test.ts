@@ -30,6 +30,7 @@ async function refused(
   using client = daemon.handOff();
   assert.match(await client.readAll(), /\ndata: \[DONE\]\n\n$/);
   await daemon.fdsBackTo(fds);
+  for (const { fields } of lines()) assert.match(String(fields["request_id"]), /^[0-9a-f]{8}-acceptor-\w+$/);
   return lines()[count - 1]?.fields ?? {};
 }
 
@@ -242,6 +243,23 @@ Deno.test("bad handoff data is answered 400, byte for byte, and the field is nam
   assert.deepEqual(warned().map(({ fields }) => fields["reason"]), BAD.flatMap(([, , line]) => [line, line]));
   assert.equal(await daemon.metric("daemon_handoffs_failed", { reason: "bad_request" }), 2 * BAD.length);
   assert.equal(await daemon.metric("daemon_backend_requests", { backend: "mock" }), 0);
+});
+
+Deno.test("a line about a handoff has its request id: 400, 503 and a stream", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_MAX_CONNECTIONS: "1", DAEMON_TOKEN_DELAY_MS: "3600000" },
+  });
+  using bad = daemon.handOff({ request_id: "r-400", prompt: 5 });
+  assert.match(await bad.readAll(), /^HTTP\/1\.1 400 /);
+  await daemon.until("room", async () => await daemon.metric("daemon_connections_active") === 0);
+  const stream = daemon.handOff({ request_id: "r-200" });
+  await stream.readUntil("Hello! ");
+  using beyond = daemon.handOff({ request_id: "r-503" });
+  assert.match(await beyond.readAll(), /^HTTP\/1\.1 503 /);
+  stream.close();
+  await daemon.logged("Stream ended early");
+  const about = daemon.log.filter(({ part }) => part === "handoff" || part === "stream");
+  assert.deepEqual(about.map(({ fields }) => fields["request_id"]), ["r-400", "r-503", "r-200"]);
 });
 
 Deno.test("a NUL byte, nothing, or only unknown fields stand for the defaults", async (t) => {

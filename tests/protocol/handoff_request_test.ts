@@ -4,6 +4,7 @@ import {
   DEFAULT_PROMPT,
   type HandoffRequest,
   parseHandoffRequest,
+  requestIdOf,
   type RequestRules,
 } from "../../src/protocol/handoff_request.ts";
 
@@ -40,7 +41,15 @@ const everythingDefault = {
   include: [],
 };
 
-for (const [name, payload] of [["empty", ""], ["one NUL byte", "\0"], ["an empty object", "{}"]] as const) {
+for (
+  const [name, payload] of [
+    ["empty", ""],
+    ["one NUL byte", "\0"],
+    ["a NUL byte, whatever follows it", '\0{"prompt":"x"}'],
+    ["an empty object", "{}"],
+    ["texts that are empty", '{"prompt":"","system":"","model":"","request_id":"","test_pattern":""}'],
+  ] as const
+) {
   Deno.test(`${name} stands for the defaults`, () => assert.deepEqual(parse(payload), everythingDefault));
 }
 
@@ -137,6 +146,30 @@ Deno.test("null, which PHP makes of what is not set, means absent", () => {
     parse('{"prompt":null,"messages":null,"model":null,"max_tokens":null,"user_id":null}'),
     everythingDefault,
   );
+});
+
+Deno.test("an id of 1 to 128 characters is taken, a longer one refused", () => {
+  for (const length of [1, 128]) {
+    const id = "x".repeat(length);
+    assert.equal(parse(JSON.stringify({ request_id: id })).requestId, id);
+  }
+  assert.equal(
+    refusal(JSON.stringify({ request_id: "x".repeat(129) })),
+    'Field "request_id" is not 1 to 128 characters of printable ASCII',
+  );
+});
+
+Deno.test("a temperature of 0 is one, and so is a single token", () => {
+  const { temperature, maxTokens } = parse('{"temperature":0,"max_tokens":1}');
+  assert.deepEqual([temperature, maxTokens], [0, 1]);
+});
+
+Deno.test("the id of what is refused is told apart from what is none", () => {
+  const idOf = (payload: string) => requestIdOf(new TextEncoder().encode(payload));
+  assert.equal(idOf('{"request_id":"r-1","prompt":1}'), "r-1");
+  for (const payload of ["", "\0", "no JSON", "[]", "{}", '{"request_id":1}', '{"request_id":"a\\nb"}']) {
+    assert.equal(idOf(payload), undefined, payload);
+  }
 });
 
 Deno.test("a user id may be a string", () => assert.equal(parse('{"user_id":"u"}').userId, "u"));

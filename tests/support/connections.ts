@@ -110,13 +110,14 @@ export function listLog(lines: LoggedLine[]): Log {
   return log;
 }
 
-/** Metrics as a list of calls: `["streamEnded", "shutdown"]`. Durations are left out. */
-export function listMetrics(calls: unknown[][]): Metrics {
+/** Metrics as a list of calls: `["streamEnded", "shutdown"]`. Durations are left out, and go into a list of their own. */
+export function listMetrics(calls: unknown[][], durationsSecs: [name: string, secs: number][] = []): Metrics {
   return new Proxy({} as Metrics, {
     get: (_, name) => (...args: unknown[]) => {
       const isDuration = (index: number) =>
         index === 0 && /^(handoffReceived|streamEnded|backendFirstEvent|backendDone)$/.test(String(name));
       calls.push([name, ...args.filter((arg, index) => arg !== undefined && !isDuration(index))]);
+      if (isDuration(0)) durationsSecs.push([String(name), args[0] as number]);
     },
   });
 }
@@ -154,6 +155,8 @@ export interface FakeWorker {
   readonly connections: ConnectionSet;
   readonly lines: LoggedLine[];
   readonly calls: unknown[][];
+  /** What was measured, by the clock of `timing`. */
+  readonly durationsSecs: readonly [name: string, secs: number][];
   /** Bytes that were counted as sent. */
   readonly traffic: { bytes: number };
   /** Bytes of requests that are kept. */
@@ -199,6 +202,7 @@ export function fakeWorker(
   const connections = new ConnectionSet();
   const lines: LoggedLine[] = [];
   const calls: unknown[][] = [];
+  const durationsSecs: [string, number][] = [];
   const traffic = { bytes: 0 };
   const held = { bytes: 0 };
   const own = new EventQueue();
@@ -219,7 +223,7 @@ export function fakeWorker(
       release: (bytes) => void (held.bytes -= bytes),
     },
     own,
-    metrics: listMetrics(calls),
+    metrics: listMetrics(calls, durationsSecs),
     log: listLog(lines),
     backends: fakeBackends(backendTimeoutMs, { backend, ...config }, ...others),
     rules: {
@@ -255,6 +259,7 @@ export function fakeWorker(
     connections,
     lines,
     calls,
+    durationsSecs,
     traffic,
     held,
     open,

@@ -111,6 +111,24 @@ Deno.test("data that is no request is a 400 that says why; no backend is asked, 
   assert.deepEqual(lines.map(({ level }) => level), ["warning"]);
 });
 
+Deno.test("a refusal's line has the handoff's request id, or one that is made where it has none", async () => {
+  const { open, lines } = fakeWorker();
+  await open({ request_id: "r-1", prompt: 1 });
+  await open({ request_id: "r-2" }, { overLimit: true });
+  await open({ request_id: "r-3" }, { noRoom: true });
+  await open({ request_id: "a\nb" });
+  await open({}, { overLimit: true });
+  await open(new TextEncoder().encode("no JSON"));
+  assert.deepEqual(lines.map(({ fields }) => fields["request_id"]), [
+    "r-1",
+    "r-2",
+    "r-3",
+    "made-id",
+    "made-id",
+    "made-id",
+  ]);
+});
+
 Deno.test("beyond the limit, and where no worker has room: 503 with Retry-After, and no backend is asked", async () => {
   for (
     const [options, line, logged] of [

@@ -62,6 +62,35 @@ Deno.test("the answers of many clients are one stream: a turn's events go out in
   );
 });
 
+Deno.test("durations are in seconds, and begin with the handoff", async () => {
+  const { ask, timing, durationsSecs } = fakeWorker();
+  timing.advance(10_000);
+  const [, answer] = await ask({ room: 0 });
+  timing.advance(250);
+  answer.emit({ kind: "alive" });
+  await turn();
+  timing.advance(1250);
+  answer.emit("a");
+  await turn();
+  timing.advance(500);
+  answer.end(); // its client takes nothing for now, and is not closed
+  await turn();
+  assert.deepEqual(durationsSecs, [["backendFirstEvent", 1.5], ["backendDone", 2]]);
+});
+
+Deno.test("the time of a stream is that until its client is closed, in the metrics and in the log", async () => {
+  const { ask, timing, durationsSecs, lines } = fakeWorker();
+  timing.advance(10_000);
+  const [, answer] = await ask();
+  answer.emit("a");
+  await turn();
+  timing.advance(2345);
+  answer.end();
+  await turn();
+  assert.deepEqual(durationsSecs.at(-1), ["streamEnded", 2.345]);
+  assert.equal(lines.at(-1)?.fields["duration_ms"], 2345);
+});
+
 Deno.test("a request's bytes are held until the provider has taken it, or nobody wants the answer", async () => {
   const { ask, open, held } = fakeWorker();
   const ends: readonly ((answer: Awaited<ReturnType<typeof ask>>) => void)[] = [
