@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { EventQueue } from "../../src/backend/event_queue.ts";
-import type { EventBatch } from "../../src/protocol/stream_event.ts";
+import type { ClientEvent, EventBatch } from "../../src/protocol/stream_event.ts";
 import { FakeRecipient } from "../support/fake_clients.ts";
 
 const text = (text: string) => ({ kind: "text", text }) as const;
@@ -69,6 +69,24 @@ Deno.test("many short events are a bounded chunk as well: each costs bytes on th
   await turn();
   assert.equal(chunks.flat().length, count);
   for (const chunk of chunks) assert(chunk.length < 10_000, `${chunk.length} events in a chunk`);
+});
+
+Deno.test("every kind of text counts: reasoning, arguments of calls, a provider's own chunks", async () => {
+  const piece = "x".repeat(100_000);
+  const events: ClientEvent[] = [
+    { kind: "text", text: piece },
+    { kind: "reasoning", text: piece },
+    { kind: "tool_call", index: 0, arguments: piece },
+    { kind: "chunk", data: piece },
+  ];
+  for (const event of events) {
+    const queue = new EventQueue();
+    const sizes: number[] = [];
+    void queue.events.pipeTo(new WritableStream({ write: ({ events }) => void sizes.push(events.length) }));
+    for (let count = 0; count < 6; count++) queue.push(new FakeRecipient(1), event);
+    await turn();
+    assert.deepEqual(sizes, [3, 3], event.kind);
+  }
 });
 
 Deno.test("closing gives out what is left, then ends the stream", async () => {

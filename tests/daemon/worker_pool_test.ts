@@ -120,6 +120,21 @@ Deno.test("a worker that dies is logged, counted and replaced, and the other's s
   for (const client of clients) client.close();
 });
 
+Deno.test("what several dead workers had counted is all there", async () => {
+  await using pool = await startPool();
+  for (let deaths = 0; deaths < 3; deaths++) {
+    using first = pool.acceptor.handOff();
+    await first.readUntil("Hello! ");
+    using second = pool.acceptor.handOff();
+    await second.readUntil("Hello! ");
+    assert.equal(await pool.metric("daemon_connections_total"), 2 * deaths + 2);
+    await kill(); // the last one that was started
+    await until("a death", () => pool.deaths() === deaths + 1);
+    await until("its successor", () => pool.pool.answers);
+    assert.equal(await pool.metric("daemon_connections_total"), 2 * deaths + 2);
+  }
+});
+
 Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile holds for its successor", async () => {
   await using pool = await startPool();
   const clients = [pool.acceptor.handOff(), pool.acceptor.handOff()];

@@ -66,6 +66,17 @@ for (const workers of ["1", "2"]) {
   });
 }
 
+Deno.test("a busy worker's lag is on the page, in seconds", async () => {
+  await using daemon = await unruly({ DAEMON_WORKERS: "1" });
+  const maxSecs = () => daemon.metric("nodejs_eventloop_lag_max_seconds");
+  // Longer together than from one ping to the next, so that at least one of them has to wait.
+  const clients = [1, 2, 3].map(() => daemon.handOff({ prompt: "busy" }));
+  await daemon.until("the lag", async () => await maxSecs() > 0.5);
+  const lagSecs = await maxSecs();
+  assert(lagSecs < 8, `${lagSecs} s, after which a worker is given up`);
+  for (const client of clients) client.close();
+});
+
 Deno.test("systemd's watchdog is not fed while a worker hangs, and is again once it is replaced", async () => {
   using folder = new TestFolder();
   const path = `${folder.path}/notify.sock`;

@@ -1,5 +1,6 @@
 /** The program as a command: exit codes, messages, the socket's file. */
 import assert from "node:assert/strict";
+import { freePort } from "../support/apache.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 import { connect } from "../../src/native/sender.ts";
 import { namesIn, TestFolder } from "../support/folders.ts";
@@ -242,10 +243,25 @@ Deno.test("an empty stream_socket_path: only the SEQPACKET socket", async () => 
   assert.match(await client.readAll(), /\[DONE\]/);
 });
 
+Deno.test("metrics.enabled = false: nobody listens for scrapes, streams are served", async () => {
+  const port = freePort();
+  await using daemon = await startDaemon({
+    env: { DAEMON_METRICS_ENABLED: "false", DAEMON_METRICS_ADDR: `127.0.0.1:${port}` },
+  });
+  assert.equal((await daemon.logged("Taking handoffs")).fields["metrics"], undefined);
+  await assert.rejects(Deno.connect({ hostname: "127.0.0.1", port }), Deno.errors.ConnectionRefused);
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+});
+
 Deno.test("--benchmark: no series of the workers on the page, a summary at the end", async () => {
   await using daemon = await startDaemon({ args: ["--benchmark"] });
   using client = daemon.handOff();
   const answer = await client.readAll();
+  const page = await (await daemon.page("/metrics")).text();
+  // What only workers count; what the daemon itself counts is there.
+  assert.doesNotMatch(page, /daemon_(handoffs_received|backend_|stream_duration|stream_events)/);
+  assert.match(page, /^daemon_streams_peak /m);
   daemon.signal("SIGTERM");
   assert.equal(await daemon.exit(), 0);
   const { fields } = await daemon.logged("Benchmark");

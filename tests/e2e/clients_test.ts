@@ -1,7 +1,9 @@
 /** What clients do besides reading: they go away, and they talk. */
 import assert from "node:assert/strict";
 import { pairEnds, tcpEnds } from "../support/clients.ts";
+import { handOff } from "../../src/native/sender.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { getOption } from "../support/socket_options.ts";
 
 const KINDS = [["socketpair", pairEnds], ["TCP", tcpEnds]] as const;
 // The first piece comes at once, the second in an hour.
@@ -50,6 +52,16 @@ Deno.test("a client that goes away in the middle ends its backend's request", as
   );
   assert.equal(await daemon.metric("daemon_streams_active"), 0);
   assert.equal(await daemon.metric("daemon_connections_active"), 0);
+});
+
+Deno.test("the kernel gives a TCP client up whose bytes stay unacknowledged for the write time-out", async () => {
+  await using daemon = await startDaemon({ env: { ...slow.env, DAEMON_WRITE_TIMEOUT_SECS: "7.5" } });
+  const { near, far } = await tcpEnds();
+  using client = near;
+  handOff(daemon.pathOf("seqpacket"), "seqpacket", new TextEncoder().encode("{}"), far);
+  await client.readUntil("Hello! ");
+  assert.equal(getOption(far, "TCP_USER_TIMEOUT"), 7500); // it is the same socket
+  far.close();
 });
 
 Deno.test("a client that is gone before its handoff arrives costs nothing", async () => {

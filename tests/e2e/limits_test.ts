@@ -68,6 +68,21 @@ Deno.test("the soft limit of open files is raised to the hard one; max_connectio
   }
 });
 
+for (const [http2, most] of [["true", 83], ["false", 44]] as const) {
+  Deno.test(`a provider's connections are descriptors, too: max_connections is capped to fewer (http2 ${http2})`, async () => {
+    await using daemon = await startDaemon({
+      wrapper: ["prlimit", "--nofile=600"],
+      env: {
+        DAEMON_BACKEND_PROVIDER: "openai",
+        OPENAI_API_BASE: "http://127.0.0.1:1/v1",
+        OPENAI_HTTP2_ENABLED: http2,
+      },
+    });
+    const { fields } = await daemon.logged(/^max_connections is capped/);
+    assert.deepEqual(fields, { max_connections: 100_000, capped_to: most, open_files: 600 });
+  });
+}
+
 Deno.test("max_connections below the cap holds as it is", async () => {
   await using daemon = await startDaemon({ env: { DAEMON_MAX_CONNECTIONS: "50" } });
   assert(!daemon.log.some(({ message }) => message.startsWith("max_connections is capped")));

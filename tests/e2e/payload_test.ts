@@ -60,6 +60,23 @@ Deno.test("a STREAM payload byte by byte, by a sender that stays", async () => {
   client.close();
 });
 
+Deno.test("many senders that are half through at a time are all waited for", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "0" } });
+  const half = Array.from({ length: 200 }, (_, index) => {
+    const { near, far } = pairEnds();
+    const sender = connect(daemon.pathOf("stream"), "stream");
+    sender.send(utf8('{"prompt":'), [far]);
+    far.close();
+    return { client: near, sender, index };
+  });
+  for (const { client, sender, index } of half) {
+    sender.send(utf8(`"${index}"}`));
+    assert((await client.readAll()).includes(`You said: \\"${index}\\"`));
+    client.close();
+    sender.close();
+  }
+});
+
 Deno.test("the fd may come with any piece of a STREAM payload", async () => {
   await using daemon = await startDaemon(quick);
   const pieces = ['{"prom', 'pt":', '"x"}'].map(utf8);

@@ -1,6 +1,5 @@
 /** The daemon's end by signals. */
 import assert from "node:assert/strict";
-import { MOCK_PIECES } from "../../src/backend/mock.ts";
 import { connect } from "../../src/native/sender.ts";
 import { namesIn } from "../support/folders.ts";
 import { pairEnds } from "../support/clients.ts";
@@ -23,7 +22,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     assert.deepEqual([ready.status, await ready.text()], [503, "not ready\n"]);
     const answer = await client.readAll();
     assert.match(answer, /data: \[DONE\]\n\n$/);
-    assert.equal(answer.match(/"content"/g)?.length, MOCK_PIECES);
+    assert.equal(answer.match(/"content"/g)?.length, 18);
     assert.equal(await daemon.exit(), 0);
     assert.deepEqual(daemon.log.filter(({ level }) => level !== "info"), []);
   });
@@ -60,6 +59,24 @@ Deno.test("a handoff that is half sent at SIGTERM is waited for", async () => {
   far.close();
   assert.match(await client.readAll(), /You said: \\"late\\"[^]*\[DONE\]\n\n$/);
   assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a handoff that stays half sent does not outlast the deadline; its client is told", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_SHUTDOWN_TIMEOUT_SECS: "0.3", DAEMON_HANDOFF_TIMEOUT_SECS: "60" },
+  });
+  const { near, far } = pairEnds();
+  using client = near;
+  using sender = connect(daemon.pathOf("stream"), "stream");
+  sender.send(new TextEncoder().encode('{"prompt":'), [far]);
+  far.close();
+  using whole = daemon.handOff({}, { kind: "stream" }); // so the half one was accepted before
+  await whole.readAll();
+  const signalledAt = performance.now();
+  daemon.signal("SIGTERM");
+  assert.match(await client.readAll(), /^HTTP\/1\.1 503 [^]*Handoff refused\n$/);
+  assert.equal(await daemon.exit(), 0);
+  assert(performance.now() - signalledAt < 15_000);
 });
 
 Deno.test("streams that are left at the deadline are told so; exit 0", async () => {

@@ -45,6 +45,14 @@ Deno.test("two workers: load is spread evenly, all streams complete, one page ad
   ) assert.equal(await daemon.metric(name), value, name);
 });
 
+Deno.test("workers = auto: one for each core", async () => {
+  await using daemon = await startDaemon({ env: { DAEMON_WORKERS: "auto" } });
+  const { fields } = await daemon.logged("Taking handoffs");
+  assert.equal(fields["workers"], navigator.hardwareConcurrency);
+  const status = await (await daemon.page("/status")).json();
+  assert.equal(status.workers.length, navigator.hardwareConcurrency);
+});
+
 Deno.test("two workers with streams that stay: half of them each", async () => {
   await using daemon = await startDaemon(
     two({ DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_SHUTDOWN_TIMEOUT_SECS: "0" }),

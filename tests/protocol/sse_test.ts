@@ -232,6 +232,14 @@ Deno.test("an encoder grows for a large turn and is right for the next small one
   assert(length <= 1024 * 1024, `${length} bytes are kept`);
 });
 
+Deno.test("a turn's text finds room, whatever letters it is of", () => {
+  for (const letter of ["x", "é", "€", "😀"]) {
+    const [recipient] = started(7) as [FakeRecipient];
+    const text = letter.repeat(60_000);
+    assert.deepEqual(entriesOf(new SseEncoder(), [recipient, text]), [[7, textEvent(text), 0]]);
+  }
+});
+
 Deno.test("utf8Length counts what TextEncoder makes", () => {
   const encoder = new TextEncoder();
   for (let seed = 1, round = 0; round < 2000; round++) {

@@ -16,6 +16,7 @@ const libc = Deno.dlopen("libc.so.6", {
 const OPTIONS = {
   SO_LINGER: [1, 13],
   TCP_CORK: [6, 3],
+  TCP_USER_TIMEOUT: [6, 18],
 } as const;
 
 /** setsockopt(2) with a value of `int`s. */
@@ -25,6 +26,16 @@ export function setOption({ fd }: OwnedFd, name: keyof typeof OPTIONS, ...value:
   if (libc.setsockopt(fd, level, number, bytes, bytes.byteLength) !== 0) {
     throw new Error(`setsockopt(2) refuses ${name}`);
   }
+}
+
+/** getsockopt(2) of an `int`. */
+export function getOption({ fd }: OwnedFd, name: keyof typeof OPTIONS): number {
+  const [level, number] = OPTIONS[name];
+  const value = new Int32Array(1);
+  if (libc.getsockopt(fd, level, number, value, Uint32Array.of(value.byteLength)) !== 0) {
+    throw new Error(`getsockopt(2) refuses ${name}`);
+  }
+  return value[0] as number;
 }
 
 const IPPROTO_TCP = 6;

@@ -105,6 +105,27 @@ Deno.test("pool: more idle connections than wanted, and ones that idle too long,
   await pool.close();
 });
 
+Deno.test("pool: with nothing open and nothing to do it keeps no timer", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const pool = new Pool(options({ http2: false, maxIdlePerHost: 0 }));
+  const stopped = Promise.withResolvers<void>();
+  const { clearInterval } = globalThis;
+  globalThis.clearInterval = (timer) => {
+    clearInterval(timer);
+    stopped.resolve();
+  };
+  const tooLate = setTimeout(() => stopped.reject(new Error("the timer goes on")), 20_000);
+  try {
+    assert.equal(await post(pool, mock.base, "plain").end, "end");
+    await stopped.promise;
+  } finally {
+    clearTimeout(tooLate);
+    globalThis.clearInterval = clearInterval;
+    await pool.close();
+  }
+  assert.equal(pool.stats().opened, 1);
+});
+
 Deno.test("pool: a server on http:// that speaks HTTP/1.1 only is spoken to in HTTP/1.1", async () => {
   await using mock = await mockLlm({ protocol: "h1" });
   const pool = new Pool(options());
@@ -494,6 +515,46 @@ Deno.test("pool: http:// through a proxy asks it for each request, in the absolu
       "Proxy-Authorization: Basic dXMgZXI6cMOkc3M=\r\nx-test-pattern: plain\r\ncontent-length: 0\r\n\r\n",
   );
   assert.equal(mock.requests.length, 2);
+});
+
+Deno.test("pool: a proxy whose head never ends is given up", async () => {
+  const proxy = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const pool = new Pool(options({ proxy: { httpsProxy: `127.0.0.1:${proxy.addr.port}` } }));
+  const { end } = post(pool, "https://example.invalid", "plain");
+  using connection = await proxy.accept();
+  const writing = connection.write(new TextEncoder().encode("HTTP/1.1 200 OK\r\nx: " + "y".repeat(8_192)));
+  assert.match(String(await end), /: the proxy's answer is too long$/);
+  await Promise.allSettled([writing]);
+  await pool.close();
+  proxy.close();
+});
+
+Deno.test("pool: connections are opened at most 128 at a time, and those that fail are counted", async () => {
+  const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const accepted: Deno.Conn[] = [];
+  const accepting = (async () => {
+    for await (const connection of silent) accepted.push(connection);
+  })();
+  const pool = new Pool(options({ http2: false, connectTimeoutMs: 1_500 }));
+  // The server says nothing, so that no handshake of TLS comes to its end.
+  const base = `https://127.0.0.1:${silent.addr.port}`;
+  const asked = Array.from({ length: 200 }, () => post(pool, base, "plain"));
+  await Promise.race(asked.map(({ end }) => end));
+  assert.equal(accepted.length, 128);
+  await Promise.all(asked.map(({ end }) => end));
+  assert.deepEqual([accepted.length, pool.stats().failedDials], [200, 200]);
+  await pool.close();
+  silent.close();
+  await accepting;
+  for (const connection of accepted) connection.close();
+});
+
+Deno.test("pool: closed before it was asked for anything, it opens nothing", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const pool = new Pool(options());
+  await pool.close();
+  assert.match(String(await post(pool, mock.base, "plain").end), /the pool is closed/);
+  assert.deepEqual([mock.counts.connections, pool.stats().opened], [0, 0]);
 });
 
 Deno.test("pool: a proxy that refuses is named", async () => {

@@ -20,6 +20,7 @@ const CASES: readonly [name: string, stream: string, events: string[]][] = [
   ["one event", "data: a\n\n", ["a"]],
   ["no space after the colon", "data:a\n\ndata:  b\n\n", ["a", " b"]],
   ["LF, CR and CRLF end a line", "data: a\r\rdata: b\n\ndata: c\r\n\r\n", ["a", "b", "c"]],
+  ["a CRLF is one end of a line", "data: a\r\ndata: b\r\nevent: e\r\n\r\n", ["e:a\nb"]],
   ["a BOM at the beginning only", "\ufeffdata: a\n\n\ufeffdata: b\n\n", ["a"]],
   ["a BOM in the data stays", "data: \ufeffa\n\n", ["\ufeffa"]],
   ["comments", ": hello\n\n:\n\ndata: a\n: more\n\n", ["a"]],
@@ -63,6 +64,18 @@ Deno.test("sse parser: a line beyond the bound is told once, and nothing after i
   assert.deepEqual(parse([long]), ["ok", "too long: 1000"]);
   assert.deepEqual(parse([...long].map(String)), ["ok", "too long: 1000"]);
   assert.deepEqual(parse(["x".repeat(600), "x".repeat(600), "\n\ndata: later\n\n"]), ["too long: 1000"]);
+});
+
+Deno.test("sse parser: a line that never ends is told as soon as it is too long", () => {
+  const heard: string[] = [];
+  const parser = new SseParser(
+    { sse: (data) => heard.push(data), sseTooLong: () => heard.push("too long") },
+    1_000,
+  );
+  for (let bytes = 0; bytes < 1_000; bytes += 100) parser.push(encoder.encode("x".repeat(100)));
+  assert.deepEqual(heard, []);
+  parser.push(encoder.encode("x"));
+  assert.deepEqual(heard, ["too long"]);
 });
 
 Deno.test("sse parser: many data lines are bounded together", () => {
