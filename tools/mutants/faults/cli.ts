@@ -1,0 +1,214 @@
+/**
+ * The command line, signals, reload, the sandbox, the configuration.
+ * @module
+ */
+import type { FaultyFile } from "../fault.ts";
+
+/** See the module. */
+export const CLI: readonly FaultyFile[] = [
+  {
+    file: "src/cli/start.ts",
+    faults: [
+      {
+        id: "signals-at-the-same-time-are-two",
+        text: "const SAME_SIGNAL_MS = 250;",
+        instead: "const SAME_SIGNAL_MS = -1;",
+        tests: ["e2e/shutdown_test.ts"],
+      },
+      {
+        id: "a-failed-reload-leaves-systemd-waiting",
+        text: '      log.error("The new configuration does not hold, the old one stays", { error });\n',
+        instead:
+          '      log.error("The new configuration does not hold, the old one stays", { error });\n      return;\n',
+        tests: ["e2e/reload_test.ts"],
+      },
+      {
+        id: "the-running-configuration-is-forgotten",
+        text: "      this.#config = changes.config;\n",
+        instead: "",
+        tests: ["e2e/reload_test.ts"],
+      },
+      {
+        id: "the-daemon-s-log-level-is-not-reloaded",
+        text: "      this.#opened.setLevels(this.#config.logging); // only now: it may hide that line\n",
+        instead: "",
+        tests: ["e2e/reload_test.ts", "e2e/workers_test.ts"],
+      },
+      {
+        id: "a-reload-beyond-the-sandbox-is-tried",
+        text: "      await this.#checkPermitted(changes.config);\n",
+        instead: "",
+        tests: ["e2e/launch_test.ts"],
+      },
+      {
+        id: "reloads-overtake-each-other",
+        text: "void (this.#reloads = this.#reloads.then(() => this.#reload()))",
+        instead: "void this.#reload()",
+        tests: ["e2e/reload_test.ts"],
+      },
+      {
+        id: "a-signal-during-the-start-is-lost",
+        text: "    else daemon.drain();\n",
+        instead: "",
+        tests: ["e2e/shutdown_test.ts"],
+      },
+      {
+        id: "reloading-is-not-told",
+        text: "    this.#notifier.reloading();\n",
+        instead: "",
+        tests: ["e2e/systemd_test.ts"],
+      },
+      {
+        id: "stopping-is-not-told",
+        text: '    this.#notifier.stopping("Draining");\n',
+        instead: "",
+        tests: ["e2e/systemd_test.ts"],
+      },
+      {
+        id: "a-reload-during-a-drain",
+        text: "if (daemon === undefined || this.#stoppingSinceMs !== undefined) return;",
+        instead: "if (daemon === undefined) return;",
+        tests: ["e2e/shutdown_test.ts"],
+      },
+      {
+        id: "a-failed-daemon-exits-with-0",
+        text: '    opened.log.error("The daemon failed", { error });\n    return 1;',
+        instead: '    opened.log.error("The daemon failed", { error });\n    return 0;',
+        tests: ["e2e/bugs_test.ts", "daemon/worker_pool_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/cli/try.ts",
+    faults: [
+      {
+        id: "a-broken-answer-is-a-success",
+        text: "return answer.complete;",
+        instead: "return true;",
+        tests: ["cli/try_test.ts"],
+      },
+      {
+        id: "a-try-waits-for-ever",
+        text: "Math.max(1, Math.ceil(timeoutMs - sinceStartMs()))",
+        instead: "4_000_000_000",
+        tests: ["cli/try_test.ts"],
+      },
+      {
+        id: "a-failure-is-not-shown",
+        text: "    if (error !== undefined) this.#options.tell(`The daemon reports: ${error}`);\n",
+        instead: "",
+        tests: ["cli/try_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/cli/status.ts",
+    faults: [
+      {
+        id: "a-status-waits-for-ever",
+        text: "fetch(url, { signal: AbortSignal.timeout(ANSWER_LIMIT_MS) })",
+        instead: "fetch(url)",
+        tests: ["cli/status_test.ts"],
+      },
+      {
+        id: "a-hung-worker-looks-well",
+        text: 'answers ? "" : "; DOES NOT ANSWER"',
+        instead: '""',
+        tests: ["cli/status_test.ts"],
+      },
+      {
+        id: "hours-are-minutes",
+        text: "if (minutes < 120) return",
+        instead: "if (minutes < 12000) return",
+        tests: ["cli/status_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/cli/permissions.ts",
+    faults: [
+      {
+        id: "a-path-with-a-comma-is-two",
+        text: "if (divided !== undefined) {",
+        instead: "if (false) {",
+        tests: ["cli/permissions_test.ts"],
+      },
+      {
+        id: "metrics-that-are-off-may-listen",
+        text: "...metrics.enabled ? [hostAndPort(metrics.listenAddr)] : [],",
+        instead: "hostAndPort(metrics.listenAddr),",
+        tests: ["cli/permissions_test.ts"],
+      },
+      {
+        id: "a-proxied-provider-is-reached-directly",
+        text: "const url = proxyFor(base, proxies) ?? base;",
+        instead: "const url = base;",
+        tests: ["cli/permissions_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "main.ts",
+    faults: [
+      {
+        id: "a-bad-configuration-exits-with-1",
+        text: "return error instanceof ConfigError ? 2 : 1;",
+        instead: "return 1;",
+        tests: ["e2e/cli_test.ts"],
+      },
+      {
+        id: "a-failed-try-exits-with-0",
+        text: "  return whole ? 0 : 1;",
+        instead: "  return 0;",
+        tests: ["e2e/cli_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/config/load.ts",
+    faults: [
+      {
+        id: "a-refused-secret-is-shown",
+        text: 'key.secret ? "(hidden)" : shown',
+        instead: "shown",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-described-secret-is-shown",
+        text: "key.secret ? hide(getValue(config, place)) : getValue(config, place)",
+        instead: "getValue(config, place)",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "passwords-in-urls-are-shown",
+        text: '.replace(/\\/\\/[^/@\\s"]*@/g, "//(hidden)@")',
+        instead: "",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-restart-s-key-is-reloaded",
+        text: "const taken = !same && !place.key.restart;",
+        instead: "const taken = !same;",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "unknown-keys-are-passed-over",
+        text: "    else if (!keys.some((place) => place.path.startsWith(`${path}.`))) {",
+        instead: "    else if (false) {",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "two-sockets-with-one-path",
+        text: "  if (streamSocketPath === socketPath) {",
+        instead: "  if (false) {",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-configuration-can-be-changed",
+        text: "    Object.freeze(value);\n",
+        instead: "",
+        tests: ["config/load_test.ts"],
+      },
+    ],
+  },
+];

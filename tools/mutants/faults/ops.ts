@@ -1,0 +1,315 @@
+/**
+ * Metrics, log, traces, admin pages, systemd.
+ * @module
+ */
+import type { FaultyFile } from "../fault.ts";
+
+/** See the module. */
+export const OPS: readonly FaultyFile[] = [
+  {
+    file: "src/ops/metrics/worker_metrics.ts",
+    faults: [
+      {
+        id: "handoff-durations-are-never-observed",
+        text: "    this.#handoffSeconds.observe(durationSecs);\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "stream-durations-are-never-observed",
+        text: "    this.#streamSeconds.observe(durationSecs);\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "backend-durations-are-never-observed",
+        text: "    this.#backendSeconds.observe(durationSecs);\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "first-events-are-never-observed",
+        text: "    this.#backendTtfb.observe(durationSecs);\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "every-broken-stream-is-other",
+        text: "this.#streamErrors.inc({ reason: failure });",
+        instead: 'this.#streamErrors.inc({ reason: "other" });',
+        tests: ["ops/metrics_test.ts", "e2e/clients_test.ts"],
+      },
+      {
+        id: "input-tokens-are-output-tokens",
+        text: 'direction: "input" }, input);',
+        instead: 'direction: "output" }, input);',
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "the-oldest-stream-adds-up",
+        text: '      aggregator: "max",\n',
+        instead: '      aggregator: "sum",\n',
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "every-backend-error-is-other",
+        text: "this.#backendErrors.inc({ backend, kind });",
+        instead: 'this.#backendErrors.inc({ backend, kind: "other" });',
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "a-page-counts-events-again",
+        text: "        this.reset();\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "buckets-begin-elsewhere",
+        text: "    twofold(0.001),",
+        instead: "    twofold(0.01),",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "streams-are-never-left",
+        text: "    this.#parts.streams.leave();\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts", "e2e/limits_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/metrics/page.ts",
+    faults: [
+      {
+        id: "lost-streams-count-as-one",
+        text: 'this.#streamErrors.inc({ reason: "other" }, lostStreams);',
+        instead: 'this.#streamErrors.inc({ reason: "other" });',
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "refusals-count-as-one",
+        text: "this.#handoffsFailed.inc({ reason }, count);",
+        instead: "this.#handoffsFailed.inc({ reason });",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "deaths-are-not-on-the-page",
+        text: "    this.#restarts.inc();\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/metrics/stream_gauge.ts",
+    faults: [
+      {
+        id: "streams-lost-with-a-worker-stay-active",
+        text: "    Atomics.sub(this.#counts, 0, lost);\n",
+        instead: "",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "the-peak-is-what-is-active-now",
+        text: "while (active > peak) {",
+        instead: "while (active !== peak) {",
+        tests: ["ops/metrics_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/metrics/metrics.ts",
+    faults: [
+      {
+        id: "gauges-of-the-dead-stay",
+        text: 'return snapshot.filter(({ type }) => String(type) !== "gauge");',
+        instead: "return snapshot;",
+        tests: ["ops/metrics_test.ts", "daemon/worker_pool_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/metrics/event_loop.ts",
+    faults: [
+      {
+        id: "the-lag-since-the-start",
+        text: "    this.#delaysSecs = [];\n    for",
+        instead: "    for",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "a-percentile-too-high",
+        text: "[Math.ceil(sorted.length * percent / 100) - 1]",
+        instead: "[Math.min(sorted.length - 1, Math.ceil(sorted.length * percent / 100))]",
+        tests: ["ops/metrics_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/admin_server.ts",
+    faults: [
+      {
+        id: "always-ready",
+        text: 'pages.ready() ? text(200, "ready\\n") : text(503, "not ready\\n")',
+        instead: 'text(200, "ready\\n")',
+        tests: ["ops/admin_server_test.ts"],
+      },
+      {
+        id: "a-failed-page-tells-why",
+        text: 'return text(500, "this page failed; the log says why\\n");',
+        instead: "return text(500, String(error));",
+        tests: ["ops/admin_server_test.ts"],
+      },
+      {
+        id: "an-admin-server-that-failed-stays-shut",
+        text: "      server = undefined;\n",
+        instead: "",
+        tests: ["e2e/limits_test.ts"],
+      },
+      {
+        id: "any-method-is-a-get",
+        text: 'if (request.method !== "GET" && request.method !== "HEAD") {',
+        instead: "if (false) {",
+        tests: ["ops/admin_server_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/status.ts",
+    faults: [
+      {
+        id: "a-provider-s-last-worker-is-all",
+        text: "of(labels).requests += value;",
+        instead: "of(labels).requests = value;",
+        tests: ["e2e/status_test.ts"],
+        survives: "the snapshots are summed before, so that there is one value for each provider",
+      },
+    ],
+  },
+  {
+    file: "src/ops/systemd.ts",
+    faults: [
+      {
+        id: "the-watchdog-is-fed-twice-within-its-limit",
+        text: "Number(limitUsec) / 4000",
+        instead: "Number(limitUsec) / 2000",
+        tests: ["ops/systemd_test.ts"],
+      },
+      {
+        id: "the-watchdog-is-fed-though-a-worker-hangs",
+        text: "if (healthy()) this.#notify",
+        instead: "this.#notify",
+        tests: ["ops/systemd_test.ts"],
+      },
+      {
+        id: "sockets-for-another-process-are-taken",
+        text: 'if (env("LISTEN_PID") !== String(pid)) return [];',
+        instead: "",
+        tests: ["ops/systemd_test.ts"],
+      },
+      {
+        id: "a-status-can-set-other-variables",
+        text: 'return `STATUS=${status.replace(/[\\r\\n]+/g, " ")}`;',
+        instead: "return `STATUS=${status}`;",
+        tests: ["ops/systemd_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/tracing.ts",
+    faults: [
+      {
+        id: "traced-durations-in-milliseconds",
+        text: "(endedMs - this.#startedMs) / 1000,",
+        instead: "endedMs - this.#startedMs,",
+        tests: ["e2e/tracing_test.ts"],
+      },
+      {
+        id: "a-traced-first-chunk-in-milliseconds",
+        text: "(this.#firstTextMs - this.#startedMs) / 1000;",
+        instead: "this.#firstTextMs - this.#startedMs;",
+        tests: ["e2e/tracing_test.ts"],
+      },
+      {
+        id: "spans-begin-in-1970",
+        text: "startTime: performance.timeOrigin + startedMs,",
+        instead: "startTime: startedMs,",
+        tests: ["e2e/tracing_test.ts"],
+      },
+      {
+        id: "traced-input-tokens-are-the-output-s",
+        text: '["input", usage.inputTokens]',
+        instead: '["input", usage.outputTokens]',
+        tests: ["e2e/tracing_test.ts"],
+      },
+      {
+        id: "a-failed-stream-has-a-good-span",
+        text: ".setStatus({ code: SpanStatusCode.ERROR })",
+        instead: "",
+        tests: ["e2e/tracing_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/log/floods.ts",
+    faults: [
+      {
+        id: "a-flood-s-sum-has-the-written-ones-too",
+        text: "sumUp(count - MAX_EQUAL)",
+        instead: "sumUp(count)",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "ever-new-warnings-cost-memory",
+        text: "      if (this.#kinds.size === MAX_KINDS) this.end();\n",
+        instead: "",
+        tests: ["ops/log_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/log/clean.ts",
+    faults: [
+      {
+        id: "keys-of-the-sk-kind-are-logged",
+        text: '      .replace(/\\bsk-[\\w-]{8,}/g, "sk-(hidden)")\n',
+        instead: "",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "passwords-in-urls-are-logged",
+        text: '      .replace(/:\\/\\/[^/@\\s]*@/g, "://(hidden)@")',
+        instead: "",
+        tests: ["ops/log_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/log/line_queue.ts",
+    faults: [
+      {
+        id: "lines-that-nobody-reads-have-no-bound",
+        text: "if (!this.#open || this.#waitingUnits + line.length > MAX_WAITING_UNITS) {",
+        instead: "if (!this.#open) {",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "a-log-that-nobody-reads-is-waited-for",
+        text: "await Promise.race([this.#writing, timeout]);",
+        instead: "await this.#writing;",
+        tests: ["ops/log_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/model_label.ts",
+    faults: [
+      {
+        id: "each-model-has-a-series",
+        text: 'return known.includes(requested) ? requested : "other";',
+        instead: "return requested;",
+        tests: ["ops/metrics_test.ts"],
+      },
+    ],
+  },
+];
