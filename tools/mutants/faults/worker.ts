@@ -364,8 +364,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "metrics-models-are-not-reloaded",
-        text: "(this.#keepLimits(config));\n    this.#config = config;\n",
-        instead: "(this.#keepLimits(config));\n",
+        text: "    this.#streams.configure(this.#keepLimits(config));\n    this.#config = config;\n",
+        instead: "    this.#streams.configure(this.#keepLimits(config));\n",
         tests: ["e2e/reload_test.ts"],
       },
       {
