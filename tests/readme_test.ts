@@ -128,7 +128,7 @@ Deno.test("the configurations in the documents hold", async () => {
   for (const toml of blocks) {
     await loadConfig({
       path: "README.md",
-      env: (name) => name === "OPENAI_API_KEY" ? "sk-test" : undefined,
+      env: (name) => name.endsWith("_API_KEY") ? "sk-test" : undefined,
       readTextFile: () => Promise.resolve(toml),
     });
   }

@@ -198,3 +198,12 @@ Deno.test("no worker imports the SDK, which costs an isolate 12 MiB", () => {
   );
   assert.deepEqual(importers, []);
 });
+
+Deno.test("of the other providers' SDKs nothing but types is used", () => {
+  const used = modules.flatMap(({ name, imports }) =>
+    imports.filter(({ target }) => /^@(anthropic-ai|langchain)\//.test(target))
+      .map(({ typeOnly }) => ({ name, typeOnly }))
+  );
+  assert(used.length > 0);
+  assert.deepEqual(used.filter(({ typeOnly }) => !typeOnly), []);
+});

@@ -8,17 +8,20 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { PLAIN_OUTPUT } from "../src/cli/parse.ts";
 import { makeCertificate, mockLlm, type MockProtocol } from "../tests/support/mock_llm.ts";
 import { PATTERNS } from "../tests/support/mock_llm_patterns.ts";
+import { VOICE_PATTERNS } from "../tests/support/mock_llm_voices.ts";
 
 const wholeNumber = (text: string): number => {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("Expected a whole number.");
   return Number(text);
 };
 
-const patterns = Object.entries(PATTERNS).map(([name, what]) => `  ${name.padEnd(24)}${what}`).join("\n");
+const patterns = Object.entries({ ...PATTERNS, ...VOICE_PATTERNS }).map(([name, what]) =>
+  `  ${name.padEnd(24)}${what}`
+).join("\n");
 
 const { protocol, port, socket, maxStreams, events, delayMs, certFile } = new Command("deno task mock-llm")
   .configureOutput(PLAIN_OUTPUT)
-  .description("A stand-in for an OpenAI-style provider.")
+  .description("A stand-in for providers: chat completions, and by the path Anthropic's messages.")
   .addOption(
     new Option("--protocol <name>", "h1s and h2 are over TLS").choices(["h1", "h1s", "h2c", "h2"]).default(
       "h2c",

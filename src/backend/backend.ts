@@ -21,8 +21,8 @@
  *    at once: sockets, timers, memory; no event of it comes any more.
  * 6. Time-outs to the first event and between events are the daemon's affair: it cancels. A backend sets none.
  * 7. A backend shares nothing between requests but its connections; one request's trouble is never another's.
- * 8. `reasoning` and `tool_call` are given only where the request's `include` has them, `source` and `chunk` only where
- *    its `format` says so (`stream_event.ts`); no backend has to give those two. `usage` and `finish` are always
+ * 8. `reasoning` and `tool_call` are given only where the request's `include` has them or its `format` is `openai`, `source`
+ *    and `chunk` only where its `format` says so (`stream_event.ts`); no backend has to give those two. `usage` and `finish` are always
  *    given where the provider says them: the log and the metrics have them, too.
  *
  * @module

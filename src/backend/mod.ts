@@ -2,23 +2,25 @@
  * The registry of backends: name to backend. A new one is added here.
  * @module
  */
-import { allBackends, type BackendConfig, type Config, DEFAULT_BACKEND } from "../config/load.ts";
+import { allBackends, type BackendConfig, type Config, DEFAULT_BACKEND, httpTable } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import type { ReadCoalescer } from "../timing/read_coalescer.ts";
 import type { TimerWheel } from "../timing/timer_wheel.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 import { trustSystemStore } from "../upstream/trust.ts";
+import { Anthropic } from "./anthropic/anthropic.ts";
 import type { Backend } from "./backend.ts";
 import { MockBackend } from "./mock.ts";
 import type { Arrivals } from "./http/answer.ts";
+import type { Dialect } from "./http/dialect.ts";
 import { HttpBackend } from "./http/http.ts";
+import { checkOptions, type HttpOptions } from "./http/options.ts";
 import { OpenAi } from "./openai/openai.ts";
-import type { OpenAiOptions } from "./openai/options.ts";
 import type { RequestTemplate } from "./openai/template.ts";
 
 /** A backend's configuration, with what is made of it once for all workers: plain data. */
 export type BackendPlan = BackendConfig & {
-  /** For the provider "openai". */
+  /** For a provider whose requests its SDK makes. */
   readonly template?: RequestTemplate;
 };
 
@@ -57,11 +59,17 @@ export async function planBackends(config: Config): Promise<Config> {
 export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
   if (config.provider === "mock") return config;
   trustSystemStore();
-  // The SDK that makes it is loaded where it is needed only: 12 MiB.
-  const { requestTemplate } = await import("./openai/template.ts");
-  const plan = { ...config, template: await requestTemplate(openAiOptions(config)) };
+  const template = await templateFor(config);
+  const plan = template === undefined ? config : { ...config, template };
   makeHttpBackend(plan, { requested() {}, received() {} });
   return plan;
+}
+
+/** The SDK that makes it is loaded where it is needed only: 12 MiB. */
+async function templateFor(config: BackendConfig): Promise<RequestTemplate | undefined> {
+  if (config.provider !== "openai") return undefined;
+  const { requestTemplate } = await import("./openai/template.ts");
+  return requestTemplate({ ...config.openai, ...common(config) });
 }
 
 /**
@@ -77,11 +85,30 @@ export function makeBackend(plan: BackendPlan, parts: BackendParts): Backend {
 }
 
 function makeHttpBackend(plan: BackendPlan, arrivals: Arrivals): HttpBackend {
-  if (plan.template === undefined) throw new Error("the provider openai needs the template of its requests");
-  const options = openAiOptions(plan);
-  return new HttpBackend(new OpenAi(options, plan.template), options, "backend.openai", arrivals);
+  const { name, settings } = httpTable(plan) ?? {};
+  if (settings === undefined) throw new Error(`the provider ${plan.provider} is not asked over HTTP`);
+  const options = { ...settings, ...common(plan) };
+  const table = `backend.${name}`;
+  checkOptions(options, table);
+  return new HttpBackend(dialectOf(plan), options, table, arrivals);
 }
 
-function openAiOptions(config: BackendConfig): OpenAiOptions {
-  return { ...config.openai, headTimeoutMs: config.timeoutMs, proxy: proxyFromEnvironment() };
+function dialectOf(plan: BackendPlan): Dialect {
+  switch (plan.provider) {
+    case "mock":
+      throw new Error("the mock backend has no API");
+    case "openai":
+      return new OpenAi({ ...plan.openai, ...common(plan) }, templateOf(plan));
+    case "anthropic":
+      return new Anthropic(plan.anthropic);
+  }
+}
+
+function templateOf({ provider, template }: BackendPlan): RequestTemplate {
+  if (template === undefined) throw new Error(`the provider ${provider} needs the template of its requests`);
+  return template;
+}
+
+function common(config: BackendConfig): Pick<HttpOptions, "headTimeoutMs" | "proxy"> {
+  return { headTimeoutMs: config.timeoutMs, proxy: proxyFromEnvironment() };
 }

@@ -3,7 +3,7 @@
  * files that the configuration names.
  * @module
  */
-import { allBackends, type BackendConfig, type Config } from "../config/load.ts";
+import { allBackends, type BackendConfig, type Config, httpTable } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { shimPath, toolsPath } from "../native/library.ts";
 import { MODULES } from "../places.ts";
@@ -18,7 +18,7 @@ export interface Permissions {
   readonly env: readonly string[];
 }
 
-const CONFIGURED = ["DAEMON_*", "OPENAI_*"];
+const CONFIGURED = ["DAEMON_*", "OPENAI_*", "ANTHROPIC_*"];
 const FROM_SYSTEMD = [
   "NOTIFY_SOCKET",
   "WATCHDOG_USEC",
@@ -91,12 +91,13 @@ interface BackendNeeds {
   readonly hosts: readonly string[];
 }
 
-function backendNeeds({ provider, openai }: BackendConfig, proxies: ProxySettings): BackendNeeds {
-  if (provider === "mock") return { files: [], sockets: [], hosts: [] };
+function backendNeeds(backend: BackendConfig, proxies: ProxySettings): BackendNeeds {
+  const settings = httpTable(backend)?.settings;
+  if (settings === undefined) return { files: [], sockets: [], hosts: [] };
   return {
-    files: given(openai.caFile),
-    sockets: given(openai.apiSocket),
-    hosts: [providerHost(openai, proxies)],
+    files: given(settings.caFile),
+    sockets: given(settings.apiSocket),
+    hosts: [providerHost(settings, proxies)],
   };
 }
 
@@ -137,9 +138,12 @@ export async function missingPermissions(
   return missing;
 }
 
-function providerHost(openai: BackendConfig["openai"], proxies: ProxySettings): string {
-  if (openai.apiSocket !== "") return `unix:${openai.apiSocket}`;
-  const base = new URL(openai.apiBase);
+function providerHost(
+  { apiSocket, apiBase }: { readonly apiSocket: string; readonly apiBase: string },
+  proxies: ProxySettings,
+): string {
+  if (apiSocket !== "") return `unix:${apiSocket}`;
+  const base = new URL(apiBase);
   const url = proxyFor(base, proxies) ?? base;
   return `${url.hostname}:${url.port || (url.protocol === "https:" ? 443 : 80)}`;
 }

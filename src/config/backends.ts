@@ -2,9 +2,12 @@
  * What no single key of a backend can tell, of `[backend]` and of each `[backends.NAME]`. Pure.
  * @module
  */
-import type { BackendConfig, Config } from "./config.ts";
-import { DEFAULT_BACKEND, variableOf } from "./key_places.ts";
+import { type BackendConfig, type Config, type HttpSettings, httpTable } from "./config.ts";
+import { allKeys, DEFAULT_BACKEND } from "./key_places.ts";
 import { editDistance, nearest } from "./nearest.ts";
+
+/** Where nobody is answered without a key. */
+const KEYED_HOSTS = ["api.openai.com", "api.anthropic.com"];
 
 /** A value that cannot be used. */
 export interface BackendProblem {
@@ -27,18 +30,18 @@ export function checkBackends(config: Config): BackendProblem[] {
   const names = backends.map(([name]) => name);
   const pathOf = (name: string): string => name === DEFAULT_BACKEND ? "backend" : `backends.${name}`;
   const prefixes = new Map<string, string>();
-  for (const [name, { provider, openai, models, fallback }] of backends) {
+  for (const [name, backend] of backends) {
     const path = pathOf(name);
-    if (provider === "openai" && openai.apiKey === "" && openai.apiSocket === "") {
-      const { apiBase } = openai;
-      if (new URL(apiBase).hostname === "api.openai.com") {
-        const variable = name === DEFAULT_BACKEND ? "OPENAI_API_KEY" : variableOf(`${path}.openai.api_key`);
-        problems.push({
-          path: `${path}.openai.api_key`,
-          shown: `""`,
-          expected: `a key for ${apiBase}, best in the environment ${variable}`,
-        });
-      }
+    const { models, fallback } = backend;
+    const table = httpTable(backend);
+    if (table !== undefined && needsKey(table.settings)) {
+      const keyPath = `${path}.${table.name}.api_key`;
+      const variable = allKeys(names).find((place) => place.path === keyPath)?.key.env;
+      problems.push({
+        path: keyPath,
+        shown: `""`,
+        expected: `a key for ${table.settings.apiBase}, best in the environment ${variable}`,
+      });
     }
     if (fallback.includes(name) || new Set(fallback).size < fallback.length) {
       problems.push({
@@ -73,6 +76,10 @@ export function checkBackends(config: Config): BackendProblem[] {
   }
   problems.push(...unknownNames("backend.selectable", config.backend.selectable, names));
   return problems;
+}
+
+function needsKey({ apiKey, apiBase, apiSocket }: HttpSettings): boolean {
+  return apiKey === "" && apiSocket === "" && KEYED_HOSTS.includes(new URL(apiBase).hostname);
 }
 
 function unknownNames(path: string, given: readonly string[], known: readonly string[]): BackendProblem[] {

@@ -19,3 +19,19 @@ export type Config = ValuesOf<typeof KEYS> & {
 
 /** What is configured for one backend. */
 export type BackendConfig = Omit<ValuesOf<typeof KEYS.backend>, "selectable">;
+
+/** The keys that all providers have which are asked over HTTP. */
+export type HttpSettings = Omit<BackendConfig["openai"], "organization" | "project" | "includeUsage">;
+
+/** The table of such a provider. */
+export interface HttpTable {
+  /** Its name below the backend's own table, such as `openai`. */
+  readonly name: string;
+  readonly settings: HttpSettings;
+}
+
+/** The table of the provider that a backend asks; undefined for one that is asked nowhere. */
+export function httpTable(backend: BackendConfig): HttpTable | undefined {
+  const { provider } = backend;
+  return provider === "mock" ? undefined : { name: provider, settings: backend[provider] };
+}

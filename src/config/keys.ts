@@ -4,14 +4,12 @@
  * @module
  */
 import { INCLUDES, RESPONSE_FORMATS } from "../protocol/response_choice.ts";
+import { httpKeys } from "./http_keys.ts";
 import { LOG_LEVELS, LOG_PARTS } from "./log_words.ts";
 import {
   bool,
   fileMode,
-  httpHeaders,
-  httpUrl,
   integer,
-  jsonObject,
   levelsByPart,
   listenAddr,
   names,
@@ -28,7 +26,7 @@ import {
 } from "./types.ts";
 
 /** The providers that `backend.provider` can name. */
-export const BACKEND_PROVIDERS = ["mock", "openai"] as const;
+export const BACKEND_PROVIDERS = ["mock", "openai", "anthropic"] as const;
 /** One of {@linkcode BACKEND_PROVIDERS}. */
 export type BackendProvider = typeof BACKEND_PROVIDERS[number];
 
@@ -160,7 +158,7 @@ export const KEYS = {
       env: "DAEMON_BACKEND_PROVIDER",
       type: oneOf(BACKEND_PROVIDERS),
       default: "mock",
-      doc: `Who answers: "mock" or "openai" (any API of that style).`,
+      doc: `Who answers: "mock", "openai" (any API of that style) or "anthropic".`,
     },
     defaultModel: {
       name: "default_model",
@@ -234,49 +232,7 @@ export const KEYS = {
       },
     },
     openai: {
-      apiKey: {
-        name: "api_key",
-        env: "OPENAI_API_KEY",
-        type: secret(),
-        default: "",
-        doc: "Key of the API. Never printed or logged.",
-        secret: true,
-      },
-      apiBase: {
-        name: "api_base",
-        env: "OPENAI_API_BASE",
-        type: httpUrl(),
-        default: "https://api.openai.com/v1",
-        doc: "Base URL of the API.",
-      },
-      apiSocket: {
-        name: "api_socket",
-        env: "OPENAI_API_SOCKET",
-        type: socketPath({ orNone: true }),
-        default: "",
-        doc: `Unix socket to connect to in place of TCP; "": none.`,
-      },
-      http2: {
-        name: "http2",
-        env: "OPENAI_HTTP2_ENABLED",
-        type: bool(),
-        default: true,
-        doc: "HTTP/2, on http:// with prior knowledge; false: HTTP/1.1.",
-      },
-      insecureSsl: {
-        name: "insecure_ssl",
-        env: "OPENAI_INSECURE_SSL",
-        type: bool(),
-        default: false,
-        doc: "Accept any certificate. For tests only.",
-      },
-      poolMaxIdlePerHost: {
-        name: "pool_max_idle_per_host",
-        env: "OPENAI_POOL_MAX_IDLE_PER_HOST",
-        type: integer(0, 100_000),
-        default: 100,
-        doc: "Connections that are kept open without a request.",
-      },
+      ...httpKeys("OPENAI", "https://api.openai.com/v1"),
       organization: {
         name: "organization",
         env: "OPENAI_ORG_ID",
@@ -291,28 +247,6 @@ export const KEYS = {
         default: "",
         doc: `Sent as OpenAI-Project; "": not sent.`,
       },
-      caFile: {
-        name: "ca_file",
-        env: "OPENAI_CA_FILE",
-        type: text("a path"),
-        default: "",
-        doc: `PEM file of certificates to trust besides the system's; "": none.`,
-      },
-      headers: {
-        name: "headers",
-        env: "OPENAI_HEADERS",
-        type: httpHeaders(),
-        default: {},
-        doc: `Further request headers. Values are never printed. In the environment: {"X-Name":"value"}.`,
-        secret: true,
-      },
-      body: {
-        name: "body",
-        env: "OPENAI_BODY",
-        type: jsonObject(),
-        default: {},
-        doc: `Further members of the request body. In the environment: {"service_tier":"flex"}.`,
-      },
       includeUsage: {
         name: "include_usage",
         env: "OPENAI_INCLUDE_USAGE",
@@ -320,26 +254,15 @@ export const KEYS = {
         default: true,
         doc: "Ask for the count of tokens at the end of each stream.",
       },
-      maxRetries: {
-        name: "max_retries",
-        env: "OPENAI_MAX_RETRIES",
-        type: integer(0, 10),
-        default: 2,
-        doc: "Further tries of a request that failed before its response began.",
-      },
-      idleTimeoutMs: {
-        name: "idle_timeout_secs",
-        env: "OPENAI_IDLE_TIMEOUT_SECS",
-        type: seconds(0.001, DAY_SECS),
-        default: 90,
-        doc: "Seconds after which a connection without a request is closed.",
-      },
-      pingIntervalMs: {
-        name: "ping_interval_secs",
-        env: "OPENAI_PING_INTERVAL_SECS",
-        type: seconds(0, DAY_SECS),
-        default: 30,
-        doc: "Seconds between HTTP/2 PINGs that find a dead connection; 0: none.",
+    },
+    anthropic: {
+      ...httpKeys("ANTHROPIC", "https://api.anthropic.com/v1"),
+      maxTokens: {
+        name: "max_tokens",
+        env: "ANTHROPIC_MAX_TOKENS",
+        type: integer(1, 10_000_000),
+        default: 4096,
+        doc: "Tokens of an answer at most, of handoffs that do not say.",
       },
     },
   },

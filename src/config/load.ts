@@ -12,7 +12,7 @@ import { editDistance, nearest } from "./nearest.ts";
 import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
 import { ConfigError } from "../errors.ts";
 
-export type { BackendConfig, Config } from "./config.ts";
+export { type BackendConfig, type Config, httpTable } from "./config.ts";
 export { allKeys, DEFAULT_BACKEND, type KeyPlace } from "./key_places.ts";
 export { allBackends } from "./backends.ts";
 export { BACKEND_PROVIDERS, type BackendProvider } from "./keys.ts";

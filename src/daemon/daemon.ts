@@ -4,7 +4,7 @@
  */
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
 import { planBackends } from "../backend/mod.ts";
-import { allBackends, type BackendConfig, type Config, describeConfig } from "../config/load.ts";
+import { allBackends, type BackendConfig, type Config, describeConfig, httpTable } from "../config/load.ts";
 import { ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { sumSnapshots } from "../ops/metrics/metrics.ts";
@@ -291,9 +291,10 @@ function maxConnections(config: Config, fdLimit: number): number {
   return Math.min(config.server.maxConnections, Math.max(1, Math.floor(room / perClient)));
 }
 
-function fdsPerClient({ provider, openai }: BackendConfig): number {
-  if (provider === "mock") return 1;
-  return openai.http2 ? 1 + 1 / STREAMS_PER_UPSTREAM_FD : 2;
+function fdsPerClient(backend: BackendConfig): number {
+  const settings = httpTable(backend)?.settings;
+  if (settings === undefined) return 1;
+  return settings.http2 ? 1 + 1 / STREAMS_PER_UPSTREAM_FD : 2;
 }
 
 function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPolicy {

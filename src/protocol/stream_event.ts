@@ -13,10 +13,12 @@ import type { PlainStatus } from "./http_response.ts";
  * - `text`: a piece of the answer, whole in Unicode (no half of a surrogate pair).
  * - `alive`: the provider sent something that says nothing to the browser; the answer's time-out begins anew.
  * - `usage`: what the answer cost, in tokens.
- * - `finish`: why the model stopped, in the provider's word (`stop`, `length`, `content_filter`, …).
- * - `reasoning`: a piece of what the model thinks before it answers. Given only where it is asked for.
+ * - `finish`: why the model stopped, in the words of chat completions (`stop`, `length`, `content_filter`, `tool_calls`), or
+ *   in the provider's own where it has another.
+ * - `reasoning`: a piece of what the model thinks before it answers. Given only where it is asked for, or the format is
+ *   `openai`; so are calls.
  * - `tool_call`: a piece of a call of the tool number `index`; the first one has its id and name, and the pieces of
- *   `arguments` are JSON together. Given only where it is asked for.
+ *   `arguments` are JSON together.
  * - `source`: a page that the answer cites. Given only where the format is `ai-sdk`.
  * - `chunk`: JSON of a `chat.completion.chunk` as the provider sent it, in the place of texts, reasoning and calls. Given
  *   only where the format is `openai`, by providers of that style; one with counts of tokens alone only where `usage` is

@@ -45,6 +45,13 @@ Deno.test("permissions: a provider's host with its port, the scheme's where the 
   assert.equal(await net("http://[::1]:8080/v1"), "--allow-net=[::1]:8080");
 });
 
+Deno.test("permissions: the host of whichever provider is configured", async () => {
+  const toml = '[backend]\nprovider = "anthropic"\n[backend.anthropic]\napi_key = "k"\nca_file = "/ca.pem"\n';
+  assert.equal(await flag("net", toml), "--allow-net=127.0.0.1:9090,api.anthropic.com:443");
+  assert.match(await flag("read", toml) ?? "", /,\/ca\.pem$/);
+  assert.match(await flag("env", toml) ?? "", /=DAEMON_\*,OPENAI_\*,ANTHROPIC_\*,/);
+});
+
 Deno.test("permissions: a provider on a Unix socket needs the socket, and no host", async () => {
   const toml = `[metrics]\nenabled = false\n${OPENAI}api_socket = "/run/llm.sock"`;
   assert.equal(await flag("net", toml), "--allow-net=unix:/run/llm.sock");

@@ -39,6 +39,8 @@ function valueOf(config: Config, names: readonly string[]): unknown {
   return names.reduce<unknown>((tree, name) => (tree as Record<string, unknown>)[name], config);
 }
 
+const PROVIDERS = `"mock" or "openai" or "anthropic"`;
+
 Deno.test("config: the defaults are those of the contract", async () => {
   const { config } = await load();
   assert.deepEqual(config, {
@@ -94,6 +96,21 @@ Deno.test("config: the defaults are those of the contract", async () => {
         idleTimeoutMs: 90_000,
         pingIntervalMs: 30_000,
       },
+      anthropic: {
+        apiKey: "",
+        apiBase: "https://api.anthropic.com/v1",
+        apiSocket: "",
+        http2: true,
+        insecureSsl: false,
+        poolMaxIdlePerHost: 100,
+        caFile: "",
+        headers: {},
+        body: {},
+        maxRetries: 2,
+        idleTimeoutMs: 90_000,
+        pingIntervalMs: 30_000,
+        maxTokens: 4096,
+      },
     },
     backends: {},
     response: { format: "content", include: [] },
@@ -117,6 +134,24 @@ Deno.test("config: the file wins over defaults, the environment over the file, f
   assert.equal(origins.get("server.max_connections"), "file /etc/d.toml");
   assert.equal(origins.get("server.socket_mode"), "default");
 });
+
+/** Those that all providers have which are asked over HTTP. */
+function httpTexts(prefix: string): Readonly<Record<string, readonly [text: string, value: unknown]>> {
+  return {
+    [`${prefix}_API_KEY`]: ["sk-1", "sk-1"],
+    [`${prefix}_API_BASE`]: ["http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"],
+    [`${prefix}_API_SOCKET`]: ["/s", "/s"],
+    [`${prefix}_HTTP2_ENABLED`]: ["0", false],
+    [`${prefix}_INSECURE_SSL`]: ["true", true],
+    [`${prefix}_POOL_MAX_IDLE_PER_HOST`]: ["0", 0],
+    [`${prefix}_CA_FILE`]: ["/ca.pem", "/ca.pem"],
+    [`${prefix}_HEADERS`]: [`{"X-A":"b c"}`, { "X-A": "b c" }],
+    [`${prefix}_BODY`]: [`{"a":[1,{"b":null}]}`, { a: [1, { b: null }] }],
+    [`${prefix}_MAX_RETRIES`]: ["0", 0],
+    [`${prefix}_IDLE_TIMEOUT_SECS`]: ["1", 1000],
+    [`${prefix}_PING_INTERVAL_SECS`]: ["0", 0],
+  };
+}
 
 Deno.test("config: every key can be set from its environment variable", async () => {
   const texts: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
@@ -142,21 +177,12 @@ Deno.test("config: every key can be set from its environment variable", async ()
     DAEMON_BACKEND_FALLBACK: ["", []],
     DAEMON_BACKEND_FALLBACK_AFTER_SECS: ["2", 2000],
     DAEMON_TOKEN_DELAY_MS: ["0", 0],
-    OPENAI_API_KEY: ["sk-1", "sk-1"],
-    OPENAI_API_BASE: ["http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1"],
-    OPENAI_API_SOCKET: ["/s", "/s"],
-    OPENAI_HTTP2_ENABLED: ["0", false],
-    OPENAI_INSECURE_SSL: ["true", true],
-    OPENAI_POOL_MAX_IDLE_PER_HOST: ["0", 0],
+    ...httpTexts("OPENAI"),
     OPENAI_ORG_ID: ["org-1", "org-1"],
     OPENAI_PROJECT_ID: ["proj-1", "proj-1"],
-    OPENAI_CA_FILE: ["/ca.pem", "/ca.pem"],
-    OPENAI_HEADERS: [`{"X-A":"b c"}`, { "X-A": "b c" }],
-    OPENAI_BODY: [`{"a":[1,{"b":null}]}`, { a: [1, { b: null }] }],
     OPENAI_INCLUDE_USAGE: ["false", false],
-    OPENAI_MAX_RETRIES: ["0", 0],
-    OPENAI_IDLE_TIMEOUT_SECS: ["1", 1000],
-    OPENAI_PING_INTERVAL_SECS: ["0", 0],
+    ...httpTexts("ANTHROPIC"),
+    ANTHROPIC_MAX_TOKENS: ["8192", 8192],
     DAEMON_RESPONSE_FORMAT: ["ai-sdk", "ai-sdk"],
     DAEMON_RESPONSE_INCLUDE: ["usage, finish", ["usage", "finish"]],
     DAEMON_RESUME_KEEP_SECS: ["2.5", 2500],
@@ -181,7 +207,7 @@ Deno.test("config: every key can be set from its environment variable", async ()
 
 Deno.test("config: the environment's names have the prefixes that the sandbox allows, and no two share one", () => {
   const names = allKeys().map(({ key }) => key.env);
-  for (const name of names) assert.match(name, /^(DAEMON|OPENAI)_[A-Z0-9_]+$|^DAEMON_LOG$/);
+  for (const name of names) assert.match(name, /^(DAEMON|OPENAI|ANTHROPIC)_[A-Z0-9_]+$|^DAEMON_LOG$/);
   assert.equal(new Set(names).size, names.length);
 });
 
@@ -248,7 +274,7 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `server.allowed_uids = ["www-data"]`,
       `server.allowed_uids = ["www-data"]: expected a list of numeric user ids`,
     ],
-    [`backend.provider = "opnai"`, `backend.provider = "opnai": expected "mock" or "openai"`],
+    [`backend.provider = "opnai"`, `backend.provider = "opnai": expected ${PROVIDERS}`],
     [
       `backend.request_members = ["tools", "stream"]`,
       `backend.request_members = ["tools","stream"]: expected a list of names of members, none of ` +
@@ -286,7 +312,7 @@ Deno.test("config: a refused value of the environment or of a flag is named as w
   );
   assert.equal(
     await refusal({ flags: [{ key: "backend.provider", flag: "--backend", text: "gpt" }] }),
-    `flag --backend: backend.provider = "gpt": expected "mock" or "openai"`,
+    `flag --backend: backend.provider = "gpt": expected ${PROVIDERS}`,
   );
   for (const filter of ["backend", "backend=", "=debug", "a=debug,", "a=debug=info", "A=debug"]) {
     assert.match(
@@ -402,7 +428,7 @@ Deno.test("config: the two sockets need two paths that fit", async () => {
   await refusal({ env: { DAEMON_SOCKET_PATH: "/".padEnd(106, "ü"), DAEMON_STREAM_SOCKET_PATH: "" } });
 });
 
-Deno.test("config: openai needs a key at OpenAI's own address only", async () => {
+Deno.test("config: a provider needs a key at its own address only", async () => {
   const openai = { DAEMON_BACKEND_PROVIDER: "openai" };
   assert.equal(
     await refusal({ env: openai }),
@@ -412,6 +438,13 @@ Deno.test("config: openai needs a key at OpenAI's own address only", async () =>
   await load({ env: { ...openai, OPENAI_API_KEY: "sk-1" } });
   await load({ env: { ...openai, OPENAI_API_BASE: "http://127.0.0.1:1/v1" } });
   await load({ env: { ...openai, OPENAI_API_SOCKET: "/s" } });
+  const anthropic = { DAEMON_BACKEND_PROVIDER: "anthropic" };
+  assert.equal(
+    await refusal({ env: anthropic }),
+    `default: backend.anthropic.api_key = "": expected a key for https://api.anthropic.com/v1, ` +
+      "best in the environment ANTHROPIC_API_KEY",
+  );
+  await load({ env: { ...anthropic, ANTHROPIC_API_KEY: "sk-ant-1" } });
 });
 
 Deno.test("config: its description is TOML that gives the same configuration, with origins", async () => {

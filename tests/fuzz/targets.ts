@@ -7,6 +7,7 @@
  */
 
 import assert from "node:assert/strict";
+import { MessageReader } from "../../src/backend/anthropic/message_reader.ts";
 import { AnswerReader } from "../../src/backend/openai/answer_reader.ts";
 import { BackendError } from "../../src/errors.ts";
 import { Exchange } from "../../src/upstream/exchange.ts";
@@ -21,6 +22,7 @@ import { SseParser } from "../../src/upstream/sse_parser.ts";
 import { FakeStream, settle } from "../support/fake_stream.ts";
 import cases from "../support/h2_server/cases.json" with { type: "json" };
 import { unhex } from "../support/h2_server/server.ts";
+import { EVERYTHING, type ReaderClass } from "../support/heard_events.ts";
 import { randomCuts } from "../support/random.ts";
 
 type Random = (below: number) => number;
@@ -62,6 +64,18 @@ const SSE = [
   'data:{"choices":[{"delta":{"content":"\\ud83c"}}]}\n\ndata:{"choices":[{"delta":{"content":"\\udf0d"}}]}\n\n',
   'id: 1\nretry: 5\nevent\ndata: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3}}\n\n',
   'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: 你🌍é\n\n',
+].map(text);
+
+/** Of each kind of event one, which the mutations take apart. */
+const ANTHROPIC = [
+  'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":5,"output_tokens":1}}}\n\n',
+  'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hel"}}\n\n' +
+  'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\\ud83c"}}\n\n',
+  'event: content_block_start\ndata: {"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"a","name":"f"}}\n\n' +
+  'event: content_block_delta\ndata: {"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{}"}}\n\n',
+  'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{"url":"https://a/"}}}\n\n',
+  'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n',
+  'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n',
 ].map(text);
 
 /** What a run tells: its words, and the error that it ends with. */
@@ -128,19 +142,20 @@ function sse(pieces: readonly Uint8Array[]): string {
   }, () => false);
 }
 
-function answer(pieces: readonly Uint8Array[]): string {
-  return transcript((say) => {
-    const reader = new AnswerReader({
-      event: (event) => {
-        if (event.kind === "text") assert.ok(event.text !== "" && event.text.isWellFormed());
-        say(JSON.stringify(event));
-      },
-      done: () => say("done"),
-      failed: (error) => say(`${error.kind}: ${error.message}`),
-    });
-    for (const piece of pieces) reader.push(piece);
-    reader.end();
-  }, () => false);
+function answerBy(Reader: ReaderClass): (pieces: readonly Uint8Array[]) => string {
+  return (pieces) =>
+    transcript((say) => {
+      const reader = new Reader({
+        event: (event) => {
+          if (event.kind === "text") assert.ok(event.text !== "" && event.text.isWellFormed());
+          say(JSON.stringify(event));
+        },
+        done: () => say("done"),
+        failed: (error) => say(`${error.kind}: ${error.message}`),
+      }, EVERYTHING);
+      for (const piece of pieces) reader.push(piece);
+      reader.end();
+    }, () => false);
 }
 
 /** Plays the input to a connection with three requests under way. */
@@ -198,6 +213,7 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   },
   h1: { corpus: H1, share: 200_000, run: inPieces(h1) },
   sse: { corpus: SSE, share: 150_000, run: inPieces(sse) },
-  answer: { corpus: SSE, share: 90_000, run: inPieces(answer) },
+  answer: { corpus: SSE, share: 45_000, run: inPieces(answerBy(AnswerReader)) },
+  anthropic: { corpus: ANTHROPIC, share: 45_000, run: inPieces(answerBy(MessageReader)) },
   connection: { corpus: FRAMES, share: 10_000, run: connection },
 };

@@ -1,6 +1,7 @@
 /**
- * A stand-in for an OpenAI-style provider: HTTP/1.1, h2c, either over TLS with a certificate made for the run, or
- * over a Unix socket. What it answers is in `mock_llm_patterns.ts`. For load, `bench/provider` is the better one.
+ * A stand-in for providers: HTTP/1.1, h2c, either over TLS with a certificate made for the run, or over a Unix socket.
+ * The path says whose API it is; what it answers is in `mock_llm_patterns.ts`. For load, `bench/provider` is the better
+ * one.
  * @module
  */
 
@@ -9,7 +10,9 @@ import http2 from "node:http2";
 import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import process from "node:process";
+import { ANTHROPIC } from "./mock_anthropic.ts";
 import { type Pace, scriptFor, type Step } from "./mock_llm_patterns.ts";
+import { type Voice, voiceScript } from "./mock_llm_voices.ts";
 
 /** How it is reached: `h1s` and `h2` are over TLS. */
 export type MockProtocol = "h1" | "h1s" | "h2c" | "h2";
@@ -114,6 +117,12 @@ async function openssl(args: readonly string[]): Promise<void> {
   if (!success) throw new Error(`openssl: ${new TextDecoder().decode(stderr)}`);
 }
 
+/** Null: chat completions. */
+function voiceOf(path: string): Voice | null {
+  if (/\/messages$/.test(path)) return ANTHROPIC;
+  return null;
+}
+
 type Request = http.IncomingMessage | http2.Http2ServerRequest;
 type Response = http.ServerResponse | http2.Http2ServerResponse;
 
@@ -181,7 +190,13 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
     const id = request.headers["x-request-id"];
     const tries = requests.filter(({ headers }) => headers["x-request-id"] === id).length;
     const pattern = String(request.headers["x-test-pattern"] ?? "plain");
-    const script = scriptFor(pattern, pace, tries, body, String(request.headers.authorization ?? ""));
+    const path = request.url ?? "";
+    const { authorization, "x-api-key": apiKey } = request.headers;
+    const key = String(apiKey ?? authorization ?? "").replace("Bearer ", "");
+    const voice = voiceOf(path);
+    const script = voice === null
+      ? scriptFor(pattern, pace, tries, body, key)
+      : voiceScript(voice, pattern, pace, tries, { body, path, key });
     const reset = (): void => {
       over();
       if ("stream" in response) response.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);

@@ -29,7 +29,7 @@ export interface Pace {
   readonly delayMs: number;
 }
 
-const PLAIN = "text/event-stream; charset=utf-8";
+export const PLAIN = "text/event-stream; charset=utf-8";
 const encoder = new TextEncoder();
 
 /** A `chat.completion.chunk` as JSON. */
@@ -83,7 +83,7 @@ function* answer(texts: readonly string[], delayMs: number, reason = "stop"): Ge
   yield { send: sse("[DONE]") };
 }
 
-const words = (count: number): string[] => Array.from({ length: count }, (_, i) => `word${i} `);
+export const words = (count: number): string[] => Array.from({ length: count }, (_, i) => `word${i} `);
 
 function* first(texts: number, delayMs: number, ...then: Step[]): Generator<Step> {
   for (const content of words(texts)) {
@@ -93,7 +93,8 @@ function* first(texts: number, delayMs: number, ...then: Step[]): Generator<Step
   yield* then;
 }
 
-function* cut(steps: Iterable<Step>, bytes: number): Generator<Step> {
+/** The same, so many bytes at a time. */
+export function* cut(steps: Iterable<Step>, bytes: number): Generator<Step> {
   for (const step of steps) {
     if (!("send" in step)) {
       yield step;
@@ -101,6 +102,62 @@ function* cut(steps: Iterable<Step>, bytes: number): Generator<Step> {
     }
     const all = typeof step.send === "string" ? encoder.encode(step.send) : step.send;
     for (let at = 0; at < all.length; at += bytes) yield { send: all.subarray(at, at + bytes) };
+  }
+}
+
+/** Makes an answer that is a status and an error object. */
+export type Refuse = (status: number, headers?: Record<string, string>, message?: string) => Script;
+
+/** A pattern's name, and its numbers. */
+export interface Pattern {
+  readonly name: string;
+  /** The first number, NaN where there is none. */
+  readonly n: number;
+  readonly times: string | undefined;
+}
+
+/** Takes `status-429-times-2` apart. */
+export function parsePattern(pattern: string): Pattern {
+  const [, name = "", n, times] = /^([a-z_-]+?)(?:-(\d+))?(?:-times-(\d+))?$/.exec(pattern) ?? [];
+  return { name, n: n === undefined ? NaN : Number(n), times };
+}
+
+/**
+ * What goes wrong before any event, the same way at every provider.
+ *
+ * @param plain the good answer, with that pause between its words
+ * @returns null for another pattern
+ */
+export function faultFor(
+  { name, n, times }: Pattern,
+  tries: number,
+  key: string,
+  plain: (delayMs?: number) => Script,
+  refuse: Refuse,
+): Script | null {
+  switch (name) {
+    case "status":
+      return times !== undefined && tries > Number(times) ? plain() : refuse(n);
+    case "retry-after":
+      return tries > Number(times) ? plain() : refuse(429, { "retry-after": `${n}` });
+    case "echo-key":
+      return refuse(401, {}, `Incorrect API key provided: ${key}`);
+    case "html":
+      return { status: 200, headers: { "content-type": "text/html" }, steps: [{ send: "<h1>Hello</h1>" }] };
+    case "gzip":
+      return { ...plain(), headers: { "content-type": PLAIN, "content-encoding": "gzip" } };
+    case "redirect": {
+      const location = "https://user:secret@llm.example/v2/chat?key=secret";
+      return { status: n, headers: { location }, steps: [] };
+    }
+    case "reset-head":
+      return { ...plain(), noHead: "reset" };
+    case "stall-head":
+      return { ...plain(), noHead: "stall" };
+    case "slow-head":
+      return streamed([{ waitMs: n }, ...plain(0).steps]);
+    default:
+      return null;
   }
 }
 
@@ -125,11 +182,7 @@ const QUIRKS = [
   "data: [DONE]\n\n",
 ];
 
-const refused = (
-  status: number,
-  headers: Record<string, string> = {},
-  message = `a made-up ${status}`,
-): Script => ({
+const refused: Refuse = (status, headers = {}, message = `a made-up ${status}`) => ({
   status,
   headers: { "content-type": "application/json", ...headers },
   steps: [{
@@ -137,7 +190,8 @@ const refused = (
   }],
 });
 
-const streamed = (steps: Iterable<Step>): Script => ({
+/** A good head, and these. */
+export const streamed = (steps: Iterable<Step>): Script => ({
   status: 200,
   headers: { "content-type": PLAIN },
   steps,
@@ -244,19 +298,22 @@ function refusing(names: readonly string[], pace: Pace, body: Readonly<Record<st
  * @param pattern the header's value; an unknown one gets a 400
  * @param tries how many requests of this id there were, this one included
  * @param body the request's
+ * @param key that it came with, to be repeated
  */
 export function scriptFor(
   pattern: string,
   pace: Pace,
   tries: number,
   body: Readonly<Record<string, unknown>>,
-  authorization: string,
+  key: string,
 ): Script {
-  const [, name = "", a, b] = /^([a-z_-]+?)(?:-(\d+))?(?:-times-(\d+))?$/.exec(pattern) ?? [];
+  const parsed = parsePattern(pattern);
+  const { name, n } = parsed;
   if (pattern.startsWith("refuses-")) return refusing(pattern.slice(8).split("-"), pace, body);
   if (name.startsWith("finish-")) return streamed(answer(["word "], 0, name.slice(7)));
-  const n = Number(a);
-  const plain = (): Script => streamed(answer(words(pace.events), pace.delayMs));
+  const plain = (delayMs = pace.delayMs): Script => streamed(answer(words(pace.events), delayMs));
+  const fault = faultFor(parsed, tries, key, plain, refused);
+  if (fault !== null) return fault;
   switch (name) {
     case "plain":
       return plain();
@@ -268,7 +325,7 @@ export function scriptFor(
       return streamed(answer(Array<string>(4).fill(LONG_TEXT), pace.delayMs));
     case "quirks": {
       const steps = QUIRKS.map((send) => ({ send }));
-      return streamed(a === undefined ? steps : cut(steps, n));
+      return streamed(Number.isNaN(n) ? steps : cut(steps, n));
     }
     case "refusal":
       return streamed([
@@ -281,10 +338,6 @@ export function scriptFor(
           send: sse(`{"choices":[{"index":0,"delta":{"content":${json}}}]}`),
         })).concat({ send: sse("[DONE]") }),
       );
-    case "status":
-      return b !== undefined && tries > Number(b) ? plain() : refused(n);
-    case "retry-after":
-      return tries > Number(b) ? plain() : refused(429, { "retry-after": `${n}` });
     case "quotes":
       return refused(400, {}, "Bad role in messages[0]: 'stream_options'");
     case "think":
@@ -299,12 +352,6 @@ export function scriptFor(
       return streamed([...AGENT_CHUNKS, "[DONE]"].map((data) => ({ send: sse(data) })));
     case "comments":
       return slowly(n, pace.delayMs, null);
-    case "gzip":
-      return { ...plain(), headers: { "content-type": PLAIN, "content-encoding": "gzip" } };
-    case "redirect": {
-      const location = "https://user:secret@llm.example/v2/chat?key=secret";
-      return { status: n, headers: { location }, steps: [] };
-    }
     case "json": {
       const whole = { choices: [{ message: { content: "Hello" } }] };
       return {
@@ -323,16 +370,6 @@ export function scriptFor(
       };
     case "nofinish":
       return streamed(first(n, pace.delayMs));
-    case "echo-key":
-      return refused(401, {}, `Incorrect API key provided: ${authorization.replace("Bearer ", "")}`);
-    case "html":
-      return { status: 200, headers: { "content-type": "text/html" }, steps: [{ send: "<h1>Hello</h1>" }] };
-    case "reset-head":
-      return { ...plain(), noHead: "reset" };
-    case "stall-head":
-      return { ...plain(), noHead: "stall" };
-    case "slow-head":
-      return streamed([{ waitMs: n }, ...answer(words(pace.events), 0)]);
     case "abort":
       return streamed(first(n, pace.delayMs, { reset: true }));
     case "stall":

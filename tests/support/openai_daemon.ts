@@ -30,8 +30,17 @@ export const broken = (texts: readonly string[], message = "Backend error"): str
 /** What a client reads when there is no answer. */
 export const UNAVAILABLE = plainResponse(502, "Backend unavailable");
 
+/** A provider, what its variables begin with, and where below the stand-in its API is. */
+export interface Provider {
+  readonly name: string;
+  readonly variables: string;
+  readonly path: string;
+}
+
 /** What differs from a daemon that waits 10 s for its provider and tries no second time. */
 export interface PairSetup {
+  /** Default: `openai`. */
+  readonly provider?: Provider;
   readonly env?: Readonly<Record<string, string>>;
   readonly mock?: Partial<MockLlmOptions>;
   /** See the daemon's own; reading the CA file is among them already. */
@@ -56,15 +65,16 @@ export async function openaiDaemon(protocol: MockProtocol, setup: PairSetup = {}
   const mock = started.use(
     await mockLlm({ protocol, ...(secure ? { certificate: await certificate() } : {}), ...setup.mock }),
   );
+  const { name, variables, path } = setup.provider ?? { name: "openai", variables: "OPENAI", path: "/v1" };
   const daemon = started.use(
     await startDaemon({
       env: {
-        DAEMON_BACKEND_PROVIDER: "openai",
+        DAEMON_BACKEND_PROVIDER: name,
         DAEMON_BACKEND_TIMEOUT_SECS: "10",
-        OPENAI_API_KEY: KEY,
-        OPENAI_API_BASE: mock.base,
-        OPENAI_MAX_RETRIES: "0",
-        OPENAI_CA_FILE: caFile,
+        [`${variables}_API_KEY`]: KEY,
+        [`${variables}_API_BASE`]: new URL(path, mock.base).href,
+        [`${variables}_MAX_RETRIES`]: "0",
+        [`${variables}_CA_FILE`]: caFile,
         ...setup.env,
       },
       permissions: [

@@ -11,7 +11,7 @@ import { EventQueue } from "../event_queue.ts";
 import { LiveAnswers } from "../live_answers.ts";
 import { type Arrivals, HttpAnswer, type Shared } from "./answer.ts";
 import type { Dialect } from "./dialect.ts";
-import { checkOptions, type HttpOptions, readCaFile } from "./options.ts";
+import { type HttpOptions, readCaFile } from "./options.ts";
 
 /** From a connection's first packet to its use. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -31,11 +31,11 @@ export class HttpBackend implements Backend, Shared {
   /**
    * Nothing is connected before the first request.
    *
-   * @param table where the options stand in the configuration, for messages
-   * @throws ConfigError the address, a header, the CA file, or the proxy cannot be used
+   * @param options which `checkOptions` has looked through
+   * @param table where they stand in the configuration, for messages
+   * @throws ConfigError the CA file cannot be used
    */
   constructor(dialect: Dialect, options: HttpOptions, table: string, arrivals: Arrivals) {
-    checkOptions(options, table);
     this.dialect = dialect;
     this.options = options;
     this.arrivals = arrivals;

@@ -1,0 +1,25 @@
+/**
+ * A request that is the same at each try.
+ * @module
+ */
+
+import type { RequestHead } from "../../upstream/exchange.ts";
+import type { Draft } from "./dialect.ts";
+
+/** See the module. */
+export class FixedDraft implements Draft {
+  readonly head: RequestHead;
+  readonly body: () => string;
+
+  /** @param body makes it; may throw a BackendError, as {@linkcode Draft.body} says */
+  constructor(head: RequestHead, body: () => string) {
+    this.head = head;
+    this.body = body;
+  }
+
+  accepted(): void {}
+
+  adapt(): boolean {
+    return false;
+  }
+}
