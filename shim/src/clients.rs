@@ -100,6 +100,25 @@ impl Clients {
         Ok(())
     }
 
+    /// Moves a client to where `add` puts it, which says whether it has taken it.
+    pub fn give_away(
+        &mut self,
+        client: u32,
+        epoll: &Epoll,
+        add: impl FnOnce(&mut dyn FnMut() -> Passed) -> bool,
+    ) -> Result<bool, Status> {
+        let slot = self.slots.get(client as usize).ok_or(Status::BAD_HANDLE)?;
+        // Before it is the other one's, who may close it at once.
+        slot.unwatch(epoll);
+        let serial = slot.serial;
+        let given = add(&mut || self.slots.remove(client as usize).socket);
+        if !given && let Some(slot) = self.slots.get(client as usize) {
+            // ENOMEM: it can be sent to, but not be waited for.
+            let _unwatched = epoll.add(&slot.socket, EpollEvent::new(GONE, token(client, serial)));
+        }
+        Ok(given)
+    }
+
     /// Closes every client. Returns how many there were.
     pub fn close_all(&mut self, epoll: &Epoll) -> u32 {
         let mut closed = 0;

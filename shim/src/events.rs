@@ -93,13 +93,23 @@ impl Events {
         if waiting.ended.is_some() {
             return Err(arrival);
         }
+        Ok(self.take_in(&mut waiting, arrival))
+    }
+
+    /// Makes a handoff and puts it in, if there is room. Returns whether to ring, or nothing if none was made.
+    pub fn add_arrival_if_room(&self, make: impl FnOnce() -> Arrival) -> Option<bool> {
+        let mut waiting = self.lock();
+        (waiting.ended.is_none() && waiting.has_room()).then(|| self.take_in(&mut waiting, make()))
+    }
+
+    fn take_in(&self, waiting: &mut Waiting, arrival: Arrival) -> bool {
         let was_empty = waiting.len() == 0;
         waiting.arrival_bytes += HANDOFF_BYTES + arrival.payload.len();
         waiting.arrivals.push_back(arrival);
         if waiting.is_awaited {
             self.arrived.notify_one();
         }
-        Ok(was_empty && !waiting.is_awaited)
+        was_empty && !waiting.is_awaited
     }
 
     /// Takes out the event that has waited longest.

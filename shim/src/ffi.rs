@@ -18,7 +18,7 @@ use crate::process;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 
-const SHIM_ABI_VERSION: u32 = 3;
+const SHIM_ABI_VERSION: u32 = 4;
 
 static ACCEPTORS: Registry<Acceptor> = Registry::new();
 static REACTORS: Registry<Reactor> = Registry::new();
@@ -253,4 +253,19 @@ pub unsafe extern "C" fn shim_send_batch(
 #[unsafe(no_mangle)]
 pub extern "C" fn shim_client_close(reactor: u32, client: u32) -> i32 {
     guard(|| REACTORS.get(reactor)?.close_client(client))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shim_client_move(
+    reactor: u32,
+    client: u32,
+    to_reactor: u32,
+    payload: *const u8,
+    len: u32,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, ABI.md "Conventions".
+        let payload = unsafe { slice(payload, len) }?;
+        REACTORS.get(reactor)?.move_client(client, &*REACTORS.get(to_reactor)?, payload)
+    })
 }

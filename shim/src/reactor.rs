@@ -14,9 +14,9 @@ use streaming_daemon_border::{Outcome, Status, count, guard};
 use crate::acceptor::{Acceptor, Seat};
 use crate::bell::Bell;
 use crate::clients::{Clients, EVENT_BYTES};
-use crate::events::Event;
+use crate::events::{Arrival, Event};
 use crate::handoff::Reason;
-use crate::records::{HANDOFF, REASON_SHIFT, Records};
+use crate::records::{HANDOFF, MOVED, REASON_SHIFT, Records};
 use crate::registry::lock;
 
 /// Events taken from the kernel at once.
@@ -143,6 +143,32 @@ impl Reactor {
         clients.close(client, &self.epoll)?;
         self.acceptor.leave(&self.seat, 1);
         Ok(0)
+    }
+
+    /// Makes a client another reactor's. See ABI.md.
+    pub fn move_client(&self, client: u32, to: &Reactor, payload: &[u8]) -> Outcome {
+        if Arc::ptr_eq(&self.seat, &to.seat) || !to.belongs_to(&self.acceptor) {
+            return Err(Status::BAD_ARGUMENT);
+        }
+        let payload = payload.to_vec();
+        let mut clients = lock(&self.clients);
+        self.seat.events.check()?;
+        let mut rings = None;
+        let is_given = clients.give_away(client, &self.epoll, |socket| {
+            if to.seat.is_started.load(Ordering::Acquire) {
+                rings = to.seat.events.add_arrival_if_room(|| {
+                    // Counted before the other one can count it out.
+                    self.acceptor.change_seat(&self.seat, &to.seat);
+                    Arrival { socket: socket(), flags: MOVED, micros: 0, uid: 0, payload }
+                });
+            }
+            rings.is_some()
+        })?;
+        drop(clients);
+        if rings == Some(true) {
+            to.seat.bell.ring();
+        }
+        if is_given { Ok(0) } else { Err(Errno::EAGAIN.into()) }
     }
 
     /// Closes every client and ends the thread, which is gone then. What was not taken goes to other reactors.

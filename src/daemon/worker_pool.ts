@@ -8,6 +8,7 @@ import { countersOf, type MetricsSnapshot, sumSnapshots } from "../ops/metrics/m
 import { makeReactor } from "../native/reactor.ts";
 import { oldestSecs, type WorkerStatus } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
+import { Homes } from "../worker/homes.ts";
 import type { WorkerInit } from "../worker/worker.ts";
 import { DEADLINES, type WorkerDeadlines, WorkerProxy } from "./worker_proxy.ts";
 
@@ -39,6 +40,7 @@ export class WorkerPool {
   readonly #options: WorkerPoolOptions;
   readonly #end = Promise.withResolvers<void>();
   readonly #slots: Slot[];
+  readonly #homes: SharedArrayBuffer;
   // What workers that died had counted when they were last asked, added up: counters must not go back.
   #retired: Promise<MetricsSnapshot[]> = Promise.resolve([]);
   readonly #deathTimes: number[] = [];
@@ -49,6 +51,7 @@ export class WorkerPool {
     this.#options = options;
     this.#config = options.config;
     this.ended = this.#end.promise;
+    this.#homes = Homes.allocate(options.workers);
     this.#slots = Array.from({ length: options.workers }, (_, index) => new Slot(index));
   }
 
@@ -82,12 +85,13 @@ export class WorkerPool {
     const reactor = makeReactor(acceptor);
     const init: WorkerInit = {
       index: slot.index,
-      workers: this.#slots.length,
       config: this.#config,
       reactor,
       streams,
+      homes: this.#homes,
       benchmark,
     };
+    new Homes(this.#homes).set(slot.index, reactor);
     const worker = new WorkerProxy(init, pinged, deadlines);
     slot.worker = worker;
     worker.ended.catch(() => {}); // until #watch; what happened before is the error of its start

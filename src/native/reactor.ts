@@ -22,11 +22,13 @@ export interface Handoff {
   /** The shim's number of the client. */
   readonly client: number;
   /** The handoff's data: a view that is valid only during the call. */
-  readonly payload: Uint8Array;
+  readonly payload: Uint8Array<ArrayBuffer>;
   /** More clients than `max_connections` are live, this one included. */
   readonly overLimit: boolean;
   /** Every worker has said that it takes no more. */
   readonly noRoom: boolean;
+  /** Another worker has given it here. */
+  readonly moved: boolean;
   /** Why it was refused although its client is a good one, who is to be told. */
   readonly refusal: HandoffFailure | undefined;
   readonly durationSecs: number;
@@ -34,14 +36,14 @@ export interface Handoff {
 
 /** Whom new clients go to. Must not throw. */
 export interface HandoffTaker {
-  /** Returns the client's owner, who closes it. */
-  handoff(handoff: Handoff): ClientEvents;
+  /** Returns the client's owner, who closes it; nothing if it has moved on, or is closed already. */
+  handoff(handoff: Handoff): ClientEvents | undefined;
 }
 
 const HEAD_BYTES = 24;
 const FIRST_BUFFER_BYTES = 64 * 1024;
 const HANDOFF = 1, CLIENT_GONE = 2, CLIENT_WRITABLE = 3;
-const OVER_LIMIT = 1, NO_ROOM = 8, REASON_SHIFT = 8;
+const OVER_LIMIT = 1, NO_ROOM = 8, MOVED = 16, REASON_SHIFT = 8;
 /** So many handoffs are taken from the shim at a time. */
 const HANDOFFS_AT_ONCE = 128;
 /** After so long a turn leaves the rest to the next one, so that streams which run keep their pace. */
@@ -185,6 +187,7 @@ export class Reactor {
       payload: this.#buffer.subarray(payloadAt, payloadAt + payloadBytes),
       overLimit: (flags & OVER_LIMIT) !== 0,
       noRoom: (flags & NO_ROOM) !== 0,
+      moved: (flags & MOVED) !== 0,
       refusal: reasonOf(flags >> REASON_SHIFT),
       durationSecs: (this.#words[word + 3] as number) / 1e6,
     });
@@ -210,6 +213,19 @@ export class Reactor {
   close(client: number): void {
     this.#clients[client] = undefined;
     if (!this.#closed) check(this.#shim.shim_client_close(this.handle, client), "close a client");
+  }
+
+  /**
+   * Makes a client, to which nothing was sent yet, another reactor's, which may be another isolate's.
+   *
+   * @param payload what the other one is told as the handoff's data
+   * @returns whether that one has taken it; else it stays here
+   */
+  move(client: number, reactor: number, payload: Uint8Array<ArrayBuffer>): boolean {
+    const status = this.#shim.shim_client_move(this.handle, client, reactor, payload, payload.length);
+    if (status < 0) return false;
+    this.#clients[client] = undefined;
+    return true;
   }
 
   /** The shim has closed it, after the last bytes went out: an entry with END was taken whole. */

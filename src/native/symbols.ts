@@ -4,7 +4,7 @@
  */
 
 /** The ABI this daemon was written against; `shim_abi_version` must return it. */
-export const SHIM_ABI_VERSION = 3;
+export const SHIM_ABI_VERSION = 4;
 
 /** The symbol table for `Deno.dlopen`. Pointers are `buffer`s: no address ever becomes a JavaScript value. */
 export const SYMBOLS = {
@@ -60,6 +60,8 @@ export const SYMBOLS = {
   shim_send_batch: { parameters: ["u32", "buffer", "u32", "buffer", "u32", "buffer"], result: "i32" },
   // int32_t (uint32_t reactor, uint32_t client)
   shim_client_close: { parameters: ["u32", "u32"], result: "i32" },
+  // int32_t (uint32_t reactor, uint32_t client, uint32_t to_reactor, const uint8_t *payload, uint32_t len)
+  shim_client_move: { parameters: ["u32", "u32", "u32", "buffer", "u32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The ABI of the library that plays the other side of a handoff. */

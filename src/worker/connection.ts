@@ -19,6 +19,10 @@ export interface ConnectionParts extends CallParts {
   readonly clients: Pick<Clients, "sendNow">;
   /** Those that have an id. */
   readonly streams: SharedStreams;
+  /** The reactor of the worker where a stream with that id is. */
+  homeOf(streamId: string): number;
+  /** The worker's own one. */
+  readonly reactor: number;
   readonly sockets: Sockets;
   readonly rules: RequestRules;
   /** How long a client may take nothing, in milliseconds. */
@@ -31,6 +35,8 @@ export interface Sockets {
   close(client: number): void;
   /** The shim has closed it after its last bytes. */
   closedByEnd(client: number): void;
+  /** Gives it to another worker's reactor, with the handoff's data; returns whether that one has taken it. */
+  move(client: number, reactor: number, payload: Uint8Array<ArrayBuffer>): boolean;
 }
 
 /** What a client that was handed over in vain is told. */
@@ -57,23 +63,37 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     super(parts);
     this.id = handoff.client;
     parts.connections.add(this);
-    parts.metrics.connectionOpened();
+    if (!handoff.moved) parts.metrics.connectionOpened();
     const request = this.#admit(handoff, stopping);
     if (request === undefined) return;
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
-    const requestBytes = handoff.payload.length;
-    if (request.stream !== undefined) this.#join(request, request.stream, requestBytes);
+    if (request.stream !== undefined) this.#name(request, request.stream, handoff);
     else {
       parts.metrics.streamStarted();
-      this.ask(request, requestBytes);
+      this.ask(request, handoff.payload.length);
     }
+  }
+
+  // It names a stream, which may well be another worker's.
+  #name(request: BackendRequest, choice: StreamChoice, { moved, payload }: Handoff): void {
+    const { homeOf, reactor, sockets, connections, metrics, log } = this.parts;
+    this.requestId = request.requestId;
+    this.userId = request.userId;
+    this.#streamId = choice.id;
+    const home = homeOf(choice.id);
+    if (home === reactor) return this.#join(request, choice, payload.length);
+    if (!moved && sockets.move(this.id, home, payload)) {
+      this.ended = true;
+      connections.delete(this);
+      return;
+    }
+    metrics.connectionRejected();
+    log.warning("The worker of a stream cannot take its client, which is answered 503", this.identity());
+    this.#refuse(503, "Too many requests at a time");
   }
 
   #join(request: BackendRequest, choice: StreamChoice, requestBytes: number): void {
     const { streams, metrics, log } = this.parts;
-    this.requestId = request.requestId;
-    this.userId = request.userId;
-    this.#streamId = choice.id;
     if (choice.stops) {
       const stopped = streams.stop(choice.id);
       metrics.streamAskedFor(stopped ? "stopped" : "nothing_to_stop");

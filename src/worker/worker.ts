@@ -20,6 +20,7 @@ import { backendChoices, Backends } from "./backends.ts";
 import { Clients } from "./clients.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import { ConnectionSet } from "./connection_set.ts";
+import { Homes } from "./homes.ts";
 import { LoadShedding } from "./load_shedding.ts";
 import { type KeepLimits, SharedStreams } from "./shared_streams.ts";
 import { StreamLimit } from "./stream_limit.ts";
@@ -27,13 +28,13 @@ import { StreamLimit } from "./stream_limit.ts";
 /** What a worker is started with: plain data, so that it can be sent to another isolate. */
 export interface WorkerInit {
   readonly index: number;
-  /** How many workers there are. */
-  readonly workers: number;
   readonly config: Config;
   /** Handle of its reactor, which whoever starts it closes if it dies. */
   readonly reactor: number;
   /** Memory of the {@linkcode StreamGauge}. */
   readonly streams: SharedArrayBuffer;
+  /** Memory of the {@linkcode Homes}, in which it is entered. */
+  readonly homes: SharedArrayBuffer;
   /** Whether to count totals only. */
   readonly benchmark: boolean;
 }
@@ -66,7 +67,7 @@ export class Worker implements HandoffTaker {
   readonly #failed = Promise.withResolvers<never>();
   readonly #looking: ReturnType<typeof setInterval>;
   readonly #ids: RequestIds;
-  readonly #workers: number;
+  readonly #homes: Homes;
   readonly #streams: SharedStreams;
   #config: Config;
   #parts: ConnectionParts;
@@ -78,7 +79,7 @@ export class Worker implements HandoffTaker {
    * @throws {ConfigError} if a backend cannot be made
    * @throws {ShimError} if the shim cannot be opened
    */
-  constructor({ index, workers, config, reactor, streams, benchmark }: WorkerInit, log: Log) {
+  constructor({ index, config, reactor, streams, homes, benchmark }: WorkerInit, log: Log) {
     const models = () => [
       ...allBackends(this.#config).map(([, { defaultModel }]) => defaultModel),
       ...this.#config.metrics.models,
@@ -95,7 +96,7 @@ export class Worker implements HandoffTaker {
     });
     this.#log = log;
     this.#ids = new RequestIds(String(index));
-    this.#workers = workers;
+    this.#homes = new Homes(homes);
     this.#streams = new SharedStreams(this.#keepLimits(config));
     this.#config = config;
     this.#backends = new Backends(config, this.#backendParts, log.child("backend"));
@@ -110,6 +111,8 @@ export class Worker implements HandoffTaker {
       wheel: new TimerWheel(TIMEOUT_RESOLUTION_MS),
       connections: this.#connections,
       streams: this.#streams,
+      homeOf: (streamId) => this.#homes.of(streamId),
+      reactor,
       shedding,
       own: this.#own,
       metrics: this.#metrics,
@@ -161,12 +164,13 @@ export class Worker implements HandoffTaker {
   }
 
   #keepLimits({ resume }: Config): KeepLimits {
-    return { ...resume, maxTotalBytes: Math.floor(resume.maxTotalBytes / this.#workers) };
+    return { ...resume, maxTotalBytes: Math.floor(resume.maxTotalBytes / this.#homes.workers) };
   }
 
-  handoff(handoff: Handoff): ClientEvents {
-    if (handoff.refusal === undefined) this.#metrics.handoffReceived(handoff.durationSecs);
-    return new Connection(this.#parts, handoff, this.#stopping);
+  handoff(handoff: Handoff): ClientEvents | undefined {
+    if (handoff.refusal === undefined && !handoff.moved) this.#metrics.handoffReceived(handoff.durationSecs);
+    const connection = new Connection(this.#parts, handoff, this.#stopping);
+    return connection.ended ? undefined : connection;
   }
 
   /**

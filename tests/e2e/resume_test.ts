@@ -21,7 +21,7 @@ async function answer(daemon: TestDaemon, data: Record<string, unknown>): Promis
   return await client.readAll();
 }
 
-for (const workers of ["1"]) {
+for (const workers of ["1", "3"]) {
   const env = { DAEMON_WORKERS: workers };
 
   Deno.test(`${workers} workers: a client that leaves comes back to the rest of the same answer`, async () => {
@@ -133,4 +133,31 @@ Deno.test("a reload changes what is kept from then on", async () => {
   } finally {
     await Deno.remove(path);
   }
+});
+
+Deno.test("a worker that dies loses its streams and no other's; its ids can be begun anew", async () => {
+  await using daemon = await startDaemon({ unruly: true, env: { ...STANDING, DAEMON_WORKERS: "3" } });
+  const ids = Array.from(
+    { length: 12 },
+    (_, index) => ({ stream_id: `s${index}`, on_disconnect: "continue" }),
+  );
+  const clients = ids.map((id) => daemon.handOff(id));
+  await Promise.all(clients.map((client) => client.readUntil("Hello! ")));
+  for (const client of clients) client.close();
+  using dying = daemon.handOff({ stream_id: "dying", prompt: "die" });
+  await daemon.logged("Worker died");
+  await dying.readAll().catch(() => {}); // closed with its worker
+  const isServed = async () =>
+    !(await answer(daemon, { stream_id: "dying", action: "stop" })).includes(" 503 ");
+  await daemon.until("the worker's successor", isServed);
+  const now = await Promise.all(ids.map(async (id) => {
+    using client = daemon.handOff({ ...id, last_event_id: "0" });
+    const first = await client.read();
+    return new TextDecoder().decode(first).startsWith(GONE) ? "gone" : "there";
+  }));
+  const lost = now.filter((each) => each === "gone").length;
+  assert(lost > 0 && lost < ids.length, `${now}`);
+  const again = now.indexOf("gone");
+  using client = daemon.handOff(ids[again]);
+  await client.readUntil("Hello! ");
 });

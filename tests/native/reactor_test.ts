@@ -14,7 +14,13 @@ Deno.test("a handoff comes with its data and time", async () => {
   using _client = acceptor.handOff({ prompt: "ü" }, pairEnds(), "stream");
   await reactor.until(() => reactor.handoffs.length === 1);
   const { durationSecs, client, ...rest } = reactor.handoffs[0] as typeof reactor.handoffs[0];
-  assert.deepEqual(rest, { text: '{"prompt":"ü"}', overLimit: false, noRoom: false, refusal: undefined });
+  assert.deepEqual(rest, {
+    text: '{"prompt":"ü"}',
+    overLimit: false,
+    noRoom: false,
+    moved: false,
+    refusal: undefined,
+  });
   assert(Number.isInteger(client) && durationSecs >= 0 && durationSecs < 5);
 });
 
@@ -228,3 +234,25 @@ for (
     closeAll(nears);
   });
 }
+
+Deno.test("a client goes from one reactor to another with its data; it stays where that has ended", async () => {
+  await using acceptor = new TestAcceptor();
+  await using first = new TestReactor(acceptor);
+  await using second = new TestReactor(acceptor);
+  second.reactor.admit(false);
+  const { near, client } = await first.accept();
+  const payload = new TextEncoder().encode('{"a":"ü"}');
+  assert.equal(first.reactor.move(client, second.reactor.handle, payload), true);
+  await second.until(() => second.handoffs.length === 1);
+  const [{ client: moved, ...handoff }] = second.handoffs as [typeof second.handoffs[0]];
+  const seen = { text: '{"a":"ü"}', overLimit: false, noRoom: false, moved: true, refusal: undefined };
+  assert.deepEqual(handoff, { ...seen, durationSecs: 0 });
+  assert.deepEqual(second.send([moved, "x", true]), [1]);
+  second.reactor.closedByEnd(moved);
+  assert.equal(await near.readAll(), "x");
+  const other = await first.accept();
+  second.reactor.shutDown();
+  assert.equal(first.reactor.move(other.client, second.reactor.handle, payload), false);
+  first.reactor.close(other.client);
+  closeAll([near, other.near]);
+});

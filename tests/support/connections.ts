@@ -218,6 +218,8 @@ export function fakeWorker(
     wheel: new TimerWheel(1, timing),
     connections,
     streams: new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 }),
+    homeOf: () => 1,
+    reactor: 1,
     shedding: {
       hold: (bytes) => void (held.bytes += bytes),
       release: (bytes) => void (held.bytes -= bytes),
@@ -238,11 +240,14 @@ export function fakeWorker(
     ...changes,
   };
   const open: FakeWorker["open"] = async (data = {}, { room, stopping = false, ...handoff } = {}) => {
-    const payload = data instanceof Uint8Array ? data : new TextEncoder().encode(JSON.stringify(data));
+    const payload = data instanceof Uint8Array
+      ? new Uint8Array(data)
+      : new TextEncoder().encode(JSON.stringify(data));
     const socket = reactor.accept(room);
     socket.owner = new Connection(parts, {
       overLimit: false,
       noRoom: false,
+      moved: false,
       refusal: undefined,
       durationSecs: 0,
       ...handoff,

@@ -102,6 +102,18 @@ export class FakeReactor implements Sender, Sockets {
     socket.owner = undefined;
   }
 
+  /** Clients that went to another reactor: its number, and the handoff's data. */
+  readonly moved: [number, string][] = [];
+  /** Whether other reactors take clients. */
+  moves = true;
+
+  move(id: number, reactor: number, payload: Uint8Array): boolean {
+    if (!this.moves) return false;
+    if (!this.#open.delete(id)) throw new RangeError(`client ${id} is not open`);
+    this.moved.push([reactor, new TextDecoder().decode(payload)]);
+    return true;
+  }
+
   #end(id: number, how: "at once" | "in order"): FakeSocket {
     const socket = this.#open.get(id);
     if (socket === undefined) throw new RangeError(`client ${id} is not open`);

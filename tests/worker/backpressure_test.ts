@@ -78,6 +78,8 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     wheel,
     connections,
     streams: new SharedStreams({ keepMs: 0, maxStreamBytes: 0, maxTotalBytes: 0 }),
+    homeOf: () => 1,
+    reactor: 1,
     shedding: { hold() {}, release() {} },
     own,
     metrics: listMetrics(calls),

@@ -493,3 +493,38 @@ Deno.test("the last resort: closed without a word, nothing left", async () => {
   streams.close();
   assert.deepEqual([streams.stats.bytes, worker.timing.pending, worker.reactor.open], [0, 0, 0]);
 });
+
+Deno.test("a stream that is at another worker: its client goes there, and is nothing here any more", async () => {
+  const worker = fakeWorker({ homeOf: (id) => id === "s" ? 7 : 1 });
+  const data = { stream_id: "s", prompt: "ü" };
+  await worker.open(data);
+  assert.deepEqual(worker.reactor.moved, [[7, JSON.stringify(data)]]);
+  assert.deepEqual(
+    [worker.connections.size, worker.reactor.open, worker.backend.answers.length, worker.timing.pending],
+    [0, 0, 0, 0],
+  );
+  assert.deepEqual(worker.calls, [["connectionOpened"]]);
+});
+
+Deno.test("a client that has come from another worker is served here, and was counted there", async () => {
+  const worker = fakeWorker();
+  const client = await worker.open({ stream_id: "s" }, { moved: true });
+  worker.backend.answers[0]?.emit("a");
+  await turn();
+  assert.equal(client.received, STREAM_HEAD + events(["a"]));
+  assert.deepEqual(only(worker.calls, "connectionOpened"), []);
+});
+
+Deno.test("where the other worker does not take it, or it has gone about already, the client is told", async () => {
+  for (const [moves, moved] of [[false, false], [true, true]] as const) {
+    const worker = fakeWorker({ homeOf: () => 7 });
+    worker.reactor.moves = moves;
+    const client = await worker.open({ stream_id: "s" }, { moved });
+    assert.deepEqual([client.received, client.closed], [
+      plainResponse(503, "Too many requests at a time"),
+      "in order",
+    ]);
+    assert.deepEqual(only(worker.calls, "connectionRejected").length, 1);
+    assert.deepEqual([worker.reactor.moved.length, worker.connections.size], [0, 0]);
+  }
+});

@@ -5,6 +5,7 @@ import { openFds } from "../../src/native/process.ts";
 import { closeReactor, makeReactor } from "../../src/native/reactor.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 import { plainResponse } from "../../src/protocol/http_response.ts";
+import { Homes } from "../../src/worker/homes.ts";
 import { Worker } from "../../src/worker/worker.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
 import { turn } from "../support/answers.ts";
@@ -28,6 +29,12 @@ interface Fixture extends AsyncDisposable {
   metric(name: string): Promise<number | undefined>;
 }
 
+function homesOf(reactor: number): SharedArrayBuffer {
+  const memory = Homes.allocate(1);
+  new Homes(memory).set(0, reactor);
+  return memory;
+}
+
 async function fixture(
   env: Readonly<Record<string, string>> = {},
   { benchmark = false, policy = {} }: {
@@ -41,7 +48,7 @@ async function fixture(
   const reactor = makeReactor(acceptor.acceptor.handle);
   const worker = new Worker({
     index: 3,
-    workers: 4,
+    homes: homesOf(reactor),
     config: await planBackends(config),
     reactor,
     streams: StreamGauge.allocate(4),
@@ -211,7 +218,7 @@ Deno.test("a configuration that makes no backend starts no worker, leaves nothin
   const config = { ...bad, backend: { ...bad.backend, openai, template: { url: "http://x/", headers: [] } } };
   const init = {
     index: 0,
-    workers: 1,
+    homes: Homes.allocate(1),
     config,
     reactor: makeReactor(it.acceptor.acceptor.handle),
     benchmark: true,

@@ -34,12 +34,14 @@ pub struct Seat {
     pub is_open: AtomicBool,
     /// Clients of the reactor, those that wait in its queue included.
     clients: AtomicU32,
+    /// Whether somebody takes what is put into its queue.
+    pub is_started: AtomicBool,
 }
 
 impl Seat {
     pub fn new(bell: Bell) -> Seat {
         let (is_open, clients) = (AtomicBool::new(true), AtomicU32::new(0));
-        Seat { events: Events::default(), bell, is_open, clients }
+        Seat { events: Events::default(), bell, is_open, clients, is_started: AtomicBool::new(false) }
     }
 }
 
@@ -208,6 +210,7 @@ impl Acceptor {
         let mut seats = lock(&self.seats);
         if seat.events.check().is_ok() {
             seats.push(Arc::clone(seat));
+            seat.is_started.store(true, Ordering::Release);
         }
         drop(seats);
         self.wake();
@@ -225,6 +228,12 @@ impl Acceptor {
     pub fn leave(&self, seat: &Seat, clients: u32) {
         seat.clients.fetch_sub(clients, Ordering::Relaxed);
         self.active.fetch_sub(clients, Ordering::Relaxed);
+    }
+
+    /// Counts a client out of one seat and into another.
+    pub fn change_seat(&self, from: &Seat, to: &Seat) {
+        to.clients.fetch_add(1, Ordering::Relaxed);
+        from.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Gives a handoff to the open reactor with the fewest clients, or back if there is none or it has no room. The
