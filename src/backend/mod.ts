@@ -16,6 +16,7 @@ import type { Dialect } from "./http/dialect.ts";
 import { HttpBackend } from "./http/http.ts";
 import { checkOptions, type HttpOptions } from "./http/options.ts";
 import { OpenAi } from "./openai/openai.ts";
+import { OpenAiResponses } from "./openai_responses/openai_responses.ts";
 import type { RequestTemplate } from "./openai/template.ts";
 
 /** A backend's configuration, with what is made of it once for all workers: plain data. */
@@ -23,6 +24,9 @@ export type BackendPlan = BackendConfig & {
   /** For a provider whose requests its SDK makes. */
   readonly template?: RequestTemplate;
 };
+
+/** The table and the path of {@linkcode OpenAiResponses}. */
+const RESPONSES = { table: "backend.openai_responses", path: "/responses" };
 
 /** What backends get from their worker. */
 export interface BackendParts {
@@ -67,9 +71,12 @@ export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
 
 /** The SDK that makes it is loaded where it is needed only: 12 MiB. */
 async function templateFor(config: BackendConfig): Promise<RequestTemplate | undefined> {
-  if (config.provider !== "openai") return undefined;
+  const { provider } = config;
+  if (provider !== "openai" && provider !== "openai-responses") return undefined;
   const { requestTemplate } = await import("./openai/template.ts");
-  return requestTemplate({ ...config.openai, ...common(config) });
+  return provider === "openai"
+    ? requestTemplate({ ...config.openai, ...common(config) })
+    : requestTemplate({ ...config.openai_responses, ...common(config) }, RESPONSES);
 }
 
 /**
@@ -99,6 +106,8 @@ function dialectOf(plan: BackendPlan): Dialect {
       throw new Error("the mock backend has no API");
     case "openai":
       return new OpenAi({ ...plan.openai, ...common(plan) }, templateOf(plan));
+    case "openai-responses":
+      return new OpenAiResponses(plan.openai_responses, templateOf(plan));
     case "anthropic":
       return new Anthropic(plan.anthropic);
   }

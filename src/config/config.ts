@@ -2,7 +2,7 @@
  * The configuration's type, made of the table of keys.
  * @module
  */
-import type { Key, KEYS } from "./keys.ts";
+import type { BackendProvider, Key, KEYS } from "./keys.ts";
 
 type ValuesOf<Group> = {
   readonly [Name in keyof Group]: Group[Name] extends Key<infer Value> ? Value : ValuesOf<Group[Name]>;
@@ -32,6 +32,14 @@ export interface HttpTable {
 
 /** The table of the provider that a backend asks; undefined for one that is asked nowhere. */
 export function httpTable(backend: BackendConfig): HttpTable | undefined {
-  const { provider } = backend;
-  return provider === "mock" ? undefined : { name: provider, settings: backend[provider] };
+  const name = providerTable(backend.provider);
+  return name === "mock" ? undefined : { name, settings: backend[name] };
 }
+
+/** The name of a provider's table: its own, with `_` for `-`. */
+export function providerTable<Provider extends BackendProvider>(provider: Provider): TableOf<Provider> {
+  return provider.replace("-", "_") as TableOf<Provider>;
+}
+
+type TableOf<Provider extends string> = Provider extends `${infer First}-${infer Rest}` ? `${First}_${Rest}`
+  : Provider;

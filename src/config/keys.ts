@@ -26,7 +26,7 @@ import {
 } from "./types.ts";
 
 /** The providers that `backend.provider` can name. */
-export const BACKEND_PROVIDERS = ["mock", "openai", "anthropic"] as const;
+export const BACKEND_PROVIDERS = ["mock", "openai", "openai-responses", "anthropic"] as const;
 /** One of {@linkcode BACKEND_PROVIDERS}. */
 export type BackendProvider = typeof BACKEND_PROVIDERS[number];
 
@@ -158,7 +158,7 @@ export const KEYS = {
       env: "DAEMON_BACKEND_PROVIDER",
       type: oneOf(BACKEND_PROVIDERS),
       default: "mock",
-      doc: `Who answers: "mock", "openai" (any API of that style) or "anthropic".`,
+      doc: `Who answers: "mock", "openai" (any API of that style), "openai-responses" or "anthropic".`,
     },
     defaultModel: {
       name: "default_model",
@@ -253,6 +253,23 @@ export const KEYS = {
         type: bool(),
         default: true,
         doc: "Ask for the count of tokens at the end of each stream.",
+      },
+    },
+    openai_responses: {
+      ...httpKeys("OPENAI_RESPONSES", "https://api.openai.com/v1"),
+      organization: {
+        name: "organization",
+        env: "OPENAI_RESPONSES_ORG_ID",
+        type: secret(),
+        default: "",
+        doc: `Sent as OpenAI-Organization; "": not sent.`,
+      },
+      project: {
+        name: "project",
+        env: "OPENAI_RESPONSES_PROJECT_ID",
+        type: secret(),
+        default: "",
+        doc: `Sent as OpenAI-Project; "": not sent.`,
       },
     },
     anthropic: {

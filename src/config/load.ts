@@ -4,7 +4,7 @@
  */
 import { parse as parseToml, TomlError } from "smol-toml";
 import { checkBackends } from "./backends.ts";
-import type { Config } from "./config.ts";
+import { type Config, providerTable } from "./config.ts";
 import { allKeys, backendKeys, isBackendName, type KeyPlace } from "./key_places.ts";
 import { BACKEND_PROVIDERS } from "./keys.ts";
 import { LOG_PARTS } from "./log_words.ts";
@@ -139,8 +139,10 @@ export function describeConfig({ config, origins }: LoadedConfig): string {
 
 /** Whether a key is in the table of a provider that its backend, which has a name, does not ask. */
 function isUnused({ names: [group, name = "", table = ""] }: KeyPlace, { backends }: Config): boolean {
-  return group === "backends" && (BACKEND_PROVIDERS as readonly string[]).includes(table) &&
-    table !== backends[name]?.provider;
+  return group === "backends" &&
+    BACKEND_PROVIDERS.some((provider) =>
+      table === providerTable(provider) && provider !== backends[name]?.provider
+    );
 }
 
 /** What of `next` a running daemon can take over, and what not. */

@@ -39,7 +39,7 @@ function valueOf(config: Config, names: readonly string[]): unknown {
   return names.reduce<unknown>((tree, name) => (tree as Record<string, unknown>)[name], config);
 }
 
-const PROVIDERS = `"mock" or "openai" or "anthropic"`;
+const PROVIDERS = `"mock" or "openai" or "openai-responses" or "anthropic"`;
 
 Deno.test("config: the defaults are those of the contract", async () => {
   const { config } = await load();
@@ -92,6 +92,22 @@ Deno.test("config: the defaults are those of the contract", async () => {
         headers: {},
         body: {},
         includeUsage: true,
+        maxRetries: 2,
+        idleTimeoutMs: 90_000,
+        pingIntervalMs: 30_000,
+      },
+      openai_responses: {
+        apiKey: "",
+        apiBase: "https://api.openai.com/v1",
+        apiSocket: "",
+        http2: true,
+        insecureSsl: false,
+        poolMaxIdlePerHost: 100,
+        organization: "",
+        project: "",
+        caFile: "",
+        headers: {},
+        body: {},
         maxRetries: 2,
         idleTimeoutMs: 90_000,
         pingIntervalMs: 30_000,
@@ -181,6 +197,9 @@ Deno.test("config: every key can be set from its environment variable", async ()
     OPENAI_ORG_ID: ["org-1", "org-1"],
     OPENAI_PROJECT_ID: ["proj-1", "proj-1"],
     OPENAI_INCLUDE_USAGE: ["false", false],
+    ...httpTexts("OPENAI_RESPONSES"),
+    OPENAI_RESPONSES_ORG_ID: ["org-2", "org-2"],
+    OPENAI_RESPONSES_PROJECT_ID: ["proj-2", "proj-2"],
     ...httpTexts("ANTHROPIC"),
     ANTHROPIC_MAX_TOKENS: ["8192", 8192],
     DAEMON_RESPONSE_FORMAT: ["ai-sdk", "ai-sdk"],

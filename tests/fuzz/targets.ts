@@ -9,6 +9,7 @@
 import assert from "node:assert/strict";
 import { MessageReader } from "../../src/backend/anthropic/message_reader.ts";
 import { AnswerReader } from "../../src/backend/openai/answer_reader.ts";
+import { ResponseReader } from "../../src/backend/openai_responses/response_reader.ts";
 import { BackendError } from "../../src/errors.ts";
 import { Exchange } from "../../src/upstream/exchange.ts";
 import { H1Parser } from "../../src/upstream/h1/parser.ts";
@@ -76,6 +77,17 @@ const ANTHROPIC = [
   'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{"url":"https://a/"}}}\n\n',
   'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n',
   'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n',
+].map(text);
+
+const RESPONSES = [
+  'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"Hel"}\n\n' +
+  'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"\\ud83c"}\n\n',
+  'event: response.output_item.added\ndata: {"type":"response.output_item.added","output_index":1,"item":{"type":"function_call","call_id":"a","name":"f"}}\n\n' +
+  'event: response.function_call_arguments.delta\ndata: {"type":"response.function_call_arguments.delta","output_index":1,"delta":"{}"}\n\n',
+  'event: response.output_text.annotation.added\ndata: {"type":"response.output_text.annotation.added","annotation":{"url":"https://a/"}}\n\n',
+  'event: response.completed\ndata: {"type":"response.completed","response":{"usage":{"input_tokens":5,"output_tokens":3}}}\n\n',
+  'event: response.incomplete\ndata: {"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}\n\n',
+  'event: response.failed\ndata: {"type":"response.failed","response":{"error":{"code":"server_error","message":"x"}}}\n\n',
 ].map(text);
 
 /** What a run tells: its words, and the error that it ends with. */
@@ -214,6 +226,7 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   h1: { corpus: H1, share: 200_000, run: inPieces(h1) },
   sse: { corpus: SSE, share: 150_000, run: inPieces(sse) },
   answer: { corpus: SSE, share: 45_000, run: inPieces(answerBy(AnswerReader)) },
-  anthropic: { corpus: ANTHROPIC, share: 45_000, run: inPieces(answerBy(MessageReader)) },
+  anthropic: { corpus: ANTHROPIC, share: 20_000, run: inPieces(answerBy(MessageReader)) },
+  responses: { corpus: RESPONSES, share: 25_000, run: inPieces(answerBy(ResponseReader)) },
   connection: { corpus: FRAMES, share: 10_000, run: connection },
 };

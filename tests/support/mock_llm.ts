@@ -13,6 +13,7 @@ import process from "node:process";
 import { ANTHROPIC } from "./mock_anthropic.ts";
 import { type Pace, scriptFor, type Step } from "./mock_llm_patterns.ts";
 import { type Voice, voiceScript } from "./mock_llm_voices.ts";
+import { RESPONSES } from "./mock_responses.ts";
 
 /** How it is reached: `h1s` and `h2` are over TLS. */
 export type MockProtocol = "h1" | "h1s" | "h2c" | "h2";
@@ -120,6 +121,7 @@ async function openssl(args: readonly string[]): Promise<void> {
 /** Null: chat completions. */
 function voiceOf(path: string): Voice | null {
   if (/\/messages$/.test(path)) return ANTHROPIC;
+  if (/\/responses$/.test(path)) return RESPONSES;
   return null;
 }
 

@@ -1,0 +1,120 @@
+/**
+ * A stream of the Responses API as the daemon's events. It has no `[DONE]`: the response's own end is the last event.
+ * Pure: bytes in, events out.
+ * @module
+ */
+
+import type { BackendFailure } from "../../errors.ts";
+import { errorWords, EventReader } from "../http/event_reader.ts";
+
+/** What the status of the same error would stand for; of what is wrong with the request, see {@linkcode kindOf}. */
+const KINDS: ReadonlyMap<unknown, BackendFailure> = new Map<string, BackendFailure>([
+  ["rate_limit_exceeded", "rate_limited"],
+  ["insufficient_quota", "rate_limited"],
+  ["server_error", "server_error"],
+  ["server_is_overloaded", "server_error"],
+  ["vector_store_timeout", "server_error"],
+]);
+/** Calls that an answer may have under way at once. */
+const MAX_CALLS = 1_000;
+
+/** The fields that are looked at, any of which may be missing, null or of another type. */
+interface Event {
+  readonly type?: unknown;
+  readonly delta?: unknown;
+  readonly output_index?: unknown;
+  readonly summary_index?: unknown;
+  readonly item?: {
+    readonly type?: unknown;
+    readonly call_id?: unknown;
+    readonly name?: unknown;
+    readonly arguments?: unknown;
+  } | null;
+  readonly annotation?: { readonly url?: unknown; readonly title?: unknown } | null;
+  readonly response?: Response | null;
+  readonly error?: unknown;
+}
+interface Response {
+  readonly error?: unknown;
+  readonly incomplete_details?: { readonly reason?: unknown } | null;
+  readonly usage?: { readonly input_tokens?: unknown; readonly output_tokens?: unknown } | null;
+}
+
+/** Reads one answer. */
+export class ResponseReader extends EventReader {
+  /** The calls under way: their number by their place in the output. */
+  readonly #calls = new Map<unknown, number>();
+  #callCount = 0;
+
+  end(): void {
+    if (!this.over) this.fail("truncated", "the stream ended before the response did");
+  }
+
+  sse(data: string, event: string): void {
+    if (data === "" || data === "[DONE]") return;
+    const said: Event | null = this.parse(data);
+    if (said === null) return;
+    switch (said.type) {
+      case "response.output_text.delta":
+      case "response.refusal.delta":
+        return this.text(said.delta);
+      case "response.reasoning_summary_text.delta":
+      case "response.reasoning_text.delta":
+        return void this.reasoning(said.delta);
+      case "response.reasoning_summary_part.added":
+        // Paragraphs, each with a heading.
+        if (typeof said.summary_index === "number" && said.summary_index > 0) this.reasoning("\n\n");
+        return;
+      case "response.output_item.added":
+        return this.#item(said);
+      case "response.function_call_arguments.delta": {
+        const call = this.#calls.get(said.output_index);
+        if (call !== undefined && said.delta !== "") this.toolCall(call, undefined, undefined, said.delta);
+        return;
+      }
+      case "response.output_item.done":
+        this.#calls.delete(said.output_index);
+        return;
+      case "response.output_text.annotation.added":
+        return this.source(said.annotation?.url, said.annotation?.title);
+      case "response.completed":
+        return this.#finished(said.response, this.#callCount > 0 ? "tool_calls" : "stop");
+      case "response.incomplete": {
+        const reason = said.response?.incomplete_details?.reason;
+        return this.#finished(said.response, reason === "content_filter" ? reason : "length");
+      }
+      case "response.failed":
+        return this.#failed(said.response?.error, data);
+    }
+    if (said.type === "error" || event === "error") this.#failed(said.error ?? said, data);
+    // What is not known says nothing to a browser, such as what the provider's own tools do.
+  }
+
+  #item({ item, output_index: place }: Event): void {
+    if (item?.type !== "function_call") return;
+    if (this.#calls.size >= MAX_CALLS) {
+      return this.fail("malformed", `more than ${MAX_CALLS} calls under way at once`);
+    }
+    this.#calls.set(place, this.#callCount);
+    this.toolCall(this.#callCount++, item.call_id, item.name, item.arguments);
+  }
+
+  #finished(response: Response | null | undefined, reason: string): void {
+    this.counted(response?.usage?.input_tokens, response?.usage?.output_tokens);
+    this.finish(reason);
+    this.done();
+  }
+
+  #failed(error: unknown, data: string): void {
+    const { code, message } = (error ?? {}) as { readonly code?: unknown; readonly message?: unknown };
+    this.fail(kindOf(code), `the provider reports: ${errorWords({ code, message }, data)}`);
+  }
+}
+
+function kindOf(code: unknown): BackendFailure {
+  const kind = KINDS.get(code);
+  if (kind !== undefined) return kind;
+  return /^(invalid|image|unsupported|empty|failed_to|context_length)_/.test(String(code))
+    ? "bad_request"
+    : "stream_error";
+}
