@@ -186,6 +186,11 @@ export class Worker implements HandoffTaker {
     this.#config = config;
   }
 
+  /** Closes every client at once, and what the isolate has of the shim: the last resort of one that dies. */
+  close(): void {
+    this.#reactor.shutDown();
+  }
+
   /** What it has counted; empty if it counts nothing. */
   metrics(): Promise<MetricsSnapshot> {
     return this.#metrics.snapshot();

@@ -65,12 +65,16 @@ export interface Followed {
 }
 
 /** Follows `clients` streams from their handoff to their end. */
-export async function follow(daemon: TestDaemon, clients: number): Promise<Followed> {
+export async function follow(
+  daemon: TestDaemon,
+  clients: number,
+  { ratePerSec = 2000, limitSecs = 30 } = {},
+): Promise<Followed> {
   return JSON.parse(
     await run([
       "run",
-      ...["--socket", daemon.socketPath, "--clients", `${clients}`, "--time-limit-secs", "30"],
-      ...["--settle-secs", "0", "--after-secs", "0", "--json", "-"],
+      ...["--socket", daemon.socketPath, "--clients", `${clients}`, "--rate", `${ratePerSec}`],
+      ...["--time-limit-secs", `${limitSecs}`, "--settle-secs", "0", "--after-secs", "0", "--json", "-"],
     ]),
   );
 }

@@ -1,0 +1,72 @@
+/** Every fault that a provider can have, all at once and at load, while others have their answers from the same one. */
+import assert from "node:assert/strict";
+import { BACKEND_FAILURES } from "../../src/errors.ts";
+import { openaiDaemon } from "../support/openai_daemon.ts";
+import { watched } from "../support/with_daemon.ts";
+import { ATTACK_SECS, DELAY_MS, SETUP, underAttack } from "./under_attack.ts";
+
+/** By what the client has to see. */
+const FAULTS: Readonly<Record<string, readonly string[]>> = {
+  "HTTP/1.1 502 Bad Gateway\r\n": [
+    "status-500",
+    "status-429",
+    "status-401",
+    "html",
+    "json",
+    "json-error",
+    "gzip",
+    "redirect-302",
+    "reset-head",
+  ],
+  "HTTP/1.1 504 Gateway Timeout\r\n": ["stall-head"],
+  'data: {"error":"Backend error"}\n\n': ["abort-2", "error-2", "badjson-2", "nofinish-2", "hugeline"],
+  'data: {"error":"Backend timeout"}\n\n': ["stall-2"],
+  "data: [DONE]\n\n": ["plain", "quirks", "bytes", "open-end", "pieces-4096"],
+};
+const AT_ONCE = 10;
+
+for (const protocol of ["h2c", "h1"] as const) {
+  Deno.test(`providers: every fault at once over ${protocol}`, { timeout: 120_000 }, async () => {
+    await using both = await openaiDaemon(protocol, {
+      env: { ...SETUP.env, DAEMON_BACKEND_TIMEOUT_SECS: "1" },
+      mock: { events: 18, delayMs: DELAY_MS },
+    });
+    const { daemon } = both;
+    await watched(daemon, async () => {
+      const { outcome, counted } = await underAttack(daemon, async () => {
+        const endMs = performance.now() + ATTACK_SECS * 1000;
+        const seen = { failed: 0, whole: 0 };
+        const ask = async (pattern: string, says: string): Promise<void> => {
+          do {
+            using client = daemon.handOff({ prompt: "Hello", test_pattern: pattern });
+            const answer = await client.readAll();
+            assert(answer.startsWith(says) || answer.endsWith(says), `${pattern}: ${answer.slice(0, 2000)}`);
+            seen[says.includes("[DONE]") ? "whole" : "failed"]++;
+          } while (performance.now() < endMs);
+        };
+        await Promise.all(
+          Object.entries(FAULTS).flatMap(([says, patterns]) =>
+            patterns.flatMap((pattern) => Array.from({ length: AT_ONCE }, () => ask(pattern, says)))
+          ),
+        );
+        return seen;
+      });
+      assert(outcome.whole > 0);
+      assert.equal(counted("daemon_backend_errors"), outcome.failed);
+      for (
+        const kind of [
+          "rate_limited",
+          "auth",
+          "server_error",
+          "malformed",
+          "truncated",
+          "stream_error",
+          "timeout",
+        ]
+      ) {
+        assert((BACKEND_FAILURES as readonly string[]).includes(kind));
+        assert(counted("daemon_backend_errors", `kind="${kind}"`) > 0, kind);
+      }
+    });
+  });
+}

@@ -1,0 +1,101 @@
+/** What surrounds the daemon fails: its log, its clock, its descriptors. */
+import assert from "node:assert/strict";
+import { type DaemonSetup, spawnDaemon, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { TestFolder } from "../support/folders.ts";
+import { knock } from "../support/loadgen.ts";
+import { until } from "../support/until.ts";
+import { daemonTest } from "../support/with_daemon.ts";
+import { ATTACK_SECS, SETUP, underAttack } from "./under_attack.ts";
+
+const WHOLE = /data: \[DONE\]\n\n$/;
+const CLIENTS = 200;
+/** Debian's libfaketime. */
+const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+const JUMPS = ["+0", "+3600", "-86400", "+31536000", "-1"];
+const JUMP_MS = 100;
+
+/** What the log's place may be, as sh(1) opens it. */
+const LOGS = {
+  "a full disk": "2>/dev/full",
+  "nothing": "2>&-",
+  "a pipe that nobody reads": "2> >(exec sleep 0)",
+};
+for (const [name, place] of Object.entries(LOGS)) {
+  Deno.test(`surroundings: the log goes to ${name}`, { timeout: 60_000 }, async () => {
+    const setup: DaemonSetup = {
+      env: { ...SETUP.env, DAEMON_TOKEN_DELAY_MS: "5", DAEMON_LOG_LEVEL: "debug" },
+      wrapper: ["bash", "-c", `exec "$@" ${place}`, "bash"],
+    };
+    await using daemon = spawnDaemon(setup);
+    await until("the sockets", () => isThere(daemon));
+    const clients = Array.from({ length: CLIENTS }, () => daemon.handOff());
+    for (const client of clients) {
+      assert.match(await client.readAll(), WHOLE);
+      client.close();
+    }
+    daemon.signal("SIGHUP");
+    using last = daemon.handOff();
+    assert.match(await last.readAll(), WHOLE);
+    daemon.signal("SIGTERM");
+    assert.equal(await daemon.exit(), 0);
+  });
+}
+
+function isThere(daemon: TestDaemon): boolean {
+  try {
+    using client = daemon.handOff();
+    return client !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+Deno.test(
+  "surroundings: the clock jumps by seconds, hours, a year, to and fro",
+  { timeout: 120_000 },
+  async () => {
+    using folder = new TestFolder();
+    const clock = `${folder.path}/clock`;
+    await Deno.writeTextFile(clock, "+0");
+    await using daemon = await startDaemon({
+      env: {
+        ...SETUP.env,
+        LD_PRELOAD: FAKETIME,
+        FAKETIME_TIMESTAMP_FILE: clock,
+        FAKETIME_NO_CACHE: "1",
+        // As the kernel has it: setting the time leaves CLOCK_MONOTONIC alone.
+        FAKETIME_DONT_FAKE_MONOTONIC: "1",
+      },
+      permissions: ["--allow-ffi", "--allow-env"],
+    });
+    const { counted } = await underAttack(daemon, async () => {
+      const endMs = performance.now() + ATTACK_SECS * 1000;
+      for (let jump = 0; performance.now() < endMs; jump++) {
+        await Deno.writeTextFile(clock, JUMPS[jump % JUMPS.length] as string);
+        await new Promise((resolve) => setTimeout(resolve, JUMP_MS));
+        using refused = daemon.handOff(new TextEncoder().encode("for a line of the log"));
+        await refused.readAll();
+      }
+    });
+    assert.equal(counted("daemon_stream_errors_total"), 0);
+    // It did jump: the log's lines say so.
+    const days = new Set(daemon.stderr.map((line) => /"time":"(\d{4}-\d\d-\d\d)T/.exec(line)?.[1]));
+    assert(days.size >= 3, [...days].join(" "));
+  },
+);
+
+daemonTest("surroundings: as few descriptors as clients need that come at once", {
+  env: { ...SETUP.env, DAEMON_TOKEN_DELAY_MS: "50" },
+  wrapper: ["prlimit", "--nofile=400"],
+}, async (daemon) => {
+  const fds = daemon.openFds();
+  const { answers, failed } = await knock(daemon, "good", {
+    ratePerSec: 2000,
+    timeMs: ATTACK_SECS * 1000,
+    hold: 4000,
+  });
+  assert.deepEqual([Object.keys(answers).sort(), failed], [["200", "503"], {}]);
+  await daemon.fdsBackTo(fds + 1); // the pages' connection
+  using client = daemon.handOff();
+  assert.match(await client.readAll(), WHOLE);
+});

@@ -1,0 +1,80 @@
+// deno-lint-ignore-file no-console -- the figures are what one wants to see of an attack
+/**
+ * An attack on a daemon that has others to serve. Those have their whole answers, at their pace; afterwards the
+ * daemon's descriptors and its memory are as they were.
+ * @module
+ */
+import assert from "node:assert/strict";
+import type { TestDaemon } from "../support/daemon.ts";
+import { follow } from "../support/loadgen.ts";
+import { parsePage } from "../support/metrics.ts";
+import { streamsActive } from "../support/with_daemon.ts";
+
+/** How long one attack lasts; `TORTURE_SECS` of the environment. */
+export const ATTACK_SECS = Number(Deno.env.get("TORTURE_SECS") ?? 4);
+/** The pace of the streams that are served meanwhile. */
+export const DELAY_MS = 250;
+const EVENTS = 18;
+/** New streams each second, so that as many as last so long are under way. */
+const GOOD_PER_SEC = 25;
+/** Asked for is {@linkcode DELAY_MS}. The attacker has one of two cores; a stall lasts as long as the attack. */
+const LONGEST_GAP_MS = 1500;
+/** What a heap may grow by at its first attack; what leaks a kilobyte a handoff is far above. */
+const GROWTH_MIB = 96;
+
+/** A daemon of two workers, which says what it has to say on standard error as always. */
+export const SETUP = {
+  env: { DAEMON_WORKERS: "2", DAEMON_TOKEN_DELAY_MS: `${DELAY_MS}`, DAEMON_HANDOFF_TIMEOUT_SECS: "1" },
+};
+
+/** The sum of a metric's series that match, before and after: what an attack was counted as. */
+export type Counts = (name: string, labels?: string) => number;
+
+/** Attacks a daemon. Returns what the attack came to, and what the daemon counted without the good streams. */
+export async function underAttack<Outcome>(
+  daemon: TestDaemon,
+  attack: () => Promise<Outcome>,
+): Promise<{ readonly outcome: Outcome; readonly counted: Counts }> {
+  const good = GOOD_PER_SEC * ATTACK_SECS;
+  const before = await counts(daemon);
+  const fds = daemon.openFds();
+  const rssMib = residentMib(daemon.pid);
+  const following = follow(daemon, good, { ratePerSec: GOOD_PER_SEC, limitSecs: ATTACK_SECS + 60 });
+  await daemon.until("good streams", async () => await daemon.metric("daemon_streams_active") > 0);
+  const outcome = await attack();
+  const { streams, gap } = await following;
+  await streamsActive(daemon, 0);
+  // Connections to a provider are kept for those who come.
+  await daemon.fdsBackTo(fds + await daemon.metric("daemon_upstream_connections"));
+  const grownMib = residentMib(daemon.pid) - rssMib;
+  console.log(
+    `good streams: ${streams.complete} of ${good} whole, gap p99 ${gap.p99_ms}, most ${gap.max_ms} ms ` +
+      `(asked ${DELAY_MS}); memory ${rssMib} ${grownMib < 0 ? "−" : "+"} ${Math.abs(grownMib)} MiB`,
+  );
+  assert.deepEqual([streams.complete, gap.count], [good, good * (EVENTS - 1)]);
+  assert(gap.max_ms < LONGEST_GAP_MS, `a good stream waited ${gap.max_ms} ms for an event`);
+  assert(grownMib < GROWTH_MIB, `memory grew by ${grownMib} MiB`);
+  const after = await counts(daemon);
+  const ofGood: Readonly<Record<string, number>> = {
+    daemon_handoffs_received: good,
+    daemon_connections_total: good,
+  };
+  return {
+    outcome,
+    counted: (name, labels) => after(name, labels) - before(name, labels) - (ofGood[name] ?? 0),
+  };
+}
+
+async function counts(daemon: TestDaemon): Promise<Counts> {
+  const families = parsePage(await (await daemon.page("/metrics")).text());
+  return (name, labels = "") => {
+    let sum = 0;
+    for (const [series, value] of families.get(name)?.series ?? []) if (series.includes(labels)) sum += value;
+    return sum;
+  };
+}
+
+function residentMib(pid: number): number {
+  const kib = /^VmRSS:\s+(\d+) kB$/m.exec(Deno.readTextFileSync(`/proc/${pid}/status`))?.[1];
+  return Math.round(Number(kib) / 1024);
+}
