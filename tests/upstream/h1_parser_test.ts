@@ -93,6 +93,10 @@ Deno.test("h1 parser: informational heads are passed over, a 204 has no body", (
   );
 });
 
+Deno.test("h1 parser: a 304 has no body, whatever length it names", () => {
+  assert.equal(parse(["HTTP/1.1 304 N\r\nContent-Length: 5\r\n\r\n"]), "304 content-length=5||+");
+});
+
 Deno.test("h1 parser: what follows the answer is not part of it", () => {
   assert.equal(parse(["HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc"]), "200 content-length=1|a|+ 2 left");
 });
@@ -130,6 +134,7 @@ const BROKEN: readonly [name: string, text: string][] = [
   ["a chunk size with a sign", `${OK}Transfer-Encoding: chunked\r\n\r\n+1\r\n`],
   ["a trailer that is none", `${OK}Transfer-Encoding: chunked\r\n\r\n0\r\nnonsense\r\n\r\n`],
   ["another transfer coding", `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n`],
+  ["a transfer coding that is not chunked", `${OK}Transfer-Encoding: gzip\r\n\r\n`],
   ["two lengths", `${OK}Content-Length: 1\r\nContent-Length: 2\r\n\r\n`],
   ["a negative length", `${OK}Content-Length: -1\r\n\r\n`],
   ["a chunk size that is none", `${OK}Transfer-Encoding: chunked\r\n\r\nxyz\r\n`],

@@ -99,6 +99,9 @@ const head = (id: number, fields: Field[] = [[":status", "200"]], flags = h2.FLA
 const data = (id: number, text: string | number, flags = 0): Uint8Array =>
   h2.bytesFrame(h2.DATA, flags, id, typeof text === "string" ? encoder.encode(text) : new Uint8Array(text));
 const END = h2.FLAG_END_STREAM;
+const SETTINGS_ACK = h2.bytesFrame(h2.SETTINGS, h2.FLAG_ACK, 0, new Uint8Array(0));
+const joined = (...parts: readonly Uint8Array[]): Uint8Array =>
+  Uint8Array.from(parts.flatMap((part) => [...part]));
 
 Deno.test("h2: begins with the preface, SETTINGS and a large connection window", async () => {
   const rig = new Rig();
@@ -171,6 +174,8 @@ Deno.test("h2: the server's limit is known before the first stream, and followed
 
 Deno.test("h2: without a limit it sets itself one", async () => {
   const rig = await Rig.ready();
+  assert.equal(rig.connection.room, 256);
+  await rig.feed(h2.settingsFrame([[h2.SETTINGS_MAX_CONCURRENT_STREAMS, 1_000_000]]));
   assert.equal(rig.connection.room, 256);
   await rig.close();
 });
@@ -292,6 +297,14 @@ Deno.test("h2: a PING is answered, a SETTINGS acknowledged", async () => {
   await rig.feed(h2.bytesFrame(h2.PING, 0, 0, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)));
   const [pong] = await rig.sent();
   assert.deepEqual([pong?.flags, [...pong?.payload ?? []]], [h2.FLAG_ACK, [1, 2, 3, 4, 5, 6, 7, 8]]);
+  await rig.feed(h2.settingsFrame([[h2.SETTINGS_MAX_CONCURRENT_STREAMS, 7]]), h2.settingsFrame([]));
+  const acknowledgements = await rig.sent();
+  assert.deepEqual(acknowledgements.map(({ type, flags, id }) => [type, flags, id]), [
+    [h2.SETTINGS, h2.FLAG_ACK, 0],
+    [h2.SETTINGS, h2.FLAG_ACK, 0],
+  ]);
+  await rig.feed(h2.bytesFrame(h2.PING, h2.FLAG_ACK, 0, new Uint8Array(8)), SETTINGS_ACK);
+  assert.deepEqual(await rig.sent(), []); // to an answer there is none
   await rig.close();
 });
 
@@ -309,7 +322,7 @@ Deno.test("h2: silence is met with a ping, and a ping without an answer is death
   await rig.feed(h2.bytesFrame(h2.PING, h2.FLAG_ACK, 0, new Uint8Array(8)));
   rig.connection.tick(now + 6_000);
   assert.deepEqual(short(await rig.sent()), ["6/0:8"]);
-  rig.connection.tick(now + 7_000);
+  rig.connection.tick(now + 7_001); // a sum of fractions may be a little less
   assert.deepEqual(rig.heard, ["gone", "a unavailable: no answer to a ping within 1000 ms"]);
   await rig.connection.closed;
 });
@@ -336,6 +349,31 @@ const VIOLATIONS: readonly [name: string, frame: Uint8Array][] = [
   ["a window beyond the bound", h2.numbersFrame(h2.WINDOW_UPDATE, 0, h2.MAX_WINDOW_BYTES)],
   ["padding longer than its frame", h2.bytesFrame(h2.DATA, h2.FLAG_PADDED, 1, Uint8Array.of(5, 1))],
   ["a maximum frame below the least", h2.settingsFrame([[h2.SETTINGS_MAX_FRAME_SIZE, 100]])],
+  ["padding as long as its frame", h2.bytesFrame(h2.DATA, h2.FLAG_PADDED, 1, Uint8Array.of(1))],
+  ["PING on a stream", h2.bytesFrame(h2.PING, 0, 1, new Uint8Array(8))],
+  ["GOAWAY on a stream", h2.bytesFrame(h2.GOAWAY, 0, 1, new Uint8Array(8))],
+  ["SETTINGS on a stream", h2.bytesFrame(h2.SETTINGS, 0, 1, new Uint8Array(0))],
+  ["DATA on no stream", data(0, "x")],
+  ["HEADERS on no stream", head(0)],
+  ["RST_STREAM on no stream", h2.numbersFrame(h2.RST_STREAM, 0, 0)],
+  ["an acknowledgement with a payload", h2.bytesFrame(h2.SETTINGS, h2.FLAG_ACK, 0, new Uint8Array(6))],
+  ["push that a server enables", h2.settingsFrame([[h2.SETTINGS_ENABLE_PUSH, 1]])],
+  ["a first window beyond the bound", h2.settingsFrame([[h2.SETTINGS_INITIAL_WINDOW_SIZE, 2 ** 31]])],
+  ["a head that is interrupted", joined(h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(1)), SETTINGS_ACK)],
+  [
+    "a head of frames without end",
+    joined(
+      h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(0)),
+      ...Array.from({ length: 129 }, () => h2.bytesFrame(h2.CONTINUATION, 0, 1, new Uint8Array(0))),
+    ),
+  ],
+  [
+    "a head of bytes without end",
+    joined(
+      h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(0)),
+      ...Array.from({ length: 65 }, () => h2.bytesFrame(h2.CONTINUATION, 0, 1, new Uint8Array(16_384))),
+    ),
+  ],
   ["a head that is no HPACK", h2.bytesFrame(h2.HEADERS, 4, 1, Uint8Array.of(0x80))],
 ];
 for (const [name, frame] of VIOLATIONS) {
@@ -359,13 +397,59 @@ Deno.test("h2: a first frame that is no SETTINGS", async () => {
   await rig.connection.closed;
 });
 
-const STREAM_ERRORS: readonly [name: string, frame: Uint8Array, message: string][] = [
+const LENGTH_3: Field[] = [[":status", "200"], ["content-length", "3"]];
+/** By an error of the protocol, or the code that is given. */
+const STREAM_ERRORS: readonly [name: string, frame: Uint8Array, message: string, code?: number][] = [
   ["data before the head", data(1, "x"), "data before the head"],
   ["a head without a status", head(1, [["a", "b"]]), "no :status"],
   ["a status that is none", head(1, [[":status", "99x"]]), 'the status "99x"'],
   ["a switch of protocols", head(1, [[":status", "101"]]), 'the status "101"'],
+  ["a second status", head(1, [[":status", "200"], [":status", "200"]]), "a second :status"],
+  ["a status after a field", head(1, [["a", "b"], [":status", "200"]]), "a pseudo-field after a field"],
+  ["an unknown pseudo-field", head(1, [[":status", "200"], [":a", "b"]]), "an unknown pseudo-field"],
+  [
+    "a name in capital letters",
+    head(1, [[":status", "200"], ["Aa", "b"]]),
+    "a name that is none, or not in lower case",
+  ],
+  [
+    "a field of HTTP/1.1",
+    head(1, [[":status", "200"], ["connection", "close"]]),
+    "the field connection, which is HTTP/1.1's",
+  ],
+  ["two lengths", head(1, [...LENGTH_3, ["content-length", "4"]]), 'the content length "4"'],
+  [
+    "a length that is none",
+    head(1, [[":status", "200"], ["content-length", "-1"]]),
+    'the content length "-1"',
+  ],
+  ["an end after 1xx", head(1, [[":status", "103"]], h2.FLAG_END_HEADERS | END), "an end after status 103"],
+  ["a window of no bytes", h2.numbersFrame(h2.WINDOW_UPDATE, 1, 0), "WINDOW_UPDATE by nothing"],
+  [
+    "a window beyond the bound",
+    h2.numbersFrame(h2.WINDOW_UPDATE, 1, h2.MAX_WINDOW_BYTES),
+    "a window update beyond the bound",
+    h2.FLOW_CONTROL_ERROR,
+  ],
+  [
+    "heads of 1xx without end",
+    joined(...Array.from({ length: 33 }, () => head(1, [[":status", "103"]]))),
+    "more than 32 heads of 1xx",
+    h2.ENHANCE_YOUR_CALM,
+  ],
+  [
+    "a head that is too long",
+    joined(
+      h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(1)),
+      ...[0, 0, 0, h2.FLAG_END_HEADERS].map((flags) =>
+        h2.bytesFrame(h2.CONTINUATION, flags, 1, new Uint8Array(16_384))
+      ),
+    ),
+    "a head of more than 65536 bytes",
+    h2.ENHANCE_YOUR_CALM,
+  ],
 ];
-for (const [name, frame, message] of STREAM_ERRORS) {
+for (const [name, frame, message, code = h2.PROTOCOL_ERROR] of STREAM_ERRORS) {
   Deno.test(`h2: ${name} ends its stream only`, async () => {
     const rig = await Rig.ready();
     rig.start("a");
@@ -373,7 +457,36 @@ for (const [name, frame, message] of STREAM_ERRORS) {
     await rig.sent();
     await rig.feed(frame, head(3), data(3, "ok", END));
     assert.deepEqual(rig.heard, [`a malformed: HTTP/2: ${message}`, "b 200", "b ok", "b end"]);
+    assert.deepEqual(short(await rig.sent()), [`3/1:${code}`]);
+    await rig.close();
+  });
+}
+
+for (
+  const [name, frames, heard] of [
+    ["less data than its length", [data(1, "ab", END)], ["a ab", "less data than its content length"]],
+    ["trailers before its length", [head(1, [["a", "b"]], h2.FLAG_END_HEADERS | END)], [
+      "less data than its content length",
+    ]],
+    ["more data than its length", [data(1, "ab"), data(1, "cd")], [
+      "a ab",
+      "more data than its content length",
+    ]],
+    ["a second head", [head(1)], ["a second head"]],
+  ] as const
+) {
+  Deno.test(`h2: an answer with ${name} ends its stream only`, async () => {
+    const rig = await Rig.ready();
+    rig.start("a");
+    await rig.feed(head(1, LENGTH_3));
+    await rig.sent();
+    await rig.feed(...frames);
+    assert.deepEqual(rig.heard.slice(1), [
+      ...heard.slice(0, -1),
+      `a malformed: HTTP/2: ${heard.at(-1)}`,
+    ]);
     assert.deepEqual(short(await rig.sent()), ["3/1:1"]);
+    assert.ok(!rig.stream.closed);
     await rig.close();
   });
 }
