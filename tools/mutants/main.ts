@@ -7,8 +7,11 @@
  */
 import { parseArgs } from "node:util";
 import { FAULTS } from "./faults/mod.ts";
-import { checksOf, isInShim, type Outcome, type Placed, timeOf, tryFault } from "./trial.ts";
+import { checksOf, isInShim, type Outcome, type Placed, runWithout, tryFault } from "./trial.ts";
 import { Workplace } from "./workplace.ts";
+
+/** Of what a file of tests says that is red without a fault. */
+const SHOWN_UNITS = 2000;
 
 function commandLine(): { readonly names: readonly string[]; readonly jobs: number } {
   const { values, positionals } = parseArgs({
@@ -79,9 +82,10 @@ async function main(): Promise<number> {
   console.log(`${faults.length} faults; first the ${checks.size} files of tests without one`);
   const times = new Map<string, number>();
   await share([...checks.values()], workplaces, async (check, workplace) => {
-    const secs = await timeOf(check, workplace);
-    times.set(check.name, secs);
-    console.log(`green     ${check.name.padEnd(44)}  ${secs.toFixed(1).padStart(6)} s`);
+    const { result, secs, output } = await runWithout(check, workplace);
+    if (result === "green") times.set(check.name, secs);
+    console.log(`${result.padEnd(8)}  ${check.name.padEnd(44)}  ${secs.toFixed(1).padStart(6)} s`);
+    if (result !== "green") console.log(output.slice(-SHOWN_UNITS));
   });
 
   const outcomes: Outcome[] = [];
