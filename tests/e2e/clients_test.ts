@@ -1,9 +1,9 @@
 /** What clients do besides reading: they go away, and they talk. */
 import assert from "node:assert/strict";
 import { pairEnds, tcpEnds } from "../support/clients.ts";
-import { handOff } from "../../src/native/sender.ts";
+import { handOff, socketPair } from "../../src/native/sender.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
-import { getOption } from "../support/socket_options.ts";
+import { endWriting, getOption } from "../support/socket_options.ts";
 
 const KINDS = [["socketpair", pairEnds], ["TCP", tcpEnds]] as const;
 // The first piece comes at once, the second in an hour.
@@ -52,6 +52,19 @@ Deno.test("a client that goes away in the middle ends its backend's request", as
   );
   assert.equal(await daemon.metric("daemon_streams_active"), 0);
   assert.equal(await daemon.metric("daemon_connections_active"), 0);
+});
+
+Deno.test("a client that says that it has said all counts as gone", async () => {
+  await using daemon = await startDaemon(slow);
+  const [near, far] = socketPair();
+  using client = near;
+  handOff(daemon.pathOf("seqpacket"), "seqpacket", new TextEncoder().encode("{}"), far);
+  far.close();
+  const first = await client.read(20_000);
+  assert.match(new TextDecoder().decode(first), /Hello! /);
+  endWriting(client);
+  await cancelled(daemon, 1);
+  assert.equal(await client.read(20_000), undefined);
 });
 
 Deno.test("the kernel gives a TCP client up whose bytes stay unacknowledged for the write time-out", async () => {

@@ -10,6 +10,8 @@ const libc = Deno.dlopen("libc.so.6", {
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   // int (int fd, int level, int name, void *value, socklen_t *len)
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  // int (int fd, int how)
+  shutdown: { parameters: ["i32", "i32"], result: "i32" },
 }).symbols;
 
 /** Level and name of options of Linux, in socket(7) and tcp(7). */
@@ -26,6 +28,13 @@ export function setOption({ fd }: OwnedFd, name: keyof typeof OPTIONS, ...value:
   if (libc.setsockopt(fd, level, number, bytes, bytes.byteLength) !== 0) {
     throw new Error(`setsockopt(2) refuses ${name}`);
   }
+}
+
+const SHUT_WR = 1;
+
+/** Says that nothing more will be said, as `nc -N` does at the end of its input. */
+export function endWriting({ fd }: OwnedFd): void {
+  if (libc.shutdown(fd, SHUT_WR) !== 0) throw new Error("shutdown(2) refuses");
 }
 
 /** getsockopt(2) of an `int`. */

@@ -244,6 +244,30 @@ Deno.test("h2: cancelling resets the stream and leaves the others", async () => 
   await rig.close();
 });
 
+Deno.test("h2: of a request that is cancelled, no more of its body goes out", async () => {
+  const rig = await Rig.ready();
+  const a = rig.start("a", "x".repeat(100_000));
+  rig.start("b", "y".repeat(10));
+  const bodies = async () => (await rig.sent()).filter(({ type }) => type === h2.DATA);
+  assert.deepEqual(new Set((await bodies()).map(({ id }) => id)), new Set([1])); // up to the connection's window
+  a.cancel();
+  await rig.sent();
+  await rig.feed(
+    h2.numbersFrame(h2.WINDOW_UPDATE, 1, 100_000),
+    h2.numbersFrame(h2.WINDOW_UPDATE, 0, 100_000),
+  );
+  assert.deepEqual((await bodies()).map(({ id, payload }) => [id, payload.length]), [[3, 10]]);
+  await rig.close();
+});
+
+Deno.test("h2: a GOAWAY where nothing runs ends the connection at once", async () => {
+  const rig = await Rig.ready();
+  await rig.feed(h2.numbersFrame(h2.GOAWAY, 0, 0, h2.NO_ERROR));
+  await rig.connection.closed;
+  assert.deepEqual(rig.heard, ["gone"]);
+  assert.ok(rig.stream.closed);
+});
+
 Deno.test("h2: a reset before and after the head", async () => {
   const rig = await Rig.ready();
   rig.start("a");

@@ -57,6 +57,11 @@ for (const [name, hex, fields] of EXAMPLES) {
   Deno.test(`hpack: ${name} is decoded`, () => assert.deepEqual(decodeFields(bytes(hex)), fields));
 }
 
+Deno.test("hpack: the table's last entry is one, the next is none", () => {
+  assert.deepEqual(decodeFields(bytes("bd")), [["www-authenticate", ""]]);
+  assert.throws(() => decodeFields(bytes("be")), /index 62 is not in the table/);
+});
+
 /** The rest of it, which refers to a dynamic table: none was announced. */
 const DYNAMIC: readonly [name: string, hex: string][] = [
   ["C.3.2", "8286 84be 5808 6e6f 2d63 6163 6865"],
@@ -78,6 +83,8 @@ const BROKEN: readonly [name: string, hex: string][] = [
   ["an integer that is cut off", "7f"],
   ["a string that is cut off", "0003"],
   ["a string longer than the block", "000561"],
+  ["a value longer than the block", "040561"],
+  ["a value longer than the block, in the Huffman code", "048561"],
   ["padding of eight bits", "000161 82 1fff"],
   ["padding of zeros", "000161 81 18"],
   ["EOS", "000161 84 ffffffff"],

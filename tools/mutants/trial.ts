@@ -21,8 +21,8 @@ export interface Outcome extends Placed {
 }
 
 /** Limits for a whole file of tests: several times as long as without a fault, since the machine may be busy. */
-const LEAST_LIMIT_SECS = 120;
-const LIMIT_FACTOR = 5;
+const LEAST_LIMIT_SECS = 60;
+const LIMIT_FACTOR = 4;
 const BUILD_LIMIT_SECS = 600;
 
 /** How long each file of tests that is green without a fault takes, in seconds, by its {@linkcode Check.name}. */

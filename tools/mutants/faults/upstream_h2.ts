@@ -74,6 +74,8 @@ export const H2: readonly FaultyFile[] = [
         text: "    this.#sender.bodies();\n    this.#owner.changed(this);",
         instead: "    this.#owner.changed(this);",
         tests: ["upstream/h2_connection_test.ts", "upstream/flow_test.ts"],
+        survives:
+          "the acknowledgement that goes out before has the queue drained, after which bodies go on as well",
       },
       {
         id: "interim-heads-of-http2-without-a-bound",
@@ -199,7 +201,7 @@ export const H2: readonly FaultyFile[] = [
         id: "data-beyond-the-connection-s-window",
         text: "return this.#heldBytes <= CONNECTION_WINDOW_BYTES;",
         instead: "return true;",
-        tests: ["upstream/flow_test.ts", "upstream/h2_connection_test.ts"],
+        tests: ["upstream/flow_test.ts"],
       },
       {
         id: "windows-beyond-the-bound",
@@ -240,12 +242,6 @@ export const H2: readonly FaultyFile[] = [
         id: "keys-go-into-tables",
         text: "NEVER_INDEXED.has(name) ? 0x10 : 0",
         instead: "0",
-        tests: ["upstream/hpack_test.ts"],
-      },
-      {
-        id: "integers-of-any-length",
-        text: "shift <= 21; shift += 7",
-        instead: "shift <= 28; shift += 7",
         tests: ["upstream/hpack_test.ts"],
       },
       {
@@ -356,6 +352,7 @@ export const H2: readonly FaultyFile[] = [
         text: "return this.#nextId > h2.MAX_WINDOW_BYTES;",
         instead: "return false;",
         tests: ["upstream/h2_connection_test.ts"],
+        survives: "it takes a thousand million requests over one connection",
       },
     ],
   },
