@@ -87,6 +87,19 @@ Deno.test("handoffs without a usable client are refused by name", async (t) => {
   }
 });
 
+Deno.test("refusals that come at once are counted, each of them", async () => {
+  await using daemon = await startDaemon();
+  daemon.signal("SIGSTOP"); // so that they wait in the backlog together
+  for (let count = 0; count < 100; count++) {
+    using sender = connect(daemon.pathOf("seqpacket"), "seqpacket");
+    sender.send(utf8("{}"));
+  }
+  daemon.signal("SIGCONT");
+  const counted = () => daemon.metric("daemon_handoffs_failed", { reason: "no_fd" });
+  await daemon.until("a hundred refusals", async () => await counted() >= 100);
+  assert.equal(await counted(), 100);
+});
+
 Deno.test("all of the most fds that a message can carry are closed", async () => {
   await using daemon = await startDaemon();
   const fds = daemon.openFds();

@@ -35,6 +35,8 @@ Deno.test("the status has streams by worker, the oldest, and the configuration i
   assert.deepEqual([idle.pid, idle.max_connections, idle.workers.length], [daemon.pid, 100, 2]);
   using first = daemon.handOff();
   await first.readUntil("Hello");
+  // Of one worker alone; the other has none.
+  await daemon.until("its age", async () => (await statusOf(daemon)).oldest_secs > 0);
   const began = performance.now();
   using second = daemon.handOff();
   await second.readUntil("Hello");
@@ -49,8 +51,13 @@ Deno.test("the status has streams by worker, the oldest, and the configuration i
   );
   assert.match(busy.config, /^\[backend\.mock\]\ntoken_delay_ms = 3600000$/m);
   first.close();
+  await daemon.until("one client", async () => (await statusOf(daemon)).connections === 1);
+  daemon.signal("SIGTERM");
+  await daemon.logged("Stopping");
+  const { state, connections } = await statusOf(daemon);
+  assert.deepEqual([state, connections], ["draining", 1]);
   second.close();
-  await daemon.until("no clients", async () => (await statusOf(daemon)).connections === 0);
+  assert.equal(await daemon.exit(), 0);
 });
 
 Deno.test("the status has what each provider was asked and how that failed, and no secret", async () => {

@@ -33,6 +33,19 @@ Deno.test("the oldest is the one that came first of those that are live", () => 
   assert.equal(set.oldestStartedMs, c.startedMs);
 });
 
+Deno.test("those that began then or before are ended, and the next one that is due is told", () => {
+  const set = new ConnectionSet();
+  const ended: number[] = [];
+  for (const startedMs of [10, 20, 30]) {
+    set.add({ startedMs, shutDown() {}, close() {}, outlived: () => void ended.push(startedMs) });
+  }
+  assert.equal(set.outlive(9), 10);
+  assert.deepEqual(ended, []);
+  assert.equal(set.outlive(20), 30);
+  assert.deepEqual(ended, [10, 20]);
+  assert.equal(set.outlive(30), undefined);
+});
+
 Deno.test("waits until the last has ended", async () => {
   const set = new ConnectionSet();
   const [a, b] = [member(set), member(set)];

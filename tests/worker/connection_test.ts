@@ -1,5 +1,6 @@
 /** A connection and its answer. */
 import assert from "node:assert/strict";
+import type { Tracing } from "../../src/ops/tracing.ts";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { turn } from "../support/answers.ts";
 import { DONE, failed, fakeWorker, only, text } from "../support/connections.ts";
@@ -76,6 +77,21 @@ Deno.test("durations are in seconds, and begin with the handoff", async () => {
   answer.end(); // its client takes nothing for now, and is not closed
   await turn();
   assert.deepEqual(durationsSecs, [["backendFirstEvent", 1.5], ["backendDone", 2]]);
+});
+
+Deno.test("a trace hears of the first piece, of the answer's end as it comes, and of the client's end last", async () => {
+  const told: string[] = [];
+  const trace = new Proxy({}, { get: (_, name) => () => void told.push(String(name)) });
+  const tracing = { begin: () => trace } as unknown as Tracing;
+  const { ask } = fakeWorker({ tracing });
+  const [client, answer] = await ask({ room: 1 });
+  answer.emit("a", "b");
+  answer.end();
+  await turn();
+  assert.deepEqual(told, ["firstText", "answered"]); // the client has not taken it yet
+  client.drain(Infinity);
+  await turn();
+  assert.deepEqual(told, ["firstText", "answered", "end"]);
 });
 
 Deno.test("the time of a stream is that until its client is closed, in the metrics and in the log", async () => {

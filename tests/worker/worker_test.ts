@@ -8,11 +8,11 @@ import { plainResponse } from "../../src/protocol/http_response.ts";
 import { Homes } from "../../src/worker/homes.ts";
 import { Worker } from "../../src/worker/worker.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
-import { turn } from "../support/answers.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { listLog, type LoggedLine } from "../support/connections.ts";
 import { renderedSnapshot } from "../support/metrics.ts";
 import { mockLlm } from "../support/mock_llm.ts";
+import { until } from "../support/until.ts";
 
 const NOW = AbortSignal.abort();
 const never = new AbortController().signal;
@@ -179,19 +179,19 @@ Deno.test("a reload holds for connections from then on; those that run keep thei
 });
 
 Deno.test("a reload closes the backend that it replaces, with its connections to the provider", async () => {
-  await using provider = await mockLlm({ protocol: "h1" });
+  // Over HTTP/2, whose server closes no idle connection by itself.
+  await using provider = await mockLlm({ protocol: "h2c" });
   await using it = await fixture({
     DAEMON_BACKEND_PROVIDER: "openai",
     OPENAI_API_BASE: provider.base,
     OPENAI_API_KEY: "k",
-    OPENAI_HTTP2_ENABLED: "false",
   });
   using client = it.acceptor.handOff();
   assert((await client.readAll()).endsWith(DONE));
   assert.equal(await it.metric("daemon_upstream_connections"), 1);
   const before = openFds();
   it.worker.reload(await testConfig());
-  while (openFds() > before - 1) await turn();
+  await until("the connection's end", () => openFds() <= before - 1);
   await it.worker.drain(0, NOW);
 });
 

@@ -49,7 +49,7 @@ export const WORKER: readonly FaultyFile[] = [
         id: "a-span-ends-with-its-client",
         text: "    this.#trace?.answered();\n",
         instead: "",
-        tests: ["e2e/tracing_test.ts"],
+        tests: ["worker/connection_test.ts"],
       },
       {
         id: "signs-of-life-though-none-are-asked-for",
@@ -97,7 +97,7 @@ export const WORKER: readonly FaultyFile[] = [
         id: "a-backend-s-bug-kills-its-worker",
         text: '      this.parts.own.push(this, { kind: "error", error: asBackendError(error) });',
         instead: "      throw error;",
-        tests: ["worker/connection_test.ts", "worker/connection_ends_test.ts"],
+        tests: ["e2e/bugs_test.ts"],
       },
     ],
   },
@@ -172,8 +172,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "an-ended-connection-stays-in-its-set",
-        text: "    connections.delete(this);\n",
-        instead: "",
+        text: "    connections.delete(this);\n  }\n\n  #watchEnded",
+        instead: "  }\n\n  #watchEnded",
         tests: ["worker/connection_test.ts"],
       },
       {
@@ -326,18 +326,19 @@ export const WORKER: readonly FaultyFile[] = [
         text: "      for (const backend of made) void this.#close(backend);\n",
         instead: "",
         tests: ["worker/worker_test.ts"],
+        survives: "of the backends that there are, none that was never asked has anything open",
       },
       {
         id: "backends-do-not-add-up",
         text: "sum[name] += stats[name];",
         instead: "sum[name] = stats[name];",
-        tests: ["worker/worker_test.ts"],
+        tests: ["e2e/routing_test.ts"],
       },
       {
         id: "a-drain-waits-for-answers-that-nobody-wants",
         text: "this.#close(backend, CLOSE_MS)",
         instead: "this.#close(backend)",
-        tests: ["worker/worker_test.ts"],
+        tests: ["e2e/bugs_test.ts"],
       },
     ],
   },
@@ -346,8 +347,8 @@ export const WORKER: readonly FaultyFile[] = [
     faults: [
       {
         id: "refused-handoffs-are-received-ones",
-        text: "if (handoff.refusal === undefined) this.#metrics",
-        instead: "this.#metrics",
+        text: "if (handoff.refusal === undefined && !handoff.moved) this",
+        instead: "if (!handoff.moved) this",
         tests: ["worker/worker_test.ts", "e2e/refusals_test.ts"],
       },
       {
