@@ -1,30 +1,43 @@
-/** The fronts of examples/ that need no Apache hand real clients over. Needs python3, and PHP with its sockets extension. */
+/** The fronts of examples/ that need no Apache hand real clients over. Needs python3, Ruby's puma, and PHP with its sockets extension. */
 import assert from "node:assert/strict";
 import { startDaemon } from "../support/daemon.ts";
 import { TextLineStream } from "../support/lines.ts";
 import { told } from "../support/openai_daemon.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 
-const FRONTS: Readonly<Record<string, readonly [string, ...string[]]>> = {
-  "examples/python/front.py": ["python3"],
-  "examples/php/front.php": ["php"],
+/** How each is started on any port. */
+const FRONTS: Readonly<Record<string, (file: string, socketPath: string) => readonly string[]>> = {
+  "examples/python/front.py": (file, socketPath) => ["python3", file, "0", socketPath],
+  "examples/php/front.php": (file, socketPath) => ["php", file, "0", socketPath],
+  "examples/ruby/config.ru": (file, socketPath) => [
+    "env",
+    `STREAMING_DAEMON=${socketPath}`,
+    "puma",
+    "--bind=tcp://127.0.0.1:0",
+    file,
+  ],
 };
 
-/** Starts one on any port. */
 async function startFront(
   file: string,
   socketPath: string,
 ): Promise<{ readonly url: string } & AsyncDisposable> {
-  const [command, ...args] = FRONTS[file] as readonly [string, ...string[]];
+  const path = new URL(`../../${file}`, import.meta.url).pathname;
+  const [command = "", ...args] = FRONTS[file]?.(path, socketPath) ?? [];
   const process = new Deno.Command(command, {
-    args: [...args, new URL(`../../${file}`, import.meta.url).pathname, "0", socketPath],
+    args,
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
   const lines = process.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream())
     .getReader();
-  const { value: port } = await lines.read();
+  let port: string | undefined;
+  while (port === undefined) {
+    const { value, done } = await lines.read();
+    assert(!done, `${file} ended without a word about its port`);
+    port = /(?:^|127\.0\.0\.1:)(\d+)$/.exec(value)?.[1];
+  }
   return {
     url: `http://127.0.0.1:${port}`,
     async [Symbol.asyncDispose]() {
