@@ -22,7 +22,7 @@ const patterns = Object.entries({ ...PATTERNS, ...VOICE_PATTERNS }).map(([name, 
 const { protocol, port, socket, maxStreams, events, delayMs, certFile } = new Command("deno task mock-llm")
   .configureOutput(PLAIN_OUTPUT)
   .description(
-    "A stand-in for providers: chat completions, and by the path Anthropic's messages and OpenAI's responses.",
+    "A stand-in for providers: chat completions, and by the path Anthropic's messages, OpenAI's responses, LangGraph's runs.",
   )
   .addOption(
     new Option("--protocol <name>", "h1s and h2 are over TLS").choices(["h1", "h1s", "h2c", "h2"]).default(

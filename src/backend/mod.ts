@@ -15,6 +15,7 @@ import type { Arrivals } from "./http/answer.ts";
 import type { Dialect } from "./http/dialect.ts";
 import { HttpBackend } from "./http/http.ts";
 import { checkOptions, type HttpOptions } from "./http/options.ts";
+import { LangGraph } from "./langgraph/langgraph.ts";
 import { OpenAi } from "./openai/openai.ts";
 import { OpenAiResponses } from "./openai_responses/openai_responses.ts";
 import type { RequestTemplate } from "./openai/template.ts";
@@ -110,6 +111,8 @@ function dialectOf(plan: BackendPlan): Dialect {
       return new OpenAiResponses(plan.openai_responses, templateOf(plan));
     case "anthropic":
       return new Anthropic(plan.anthropic);
+    case "langgraph":
+      return new LangGraph(plan.langgraph);
   }
 }
 

@@ -18,7 +18,7 @@ export interface Permissions {
   readonly env: readonly string[];
 }
 
-const CONFIGURED = ["DAEMON_*", "OPENAI_*", "ANTHROPIC_*"];
+const CONFIGURED = ["DAEMON_*", "OPENAI_*", "ANTHROPIC_*", "LANGGRAPH_*"];
 const FROM_SYSTEMD = [
   "NOTIFY_SOCKET",
   "WATCHDOG_USEC",

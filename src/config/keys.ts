@@ -26,7 +26,7 @@ import {
 } from "./types.ts";
 
 /** The providers that `backend.provider` can name. */
-export const BACKEND_PROVIDERS = ["mock", "openai", "openai-responses", "anthropic"] as const;
+export const BACKEND_PROVIDERS = ["mock", "openai", "openai-responses", "anthropic", "langgraph"] as const;
 /** One of {@linkcode BACKEND_PROVIDERS}. */
 export type BackendProvider = typeof BACKEND_PROVIDERS[number];
 
@@ -158,7 +158,8 @@ export const KEYS = {
       env: "DAEMON_BACKEND_PROVIDER",
       type: oneOf(BACKEND_PROVIDERS),
       default: "mock",
-      doc: `Who answers: "mock", "openai" (any API of that style), "openai-responses" or "anthropic".`,
+      doc:
+        `Who answers: "mock", "openai" (any API of that style), "openai-responses", "anthropic" or "langgraph".`,
     },
     defaultModel: {
       name: "default_model",
@@ -280,6 +281,16 @@ export const KEYS = {
         type: integer(1, 10_000_000),
         default: 4096,
         doc: "Tokens of an answer at most, of handoffs that do not say.",
+      },
+    },
+    langgraph: {
+      ...httpKeys("LANGGRAPH", "http://127.0.0.1:2024"),
+      assistantId: {
+        name: "assistant_id",
+        env: "LANGGRAPH_ASSISTANT_ID",
+        type: text("the name or id of an assistant", (value) => value !== ""),
+        default: "agent",
+        doc: "Assistant or graph that runs, of handoffs that do not say.",
       },
     },
   },

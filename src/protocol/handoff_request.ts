@@ -44,6 +44,9 @@ export interface HandoffRequest {
   readonly responseHeaders?: string;
   /** The span that it comes from, as W3C Trace Context writes it; not checked. */
   readonly traceparent?: string;
+  /** The conversation that a provider keeps, and what is under way in it: for LangGraph. Printable ASCII, as above. */
+  readonly threadId?: string;
+  readonly runId?: string;
   /** Of a stream that has an id. */
   readonly stream?: StreamChoice;
 }
@@ -133,6 +136,13 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   }
   const testPattern = optionalHeaderText(fields, "test_pattern");
   if (testPattern !== undefined) request.testPattern = testPattern;
+  const threadId = optionalHeaderText(fields, "thread_id");
+  if (threadId !== undefined) request.threadId = threadId;
+  const runId = optionalHeaderText(fields, "run_id");
+  if (runId !== undefined) {
+    if (threadId === undefined) throw new HandoffRequestError('Field "run_id" needs a "thread_id" beside it');
+    request.runId = runId;
+  }
   const members = optionalMembers(fields, allowed);
   if (members !== undefined) request.members = members;
   const responseHeaders = headerLines(fields["response_headers"] ?? []);

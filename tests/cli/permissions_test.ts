@@ -49,7 +49,7 @@ Deno.test("permissions: the host of whichever provider is configured", async () 
   const toml = '[backend]\nprovider = "anthropic"\n[backend.anthropic]\napi_key = "k"\nca_file = "/ca.pem"\n';
   assert.equal(await flag("net", toml), "--allow-net=127.0.0.1:9090,api.anthropic.com:443");
   assert.match(await flag("read", toml) ?? "", /,\/ca\.pem$/);
-  assert.match(await flag("env", toml) ?? "", /=DAEMON_\*,OPENAI_\*,ANTHROPIC_\*,/);
+  assert.match(await flag("env", toml) ?? "", /=DAEMON_\*,OPENAI_\*,ANTHROPIC_\*,LANGGRAPH_\*,/);
 });
 
 Deno.test("permissions: a provider on a Unix socket needs the socket, and no host", async () => {

@@ -50,7 +50,9 @@ Deno.test("backends: no two keys of any names share a variable", () => {
     .map((name) => name === "x" ? name : `x-${name.replaceAll("_", "-")}`);
   const variables = allKeys(names).map(({ key }) => key.env);
   assert.equal(new Set(variables).size, variables.length);
-  for (const variable of variables) assert.match(variable, /^(DAEMON|OPENAI|ANTHROPIC)(_[A-Z0-9]+)+$/);
+  for (const variable of variables) {
+    assert.match(variable, /^(DAEMON|OPENAI|ANTHROPIC|LANGGRAPH)(_[A-Z0-9]+)+$/);
+  }
 });
 
 Deno.test("backends: the description reads as it was, without the tables of other providers", async () => {

@@ -39,7 +39,7 @@ function valueOf(config: Config, names: readonly string[]): unknown {
   return names.reduce<unknown>((tree, name) => (tree as Record<string, unknown>)[name], config);
 }
 
-const PROVIDERS = `"mock" or "openai" or "openai-responses" or "anthropic"`;
+const PROVIDERS = `"mock" or "openai" or "openai-responses" or "anthropic" or "langgraph"`;
 
 Deno.test("config: the defaults are those of the contract", async () => {
   const { config } = await load();
@@ -127,6 +127,21 @@ Deno.test("config: the defaults are those of the contract", async () => {
         pingIntervalMs: 30_000,
         maxTokens: 4096,
       },
+      langgraph: {
+        apiKey: "",
+        apiBase: "http://127.0.0.1:2024",
+        apiSocket: "",
+        http2: true,
+        insecureSsl: false,
+        poolMaxIdlePerHost: 100,
+        caFile: "",
+        headers: {},
+        body: {},
+        maxRetries: 2,
+        idleTimeoutMs: 90_000,
+        pingIntervalMs: 30_000,
+        assistantId: "agent",
+      },
     },
     backends: {},
     response: { format: "content", include: [] },
@@ -202,6 +217,8 @@ Deno.test("config: every key can be set from its environment variable", async ()
     OPENAI_RESPONSES_PROJECT_ID: ["proj-2", "proj-2"],
     ...httpTexts("ANTHROPIC"),
     ANTHROPIC_MAX_TOKENS: ["8192", 8192],
+    ...httpTexts("LANGGRAPH"),
+    LANGGRAPH_ASSISTANT_ID: ["researcher", "researcher"],
     DAEMON_RESPONSE_FORMAT: ["ai-sdk", "ai-sdk"],
     DAEMON_RESPONSE_INCLUDE: ["usage, finish", ["usage", "finish"]],
     DAEMON_RESUME_KEEP_SECS: ["2.5", 2500],
@@ -226,7 +243,9 @@ Deno.test("config: every key can be set from its environment variable", async ()
 
 Deno.test("config: the environment's names have the prefixes that the sandbox allows, and no two share one", () => {
   const names = allKeys().map(({ key }) => key.env);
-  for (const name of names) assert.match(name, /^(DAEMON|OPENAI|ANTHROPIC)_[A-Z0-9_]+$|^DAEMON_LOG$/);
+  for (const name of names) {
+    assert.match(name, /^(DAEMON|OPENAI|ANTHROPIC|LANGGRAPH)_[A-Z0-9_]+$|^DAEMON_LOG$/);
+  }
   assert.equal(new Set(names).size, names.length);
 });
 

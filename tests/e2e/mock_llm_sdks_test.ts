@@ -1,5 +1,6 @@
 /** The stand-in speaks each provider's language as the provider's own SDK expects it. */
 import Anthropic from "@anthropic-ai/sdk";
+import { Client } from "@langchain/langgraph-sdk/client";
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 import { type MockLlm, mockLlm } from "../support/mock_llm.ts";
@@ -130,5 +131,62 @@ Deno.test("mock-llm: openai reads its responses", async (t) => {
   });
   await t.step("a status", async () => {
     await assert.rejects(responses("status-429").create({ ...asked, stream: true }), OpenAI.RateLimitError);
+  });
+});
+
+Deno.test("mock-llm: @langchain/langgraph-sdk reads its runs", async (t) => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const runs = (pattern: string) =>
+    new Client({
+      apiUrl: new URL("/", mock.base).href.replace(/\/$/, ""),
+      apiKey: null,
+      callerOptions: { maxRetries: 0 },
+      defaultHeaders: { "x-test-pattern": pattern },
+    }).runs;
+  const asked = {
+    input: { messages: [{ role: "user", content: "Hello" }] },
+    streamMode: "messages-tuple" as const,
+    onDisconnect: "cancel" as const,
+  };
+  const textOf = async (events: AsyncIterable<{ readonly event: string; readonly data: unknown }>) => {
+    let text = "";
+    const names = new Set<string>();
+    for await (const { event, data } of events) {
+      names.add(event);
+      if (event !== "messages") continue;
+      const [{ type, content }] = data as [{ type: string; content: unknown }];
+      if (type === "AIMessageChunk" && typeof content === "string") text += content;
+    }
+    return [text, [...names]];
+  };
+  await t.step("a run of its own, and one on a thread", async () => {
+    const expected = ["It is sunny.", ["metadata", "messages", "end"]];
+    assert.deepEqual(await textOf(runs("agent").stream(null, "agent", asked)), expected);
+    assert.deepEqual(await textOf(runs("agent").stream("t", "agent", asked)), expected);
+    const [own, threaded] = mock.requests;
+    assert.deepEqual([own?.path, threaded?.path], ["/runs/stream", "/threads/t/runs/stream"]);
+    // What the SDK sends is what the daemon sends, but for the list that a mode may be in.
+    assert.deepEqual(own?.body, {
+      input: asked.input,
+      assistant_id: "agent",
+      stream_mode: "messages-tuple",
+      on_disconnect: "cancel",
+    });
+  });
+  await t.step("one that is joined", async () => {
+    const options = { streamMode: "messages-tuple" as const, lastEventId: "-1" };
+    const [text] = await textOf(runs("plain").joinStream("t", "r", options));
+    assert.equal(text, "word0 word1 word2 word3 word4 ");
+    const joined = mock.requests.at(-1);
+    assert.deepEqual([joined?.method, joined?.headers["last-event-id"]], ["GET", "-1"]);
+    assert.equal(joined?.path, "/threads/t/runs/r/stream?cancel_on_disconnect=0&stream_mode=messages-tuple");
+  });
+  await t.step("characters cut at each byte", async () => {
+    assert.equal((await textOf(runs("bytes").stream(null, "agent", asked)))[0], UNICODE_TEXTS.join(""));
+  });
+  await t.step("an error in the stream, and a status", async () => {
+    const [, names] = await textOf(runs("error-1").stream(null, "agent", asked));
+    assert.deepEqual(names, ["metadata", "messages", "error"]);
+    await assert.rejects(textOf(runs("status-404").stream(null, "agent", asked)), /404/);
   });
 });

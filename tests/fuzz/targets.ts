@@ -8,6 +8,7 @@
 
 import assert from "node:assert/strict";
 import { MessageReader } from "../../src/backend/anthropic/message_reader.ts";
+import { RunReader } from "../../src/backend/langgraph/run_reader.ts";
 import { AnswerReader } from "../../src/backend/openai/answer_reader.ts";
 import { ResponseReader } from "../../src/backend/openai_responses/response_reader.ts";
 import { BackendError } from "../../src/errors.ts";
@@ -88,6 +89,15 @@ const RESPONSES = [
   'event: response.completed\ndata: {"type":"response.completed","response":{"usage":{"input_tokens":5,"output_tokens":3}}}\n\n',
   'event: response.incomplete\ndata: {"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}\n\n',
   'event: response.failed\ndata: {"type":"response.failed","response":{"error":{"code":"server_error","message":"x"}}}\n\n',
+].map(text);
+
+const LANGGRAPH = [
+  'event: messages\ndata: [{"type":"AIMessageChunk","id":"a","content":"Hel"},{}]\n\n' +
+  'event: messages\ndata: [{"type":"AIMessageChunk","id":"a","content":"\\ud83c"},{}]\n\n',
+  'event: messages\ndata: [{"type":"AIMessageChunk","id":"b","tool_call_chunks":[{"id":"c","name":"f","args":"{}","index":0}]},{}]\n\n',
+  'event: messages\ndata: [{"type":"ai","id":"c","content":[{"type":"text","text":"x"}],"usage_metadata":{"input_tokens":1}},{}]\n\n',
+  'event: messages\ndata: [{"type":"AIMessageChunk","id":"a","response_metadata":{"finish_reason":"stop"}},{}]\n\nevent: end\ndata: null\n\n',
+  'event: error\ndata: {"error":"E","message":"x"}\n\n',
 ].map(text);
 
 /** What a run tells: its words, and the error that it ends with. */
@@ -225,8 +235,9 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   },
   h1: { corpus: H1, share: 200_000, run: inPieces(h1) },
   sse: { corpus: SSE, share: 150_000, run: inPieces(sse) },
-  answer: { corpus: SSE, share: 45_000, run: inPieces(answerBy(AnswerReader)) },
+  answer: { corpus: SSE, share: 25_000, run: inPieces(answerBy(AnswerReader)) },
   anthropic: { corpus: ANTHROPIC, share: 20_000, run: inPieces(answerBy(MessageReader)) },
   responses: { corpus: RESPONSES, share: 25_000, run: inPieces(answerBy(ResponseReader)) },
+  langgraph: { corpus: LANGGRAPH, share: 20_000, run: inPieces(answerBy(RunReader)) },
   connection: { corpus: FRAMES, share: 10_000, run: connection },
 };

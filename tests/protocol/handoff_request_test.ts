@@ -68,6 +68,8 @@ Deno.test("every field is taken", () => {
     request_id: "r-1",
     test_pattern: "unicode",
     traceparent: "any text",
+    thread_id: "t-1",
+    run_id: "r-1",
     unknown: { x: 1 },
   };
   assert.deepEqual(parse(JSON.stringify(fields)), {
@@ -81,6 +83,8 @@ Deno.test("every field is taken", () => {
     userId: "42",
     testPattern: "unicode",
     traceparent: "any text",
+    threadId: "t-1",
+    runId: "r-1",
   });
 });
 
@@ -221,6 +225,9 @@ for (
     ['{"max_tokens":1.5}', 'Field "max_tokens" is 1.5, expected a positive integer'],
     ['{"temperature":-1}', 'Field "temperature" is -1, expected a number from 0 up'],
     ['{"user_id":[]}', 'Field "user_id" is an array, expected a number or a string'],
+    ['{"thread_id":7}', 'Field "thread_id" is 7, expected a string'],
+    ['{"thread_id":"ü"}', 'Field "thread_id" is not 1 to 128 characters of printable ASCII'],
+    ['{"run_id":"r"}', 'Field "run_id" needs a "thread_id" beside it'],
     ['{"request_id":"a\\r\\nX-Evil: 1"}', 'Field "request_id" is not 1 to 128 characters of printable ASCII'],
     ['{"test_pattern":"é"}', 'Field "test_pattern" is not 1 to 128 characters of printable ASCII'],
   ] as const

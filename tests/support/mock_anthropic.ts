@@ -157,5 +157,6 @@ const TYPES: Readonly<Record<number, ErrorType>> = {
 export const ANTHROPIC: Voice = {
   writer: ({ model }) => new AnthropicWriter(String(model)),
   refused: (status, message) => errorOf(TYPES[status] ?? "api_error", message),
+  textEvent: "content_block_delta",
   callsReason: "tool_use",
 };

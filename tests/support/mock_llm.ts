@@ -11,6 +11,7 @@ import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import process from "node:process";
 import { ANTHROPIC } from "./mock_anthropic.ts";
+import { LANGGRAPH } from "./mock_langgraph.ts";
 import { type Pace, scriptFor, type Step } from "./mock_llm_patterns.ts";
 import { type Voice, voiceScript } from "./mock_llm_voices.ts";
 import { RESPONSES } from "./mock_responses.ts";
@@ -41,6 +42,7 @@ export interface Certificate {
 
 /** A request as it came. */
 export interface MockRequest {
+  readonly method: string;
   readonly path: string;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Readonly<Record<string, unknown>>;
@@ -121,6 +123,7 @@ async function openssl(args: readonly string[]): Promise<void> {
 /** Null: chat completions. */
 function voiceOf(path: string): Voice | null {
   if (/\/messages$/.test(path)) return ANTHROPIC;
+  if (/\/runs\/([^/]+\/)?stream(\?|$)/.test(path)) return LANGGRAPH;
   if (/\/responses$/.test(path)) return RESPONSES;
   return null;
 }
@@ -183,6 +186,7 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
     for await (const piece of request) json += piece;
     const body = JSON.parse(json === "" ? "{}" : json);
     requests.push({
+      method: request.method ?? "",
       path: request.url ?? "",
       headers: request.headers,
       body,

@@ -47,6 +47,8 @@ export interface Voice {
   writer(body: Readonly<Record<string, unknown>>, path: string): Writer;
   /** The body of an answer that is no stream. */
   refused(status: number, message: string): unknown;
+  /** The name of the events that have a text. */
+  readonly textEvent: string;
   /** Its word for an answer that ends with calls of tools. */
   readonly callsReason: string;
 }
@@ -138,7 +140,7 @@ export function voiceScript(
     case "rate-limit":
       return first(n, { send: writer.error("rate_limit_error", "Too many") });
     case "badjson":
-      return first(n, { send: 'event: message\ndata: {"type": [\n\n' });
+      return first(n, { send: `event: ${voice.textEvent}\ndata: {"type": [\n\n` });
     case "nodone":
       return first(n, { send: writer.finish("", n) });
     case "nofinish":

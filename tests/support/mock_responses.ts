@@ -212,5 +212,6 @@ export const RESPONSES: Voice = {
   refused: (status, message) => ({
     error: { message, type: "mock_error", param: null, code: `mock_${status}` },
   }),
+  textEvent: "response.output_text.delta",
   callsReason: "",
 };

@@ -4,20 +4,10 @@
  */
 
 import type { ErrorType } from "@anthropic-ai/sdk/resources/shared";
-import type { StopReason } from "@anthropic-ai/sdk/resources/messages";
 import type { BackendFailure } from "../../errors.ts";
 import { errorWords, EventReader, isCount } from "../http/event_reader.ts";
+import { finishWord } from "../http/finish_words.ts";
 import { TextTemplate } from "../http/text_template.ts";
-
-/** In the words of chat completions, so that a page need not know who answers. Others go on as they are. */
-const REASONS: ReadonlyMap<unknown, string> = new Map<StopReason, string>([
-  ["end_turn", "stop"],
-  ["stop_sequence", "stop"],
-  ["max_tokens", "length"],
-  ["model_context_window_exceeded", "length"],
-  ["tool_use", "tool_calls"],
-  ["refusal", "content_filter"],
-]);
 
 /** What the status of the same error would stand for. */
 const KINDS: ReadonlyMap<unknown, BackendFailure> = new Map<ErrorType | "request_too_large", BackendFailure>([
@@ -96,7 +86,7 @@ export class MessageReader extends EventReader {
       case "message_delta":
         this.#usage(said.usage);
         if (typeof said.delta?.stop_reason === "string") {
-          this.finish(REASONS.get(said.delta.stop_reason) ?? said.delta.stop_reason);
+          this.finish(finishWord(said.delta.stop_reason));
         }
         return;
       case "message_stop":
