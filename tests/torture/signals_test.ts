@@ -12,7 +12,7 @@ const STOPPED_MS = 300;
 const START_MS = 1500;
 const WHOLE = /data: \[DONE\]\n\n$/;
 /** What nothing that comes from outside may lead to. */
-const BUG = /[Uu]ncaught|panicked|    at /;
+const BUG = /[Uu]ncaught|panicked| {4}at /;
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
