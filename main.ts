@@ -10,7 +10,9 @@ import {
   type StatusCommand,
   type TryCommand,
 } from "./src/cli/parse.ts";
+import { checkModules } from "./src/backend/mod.ts";
 import {
+  checkPermissions,
   daemonPermissions,
   permissionFlags,
   type Permissions,
@@ -26,7 +28,9 @@ import { tryDaemon } from "./src/cli/try.ts";
 import { proxyFromEnvironment } from "./src/upstream/proxy_environment.ts";
 
 async function check(command: CheckCommand): Promise<number> {
-  console.log(describeConfig(await load(command)));
+  const loaded = await load(command);
+  await checkModules(loaded.config);
+  console.log(describeConfig(loaded));
   return 0;
 }
 
@@ -56,7 +60,7 @@ async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> 
     case "start":
       return daemonPermissions({ ...cli, ...await load(cli), proxies: proxyFromEnvironment() });
     case "check":
-      return readerPermissions(cli);
+      return checkPermissions({ ...cli, ...await load(cli) });
     case "try":
       return tryPermissions(cli);
     case "status":

@@ -87,10 +87,12 @@ export class BackendError extends Error {
   }
 }
 
-/** Whatever a backend threw, as its failure: of kind `other`, unless it is a {@linkcode BackendError}. */
+/** Whatever a backend threw, as its failure: of the `kind` that it has, if that is one, else `other`. */
 export function asBackendError(error: unknown): BackendError {
   if (error instanceof BackendError) return error;
-  return new BackendError("other", error instanceof Error ? error.message : String(error), { cause: error });
+  const given = (error as { readonly kind?: unknown } | null | undefined)?.kind;
+  const kind = BACKEND_FAILURES.find((each) => each === given) ?? "other";
+  return new BackendError(kind, error instanceof Error ? error.message : String(error), { cause: error });
 }
 
 /** Flags, environment or file do not make a configuration: exit code 2, the message is complete. */

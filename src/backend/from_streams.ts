@@ -12,15 +12,25 @@ export interface StreamSource {
   readonly name: string;
   /**
    * Gives the answer as it comes: a high-water mark of 0 reaches the provider with the client's pace. Closing the stream
-   * stands for `end`, an error for `error` (of kind `other` unless it is a `BackendError`). It may throw the same.
+   * stands for `end`, an error for `error` (of its `kind`, if that is one, else `other`). It may throw the same.
    *
    * @param signal aborts when nobody wants the answer any more; the stream is cancelled as well
    */
-  stream(request: BackendRequest, signal: AbortSignal): ReadableStream<StreamEvent>;
+  stream(
+    request: BackendRequest,
+    signal: AbortSignal,
+  ): ReadableStream<StreamEvent> | Promise<ReadableStream<StreamEvent>>;
+  /**
+   * Looks at what the streams give, where that may be anything. Returns a function for one answer: from what was given
+   * to the event, or `undefined` for none. It may throw as `stream` may.
+   */
+  vet?(request: BackendRequest): Vet;
   stats?(): UpstreamStats;
   /** Releases what its requests share. Called when the last answer has ended. */
   close(): Promise<void>;
 }
+
+type Vet = (given: StreamEvent) => StreamEvent | undefined;
 
 /** Size of what one answer may give in a turn of the event loop, so that others have theirs. */
 const TURN_UNITS = 16 * 1024;
@@ -77,27 +87,35 @@ class StreamAnswer implements Answer {
 
   /** Passes events on until the end. Never rejects. */
   run(source: StreamSource, request: BackendRequest): Promise<void> {
+    let stream: ReturnType<StreamSource["stream"]>;
+    let vet: Vet | undefined;
     try {
-      this.#reader = source.stream(request, this.#abort.signal).getReader();
+      stream = source.stream(request, this.#abort.signal);
+      vet = source.vet?.(request);
     } catch (error) {
       this.#fail(error);
       return Promise.resolve();
     }
     // In a function of its own, whose frame does not hold the request for as long as the answer lasts.
-    return this.#pass(this.#reader);
+    return this.#pass(stream, vet);
   }
 
-  async #pass(reader: ReadableStreamDefaultReader<StreamEvent>): Promise<void> {
+  async #pass(given: ReturnType<StreamSource["stream"]>, vet: Vet | undefined): Promise<void> {
     try {
+      const stream = given instanceof ReadableStream ? given : await given;
+      const reader = this.#reader = stream.getReader();
+      if (this.#abort.signal.aborted) return void await reader.cancel(this.#abort.signal.reason);
       let units = 0;
       while (true) {
         const { done, value } = await reader.read();
         await this.#room?.promise;
         if (this.#abort.signal.aborted) return;
         if (done) return this.#queue.push(this.#recipient, { kind: "end" });
-        this.#queue.push(this.#recipient, value);
-        if (value.kind === "end" || value.kind === "error") return this.cancel();
-        units += sizeUnits(value);
+        const event = vet === undefined ? value : vet(value);
+        if (event === undefined) continue;
+        this.#queue.push(this.#recipient, event);
+        if (event.kind === "end" || event.kind === "error") return this.cancel();
+        units += sizeUnits(event);
         if (units >= TURN_UNITS) {
           // Not setImmediate, which would leave Deno's sockets every 61st turn only.
           await new Promise((resolve) => setTimeout(resolve, 0));
@@ -106,6 +124,7 @@ class StreamAnswer implements Answer {
       }
     } catch (error) {
       this.#fail(error);
+      this.cancel();
     }
   }
 

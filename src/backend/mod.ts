@@ -16,6 +16,7 @@ import type { Dialect } from "./http/dialect.ts";
 import { HttpBackend } from "./http/http.ts";
 import { checkOptions, type HttpOptions } from "./http/options.ts";
 import { LangGraph } from "./langgraph/langgraph.ts";
+import { moduleBackend, tryModule } from "./module.ts";
 import { OpenAi } from "./openai/openai.ts";
 import { OpenAiResponses } from "./openai_responses/openai_responses.ts";
 import type { RequestTemplate } from "./openai/template.ts";
@@ -45,15 +46,31 @@ export interface BackendParts {
 export async function planBackends(config: Config): Promise<Config> {
   const plans: Record<string, BackendPlan> = {};
   for (const [name, each] of allBackends(config)) {
-    try {
-      plans[name] = await planBackend(each);
-    } catch (error) {
-      if (!(error instanceof ConfigError) || name === DEFAULT_BACKEND) throw error;
-      throw new ConfigError(error.message.replaceAll(/\bbackend\./g, `backends.${name}.`), { cause: error });
-    }
+    plans[name] = await withPlace(name, () => planBackend(each));
   }
   const { [DEFAULT_BACKEND]: plan, ...backends } = plans;
   return { ...config, backend: { ...config.backend, ...plan }, backends };
+}
+
+/**
+ * For `--check`: loads the modules that are backends.
+ *
+ * @throws {ConfigError} if one cannot be used
+ */
+export async function checkModules(config: Config): Promise<void> {
+  for (const [name, { provider, module }] of allBackends(config)) {
+    if (provider === "module") await withPlace(name, () => tryModule(module));
+  }
+}
+
+/** What is wrong with one backend names its own table. */
+async function withPlace<Result>(name: string, check: () => Promise<Result>): Promise<Result> {
+  try {
+    return await check();
+  } catch (error) {
+    if (!(error instanceof ConfigError) || name === DEFAULT_BACKEND) throw error;
+    throw new ConfigError(error.message.replace(/^backend\./, `backends.${name}.`), { cause: error });
+  }
 }
 
 /**
@@ -64,6 +81,10 @@ export async function planBackends(config: Config): Promise<Config> {
 export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
   if (config.provider === "mock") return config;
   trustSystemStore();
+  if (config.provider === "module") {
+    await tryModule(config.module);
+    return config;
+  }
   const template = await templateFor(config);
   const plan = template === undefined ? config : { ...config, template };
   makeHttpBackend(plan, { requested() {}, received() {} });
@@ -89,6 +110,7 @@ export function makeBackend(plan: BackendPlan, parts: BackendParts): Backend {
   if (plan.provider === "mock") {
     return new MockBackend({ tokenDelayMs: plan.mock.tokenDelayMs, wheel: parts.wheel });
   }
+  if (plan.provider === "module") return moduleBackend(plan.module);
   return makeHttpBackend(plan, parts.arrivals);
 }
 
@@ -104,7 +126,8 @@ function makeHttpBackend(plan: BackendPlan, arrivals: Arrivals): HttpBackend {
 function dialectOf(plan: BackendPlan): Dialect {
   switch (plan.provider) {
     case "mock":
-      throw new Error("the mock backend has no API");
+    case "module":
+      throw new Error(`the provider ${plan.provider} has no API`);
     case "openai":
       return new OpenAi({ ...plan.openai, ...common(plan) }, templateOf(plan));
     case "openai-responses":

@@ -43,6 +43,18 @@ export function readerPermissions({ configPath }: Place): Permissions {
   return { read: given(configPath), env: [...CONFIGURED, ...PROXIES] };
 }
 
+/** What `--check` needs: it loads the modules of backends besides. */
+export function checkPermissions({ config, configPath }: Place & { readonly config: Config }): Permissions {
+  const modules = allBackends(config).filter(([, { provider }]) => provider === "module")
+    .map(([, backend]) => backendNeeds(backend, {}));
+  const { read = [], env } = readerPermissions({ configPath });
+  return {
+    read: [...read, ...modules.flatMap(({ files }) => files)],
+    net: modules.flatMap(({ hosts }) => hosts),
+    env,
+  };
+}
+
 /** What `try` needs. */
 export function tryPermissions({ configPath }: Place): Permissions {
   return { ffi: [toolsPath()], read: given(configPath), env: CONFIGURED };
@@ -92,6 +104,10 @@ interface BackendNeeds {
 }
 
 function backendNeeds(backend: BackendConfig, proxies: ProxySettings): BackendNeeds {
+  const { provider, module } = backend;
+  if (provider === "module") {
+    return { files: [module.path, ...module.allowRead], sockets: [], hosts: module.allowNet };
+  }
   const settings = httpTable(backend)?.settings;
   if (settings === undefined) return { files: [], sockets: [], hosts: [] };
   return {

@@ -32,7 +32,7 @@ export function checkBackends(config: Config): BackendProblem[] {
   const prefixes = new Map<string, string>();
   for (const [name, backend] of backends) {
     const path = pathOf(name);
-    const { models, fallback } = backend;
+    const { provider, module, models, fallback } = backend;
     const table = httpTable(backend);
     if (table !== undefined && needsKey(table.settings)) {
       const keyPath = `${path}.${table.name}.api_key`;
@@ -41,6 +41,13 @@ export function checkBackends(config: Config): BackendProblem[] {
         path: keyPath,
         shown: `""`,
         expected: `a key for ${table.settings.apiBase}, best in the environment ${variable}`,
+      });
+    }
+    if (provider === "module" && !module.path.startsWith("/")) {
+      problems.push({
+        path: `${path}.module.path`,
+        shown: JSON.stringify(module.path),
+        expected: "the module's path, which begins with /",
       });
     }
     if (fallback.includes(name) || new Set(fallback).size < fallback.length) {

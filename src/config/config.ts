@@ -30,10 +30,10 @@ export interface HttpTable {
   readonly settings: HttpSettings;
 }
 
-/** The table of the provider that a backend asks; undefined for one that is asked nowhere. */
+/** The table of the provider that a backend asks; undefined for the mock one, and one's own. */
 export function httpTable(backend: BackendConfig): HttpTable | undefined {
   const name = providerTable(backend.provider);
-  return name === "mock" ? undefined : { name, settings: backend[name] };
+  return name === "mock" || name === "module" ? undefined : { name, settings: backend[name] };
 }
 
 /** The name of a provider's table: its own, with `_` for `-`. */

@@ -9,11 +9,14 @@ import { LOG_LEVELS, LOG_PARTS } from "./log_words.ts";
 import {
   bool,
   fileMode,
+  hosts,
   integer,
+  jsonObject,
   levelsByPart,
   listenAddr,
   names,
   oneOf,
+  paths,
   requestMembers,
   seconds,
   secret,
@@ -26,7 +29,14 @@ import {
 } from "./types.ts";
 
 /** The providers that `backend.provider` can name. */
-export const BACKEND_PROVIDERS = ["mock", "openai", "openai-responses", "anthropic", "langgraph"] as const;
+export const BACKEND_PROVIDERS = [
+  "mock",
+  "openai",
+  "openai-responses",
+  "anthropic",
+  "langgraph",
+  "module",
+] as const;
 /** One of {@linkcode BACKEND_PROVIDERS}. */
 export type BackendProvider = typeof BACKEND_PROVIDERS[number];
 
@@ -159,7 +169,7 @@ export const KEYS = {
       type: oneOf(BACKEND_PROVIDERS),
       default: "mock",
       doc:
-        `Who answers: "mock", "openai" (any API of that style), "openai-responses", "anthropic" or "langgraph".`,
+        `Who answers: "mock", "openai" (any API of that style), "openai-responses", "anthropic", "langgraph" or "module" (one's own).`,
     },
     defaultModel: {
       name: "default_model",
@@ -291,6 +301,37 @@ export const KEYS = {
         type: text("the name or id of an assistant", (value) => value !== ""),
         default: "agent",
         doc: "Assistant or graph that runs, of handoffs that do not say.",
+      },
+    },
+    module: {
+      path: {
+        name: "path",
+        env: "DAEMON_MODULE_PATH",
+        type: text("a path"),
+        default: "",
+        doc: "Module, in TypeScript or JavaScript, whose default export makes the backend.",
+      },
+      options: {
+        name: "options",
+        env: "DAEMON_MODULE_OPTIONS",
+        type: jsonObject(),
+        default: {},
+        doc: `What that function gets. Values are never printed. In the environment: {"url":"http://…"}.`,
+        secret: true,
+      },
+      allowNet: {
+        name: "allow_net",
+        env: "DAEMON_MODULE_ALLOW_NET",
+        type: hosts(),
+        default: [],
+        doc: `Hosts that the module may reach, as "host:port"; no others.`,
+      },
+      allowRead: {
+        name: "allow_read",
+        env: "DAEMON_MODULE_ALLOW_READ",
+        type: paths(),
+        default: [],
+        doc: "Files and folders that the module may read, such as modules that it imports, besides itself.",
       },
     },
   },

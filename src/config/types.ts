@@ -199,6 +199,28 @@ export function listenAddr(): ValueType<ListenAddr> {
   };
 }
 
+/** Hosts, each with its port; in text separated by commas. */
+export function hosts(): ValueType<readonly string[]> {
+  const host = text(
+    "",
+    (value) => /^(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}$/.test(value) && Number(/\d+$/.exec(value)) <= 65535,
+  );
+  return {
+    ...names("hosts"),
+    expected: `a list of "host:port", such as "127.0.0.1:11434" or "[::1]:11434"`,
+    schema: z.array(host.schema),
+  };
+}
+
+/** Whole paths; in text separated by commas. */
+export function paths(): ValueType<readonly string[]> {
+  return {
+    ...names("paths"),
+    expected: "a list of paths that begin with /, without commas",
+    schema: z.array(text("", (path) => /^\/[^,]*$/.test(path)).schema),
+  };
+}
+
 /** A secret that goes into an HTTP header: visible ASCII (RFC 9110, 5.5), so a pasted line end shows early. */
 export function secret(): ValueType<string> {
   return text("visible ASCII characters without spaces", (value) => /^[\x21-\x7e]*$/.test(value));

@@ -293,7 +293,7 @@ function maxConnections(config: Config, fdLimit: number): number {
 
 function fdsPerClient(backend: BackendConfig): number {
   const settings = httpTable(backend)?.settings;
-  if (settings === undefined) return 1;
+  if (settings === undefined) return backend.provider === "mock" ? 1 : 2;
   return settings.http2 ? 1 + 1 / STREAMS_PER_UPSTREAM_FD : 2;
 }
 

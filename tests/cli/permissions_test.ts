@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import {
+  checkPermissions,
   daemonPermissions,
   permissionFlags,
   readerPermissions,
@@ -77,6 +78,24 @@ Deno.test("permissions: what all backends name, each once, and no more", async (
   assert.equal(await flag("net", toml), "--allow-net=api.openai.com:443,a.example:80,unix:/run/s");
   assert.match(await flag("read", toml) ?? "", /\/src,\/ca\.pem,\/run\/s$/);
   assert.equal(await flag("write", toml), "--allow-write=/run/s");
+});
+
+Deno.test("permissions: a backend of one's own gets what is named for it, at the start and for --check", async () => {
+  const module = 'module = { path = "/o/m.ts", allow_net = ["h:1"], allow_read = ["/o/lib"] }\n';
+  const toml = `[metrics]\nenabled = false\n[backends.a]\nprovider = "module"\n${module}[backends.b]\n${
+    module.replaceAll("/o/", "/other/").replace("h:1", "other:1")
+  }`;
+  assert.equal(await flag("net", toml), "--allow-net=h:1");
+  assert.match(await flag("read", toml) ?? "", /\/src,\/o\/m\.ts,\/o\/lib$/);
+  const { config } = await loadConfig({
+    path: "x.toml",
+    env: () => undefined,
+    readTextFile: () => Promise.resolve(toml),
+  });
+  assert.deepEqual(permissionFlags(checkPermissions({ config, configPath: "/x" })).slice(0, 2), [
+    "--allow-read=/x,/o/m.ts,/o/lib",
+    "--allow-net=h:1",
+  ]);
 });
 
 Deno.test("permissions: the files that are named", async () => {

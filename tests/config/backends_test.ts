@@ -112,6 +112,10 @@ Deno.test("backends: what is wrong is named with its place", async () => {
       'backend.fallback = ["a","a"]: expected names of other backends, each once',
     ],
     [
+      "[backends.a]\nprovider = 'module'\nmodule.path = 'm.ts'",
+      'backends.a.module.path = "m.ts": expected the module\'s path, which begins with /',
+    ],
+    [
       "[backends.a]\nmodels = ['']",
       'backends.a.models = [""]: expected a list of names of models, or of how they begin',
     ],

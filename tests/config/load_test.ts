@@ -39,7 +39,7 @@ function valueOf(config: Config, names: readonly string[]): unknown {
   return names.reduce<unknown>((tree, name) => (tree as Record<string, unknown>)[name], config);
 }
 
-const PROVIDERS = `"mock" or "openai" or "openai-responses" or "anthropic" or "langgraph"`;
+const PROVIDERS = `"mock" or "openai" or "openai-responses" or "anthropic" or "langgraph" or "module"`;
 
 Deno.test("config: the defaults are those of the contract", async () => {
   const { config } = await load();
@@ -142,6 +142,7 @@ Deno.test("config: the defaults are those of the contract", async () => {
         pingIntervalMs: 30_000,
         assistantId: "agent",
       },
+      module: { path: "", options: {}, allowNet: [], allowRead: [] },
     },
     backends: {},
     response: { format: "content", include: [] },
@@ -219,6 +220,10 @@ Deno.test("config: every key can be set from its environment variable", async ()
     ANTHROPIC_MAX_TOKENS: ["8192", 8192],
     ...httpTexts("LANGGRAPH"),
     LANGGRAPH_ASSISTANT_ID: ["researcher", "researcher"],
+    DAEMON_MODULE_PATH: ["/m.ts", "/m.ts"],
+    DAEMON_MODULE_OPTIONS: [`{"a":1}`, { a: 1 }],
+    DAEMON_MODULE_ALLOW_NET: ["h:1, [::1]:2", ["h:1", "[::1]:2"]],
+    DAEMON_MODULE_ALLOW_READ: ["/a, /b", ["/a", "/b"]],
     DAEMON_RESPONSE_FORMAT: ["ai-sdk", "ai-sdk"],
     DAEMON_RESPONSE_INCLUDE: ["usage, finish", ["usage", "finish"]],
     DAEMON_RESUME_KEEP_SECS: ["2.5", 2500],
@@ -323,6 +328,15 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `response.include = ["usage","cost"]: expected a list of usage, finish, reasoning, tool_calls`,
     ],
     [`backend.mock = 4`, `backend.mock = 4: expected a table, [backend.mock]`],
+    ...["h", "h:70000", "*:1", "h:1,i:2", "http://h:1"].map((host): [string, string] => [
+      `backend.module.allow_net = ["${host}"]`,
+      `backend.module.allow_net = ["${host}"]: expected a list of "host:port", such as "127.0.0.1:11434" or ` +
+      `"[::1]:11434"`,
+    ]),
+    [
+      `backend.module.allow_read = ["a"]`,
+      `backend.module.allow_read = ["a"]: expected a list of paths that begin with /, without commas`,
+    ],
     [`backend.openai.http2 = "yes"`, `backend.openai.http2 = "yes": expected true or false`],
     [`backend.openai.api_base = "localhost"`, `backend.openai.api_base = "localhost": expected ${url}`],
     [

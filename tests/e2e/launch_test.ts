@@ -1,29 +1,9 @@
 /** `tools/launch`, by which `deno task start` and the package's units run the program. */
 import assert from "node:assert/strict";
+import { launch } from "../support/launch.ts";
 import { TestFolder } from "../support/folders.ts";
 import { mockLlm } from "../support/mock_llm.ts";
-import { type DaemonSetup, TestDaemon } from "../support/daemon.ts";
-
-/** The daemon by way of the script. */
-function launch(args: readonly string[], env: DaemonSetup["env"] = {}): TestDaemon {
-  const folder = Deno.makeTempDirSync({ prefix: "daemon-test-" });
-  const process = new Deno.Command("tools/launch", {
-    args: [Deno.execPath(), "main.ts", ...args],
-    cwd: new URL("../..", import.meta.url),
-    env: {
-      DAEMON_SOCKET_PATH: `${folder}/d.sock`,
-      DAEMON_METRICS_ADDR: "127.0.0.1:0",
-      DAEMON_WORKERS: "2",
-      DAEMON_TOKEN_DELAY_MS: "5",
-      DAEMON_LOG_FORMAT: "json",
-      ...env as Record<string, string>,
-    },
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
-  return new TestDaemon(process, folder);
-}
+import type { TestDaemon } from "../support/daemon.ts";
 
 async function commandLine(daemon: TestDaemon): Promise<string[]> {
   return (await Deno.readTextFile(`/proc/${daemon.pid}/cmdline`)).split("\0").slice(0, -1);

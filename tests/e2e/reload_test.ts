@@ -200,7 +200,12 @@ const openai = ({ base }: MockLlm): string =>
   `backend.provider = "openai"\nbackend.openai.api_base = "${base}"\nbackend.openai.http2 = false\n`;
 
 /** By key, or by the table that is taken over as a whole. */
-function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
+function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTest>> {
+  const ownBackend = `${folder}/own.ts`;
+  Deno.writeTextFileSync(
+    ownBackend,
+    "export default ({ text }) => ({ stream: () => ReadableStream.from([text]) });",
+  );
   const streamLines = (daemon: TestDaemon) => daemon.log.filter(({ part }) => part === "stream");
   return {
     "server.max_connections": {
@@ -295,6 +300,11 @@ function keyTests(mock: MockLlm): Readonly<Record<string, KeyTest>> {
       data: { test_pattern: "stall-head" },
       check: answered(/DONE-CONTENT/),
     },
+    "backend.module": {
+      toml:
+        `backend.provider = "module"\nbackend.module = { path = "${ownBackend}", options = { text = "own" } }\n`,
+      check: answered(/{"content":"own"}\n\ndata: \[DONE\]\n\n$/),
+    },
     "response.format": {
       toml: 'response.format = "ai-sdk"\n' + AT_ONCE,
       check: answered(/"type":"finish"/),
@@ -364,7 +374,7 @@ for (const workers of [1, 2]) {
     await using mock = await mockLlm({ protocol: "h1" });
     await using started = await startWith("", { DAEMON_WORKERS: String(workers), OPENAI_API_KEY: "k" });
     const { daemon, write } = started;
-    const tests = keyTests(mock);
+    const tests = keyTests(mock, started.path.replace(/\/[^/]*$/, ""));
     const untested = allKeys().filter(({ path, key }) =>
       key.restart !== true && !Object.keys(tests).some((name) => path === name || path.startsWith(`${name}.`))
     );
