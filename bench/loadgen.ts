@@ -47,9 +47,17 @@ export async function probe(
 }
 
 /** The floor that plays `planPath` at `socket`. */
-export function floorCommand(socket: string, planPath: string, intervalMs: number): string {
-  return [PROGRAM, "floor", "--socket", quote(socket), "--plan", quote(planPath), "--interval-ms", intervalMs]
-    .join(" ");
+export function floorCommand(
+  { socket, planPath, intervalMs, wakeMs }: {
+    readonly socket: string;
+    readonly planPath: string;
+    readonly intervalMs: number;
+    /** It wakes at multiples of this. */
+    readonly wakeMs: number;
+  },
+): string {
+  const flags = ["--socket", quote(socket), "--plan", quote(planPath)];
+  return [PROGRAM, "floor", ...flags, "--interval-ms", intervalMs, "--wake-ms", wakeMs].join(" ");
 }
 
 /** What a measurement takes besides the step. */

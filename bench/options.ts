@@ -18,6 +18,7 @@ Others:   ${Object.keys(OTHERS).join(", ")}.
   --clients N, --rate N, --interval-ms N, --workers N    in place of the profile's
   --after-secs N        from the last client's end to the last look at memory [1]
   --no-floor            the daemon alone
+  --floor-wake-ms N     the floor serves those who are due together, at multiples of so long [1]
   --provider LINE       the OpenAI profiles' provider, for sh(1); {intervalMs} and {port} are filled in [bench/provider]
   --json FILE           all figures
 `;
@@ -35,6 +36,8 @@ export interface Options {
   readonly provider: string | undefined;
   readonly json: string | undefined;
   readonly floor: boolean;
+  /** The daemon's own is 3. */
+  readonly floorWakeMs: number;
   readonly rounds: number | undefined;
   readonly restSecs: number;
   /** In place of what the profiles' steps say. */
@@ -59,6 +62,7 @@ const SPEC = {
   workers: TEXT,
   "after-secs": TEXT,
   "no-floor": { type: "boolean" },
+  "floor-wake-ms": TEXT,
   provider: TEXT,
   json: TEXT,
 } as const;
@@ -103,6 +107,7 @@ export function readOptions(args: readonly string[]): Options {
     provider: values.provider,
     json: values.json,
     floor: values["no-floor"] !== true,
+    floorWakeMs: number("floor-wake-ms", values["floor-wake-ms"]) ?? 1,
     rounds: number("rounds", values.rounds),
     restSecs: number("after-secs", values["after-secs"]) ?? 1,
     overrides: Object.fromEntries(Object.entries(overrides).filter(([, value]) => value !== undefined)),

@@ -110,7 +110,12 @@ function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Pr
   const rounds = options.rounds ?? profile.rounds;
   const hasFloor = options.floor && !(profile.floorOnlyAlone && options.profiles.length > 1);
   const socket = `${dir}/floor.sock`;
-  const command = floorCommand(socket, planPath, step.intervalMs);
+  const command = floorCommand({
+    socket,
+    planPath,
+    intervalMs: step.intervalMs,
+    wakeMs: options.floorWakeMs,
+  });
   const lowest: Contender = { socket, daemon: { command }, env: {}, log: `${dir}/floor.log` };
   const floor = floorOf(bench, learnt, step);
   return besideProvider(bench, profile, step.intervalMs, async (provider) => {

@@ -196,7 +196,10 @@ Deno.test("every step's arrivals end before its first stream does, so that all a
 });
 
 Deno.test("flags take the place of a step's figures and of its title", () => {
-  const { overrides, profiles, floor } = readOptions(["--clients", "5", "--no-floor", "rate"]);
+  const { overrides, profiles, floor, floorWakeMs } = readOptions(
+    ["--clients", "5", "--no-floor", "--floor-wake-ms", "3", "rate"],
+  );
+  assert.equal(floorWakeMs, 3);
   assert.deepEqual(profiles.map((p) => p.name), ["rate"]);
   assert.equal(floor, false);
   const profile: Profile = { name: "two", title: "", rounds: 1, steps: [step, { ...step, clients: 20 }] };

@@ -55,6 +55,7 @@ run, probe, knock and idle, the daemon:
 
 floor:
   --plan FILE                 what to send, as probe prints it [the shape of the mock backend]
+  --wake-ms N                 serve those who are due together, at multiples of so long [1]
   --max-clients N             leave further ones to others on the same socket [the fd limit less a reserve]
 
 knock:
@@ -148,6 +149,8 @@ pub struct Floor {
     pub interval: Duration,
     /// What to send; `None`: the default.
     pub plan: Option<PathBuf>,
+    /// It looks at who is due at multiples of this.
+    pub wake: Duration,
     /// How many clients it takes at most.
     pub max_clients: Option<usize>,
 }
@@ -273,6 +276,7 @@ fn floor(flags: &mut Flags) -> Result<Command, String> {
         door: flags.door()?,
         interval: flags.interval()?,
         plan: flags.take("plan").map(PathBuf::from),
+        wake: Duration::from_millis(flags.number("wake-ms", 1, 1..=1000)? as u64),
         max_clients: flags.optional("max-clients", 1..=10_000_000)?,
     }))
 }

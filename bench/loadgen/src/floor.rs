@@ -46,10 +46,12 @@ struct Floor {
 }
 
 /// Serves until a signal ends the process. At `max_clients` it leaves further handoffs to others on the same socket.
+/// Events wait for the next multiple of `wake_ns`, so that those of a moment share a wake-up.
 pub fn serve(
     listener: OwnedFd,
     plan: &Plan,
     interval_ns: u64,
+    wake_ns: u64,
     max_clients: usize,
 ) -> io::Result<()> {
     let mut floor = Floor {
@@ -75,7 +77,8 @@ pub fn serve(
         let timeout = match floor.queue.front() {
             None => EpollTimeout::NONE,
             Some(&(due, _)) => {
-                let ms = due.saturating_sub(now_ns()).div_ceil(1_000_000);
+                let wake = due.next_multiple_of(wake_ns);
+                let ms = wake.saturating_sub(now_ns()).div_ceil(1_000_000);
                 EpollTimeout::try_from(i64::try_from(ms).unwrap_or(i64::MAX))
                     .unwrap_or(EpollTimeout::MAX)
             }
@@ -91,7 +94,7 @@ pub fn serve(
                 client => floor.clients[client as usize].fd = None,
             }
         }
-        floor.tick();
+        floor.tick(now_ns() / wake_ns * wake_ns);
         if !floor.listening && floor.live() < max_clients {
             floor.listen()?;
         }
@@ -197,9 +200,8 @@ impl Floor {
         self.step(index, now_ns());
     }
 
-    /// Serves everyone who is due.
-    fn tick(&mut self) {
-        let now = now_ns();
+    /// Serves everyone who was due by `now`.
+    fn tick(&mut self, now: u64) {
         while let Some(&(due, index)) = self.queue.front()
             && due <= now
         {

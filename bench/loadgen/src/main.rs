@@ -96,10 +96,12 @@ fn execute(command: Command) -> io::Result<()> {
                     .map_err(|e| named(&options.door.address.to_string(), e))?,
             };
             let interval_ns = options.interval.as_nanos() as u64;
+            let wake_ns = options.wake.as_nanos() as u64;
             floor::serve(
                 listener,
                 &plan,
                 interval_ns,
+                wake_ns,
                 options.max_clients.unwrap_or(room).min(room),
             )?;
         }
