@@ -142,7 +142,7 @@ export class WorkerPool {
   /** Passes a new configuration on to all. Resolves when it holds for each; one that dies hands that to its successor. */
   async reload(config: Config): Promise<void> {
     this.#config = config;
-    await Promise.all(this.#slots.map(({ worker, starting }) => starting ?? worker?.reload(config)));
+    await Promise.all(this.#slots.map(({ worker }) => worker?.reload(config)));
   }
 
   /** One snapshot per worker. A worker that does not answer in time is represented by its last one. */

@@ -159,12 +159,15 @@ Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile h
 
 Deno.test("workers that die again and again end the pool", async () => {
   await using pool = await startPool();
-  const failed = assert.rejects(pool.pool.ended, /Workers died 20 times in a minute/);
+  let over = false;
+  const failed = assert.rejects(pool.pool.ended, /Workers died 20 times in a minute/)
+    .finally(() => over = true);
   pool.pool.reload(deadly(pool.config));
   await pool.pool.snapshots(); // answered after the reload
   for (let deaths = 1; deaths <= 21; deaths++) {
     using _client = handOverFull(pool);
     await until(`death ${deaths}`, () => pool.lines.length === deaths);
+    if (deaths <= 20) assert.equal(over, false, `after ${deaths} deaths`);
   }
   await failed;
   assert.equal(pool.deaths(), 21);
@@ -198,6 +201,28 @@ Deno.test("a worker that does not start in time is one, too", async () => {
     failedStart({ deadlines: { ...DEADLINES, startMs: 1 } }),
     /^Error: The worker did not start within 1 ms$/,
   );
+});
+
+Deno.test("a worker that dies during a drain has no successor", async () => {
+  await using pool = await startPool();
+  const clients = [pool.acceptor.handOff(), pool.acceptor.handOff()];
+  for (const client of clients) await client.readUntil("Hello! ");
+  await pool.acceptor.drain();
+  const drained = pool.pool.drain(60_000, new AbortController().signal);
+  await kill();
+  await until("one death", () => pool.deaths() === 1);
+  // Handles are given out in order, and a worker has one.
+  const handle = () => {
+    const handle = makeReactor(pool.acceptor.acceptor.handle);
+    closeReactor(handle);
+    return handle;
+  };
+  const before = handle();
+  await new Promise((resolve) => setTimeout(resolve, 300)); // three times as long as it takes to begin
+  assert.equal(handle(), before + 1);
+  for (const client of clients) client.close();
+  await drained;
+  await pool.pool.ended;
 });
 
 Deno.test("a drain that begins while a dead worker is being replaced ends", async () => {

@@ -1,6 +1,7 @@
 /** Workers that hang or die of a bug, in the running daemon: the others, and the daemon itself, go on. */
 import assert from "node:assert/strict";
 import { plainResponse } from "../../src/protocol/http_response.ts";
+import type { Status } from "../../src/ops/status.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { NotifySocket } from "../support/systemd.ts";
 import { TestFolder } from "../support/folders.ts";
@@ -32,6 +33,14 @@ Deno.test("a worker that hangs: the page comes, the worker is replaced, its stre
   const page = await (await daemon.page("/metrics")).text();
   assert(performance.now() - askedAt < 5000, "the page does not wait for it");
   assert.match(page, /^daemon_streams_active 9$/m);
+  const answering = async () => {
+    const { workers }: Status = await (await daemon.page("/status")).json();
+    return workers.filter(({ answers }) => answers).length;
+  };
+  await daemon.until("the status that says so", async () => await answering() === 1);
+  const knownAt = performance.now();
+  for (let count = 0; count < 5; count++) await (await daemon.page("/metrics")).arrayBuffer();
+  assert(performance.now() - knownAt < 4000, "no page waits for a worker that is known to hang");
   const { level, fields } = await daemon.logged("Worker died");
   assert.equal(level, "error");
   assert.match(JSON.stringify(fields["error"]), /The worker did not answer for 8000 ms/);

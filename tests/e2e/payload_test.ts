@@ -129,17 +129,17 @@ Deno.test("128 KiB of data, over each kind of socket", async (t) => {
   }
 });
 
-Deno.test("data that nests as deep as 128 KiB allow is refused or served, and does no harm", async () => {
+Deno.test("data that nests as deep as 128 KiB allow is judged as any other, and does no harm", async () => {
   await using daemon = await startDaemon(quick);
   const depth = 60_000;
   for (
-    const json of [
-      "[".repeat(depth) + "]".repeat(depth),
-      `{"messages":[{"role":"user","content":${"[".repeat(depth)}${"]".repeat(depth)}}]}`,
-      `{"a":`.repeat(depth / 4) + "1" + "}".repeat(depth / 4),
-    ]
+    const [status, json] of [
+      [400, "[".repeat(depth) + "]".repeat(depth)],
+      [200, `{"messages":[{"role":"user","content":${"[".repeat(depth)}${"]".repeat(depth)}}]}`],
+      [200, `{"a":`.repeat(depth / 4) + "1" + "}".repeat(depth / 4)],
+    ] as const
   ) {
     using client = daemon.handOff(utf8(json));
-    assert.match(await client.readAll(), /^HTTP\/1\.1 (400|200) /);
+    assert((await client.readAll()).startsWith(`HTTP/1.1 ${status} `));
   }
 });

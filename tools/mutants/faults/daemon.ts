@@ -150,7 +150,7 @@ export const DAEMON: readonly FaultyFile[] = [
         id: "a-drain-starts-workers",
         text: "    if (this.#draining) return;\n",
         instead: "",
-        tests: ["daemon/worker_pool_test.ts", "e2e/bugs_test.ts"],
+        tests: ["daemon/worker_pool_test.ts"],
       },
       {
         id: "one-death-less",
@@ -174,12 +174,6 @@ export const DAEMON: readonly FaultyFile[] = [
         id: "a-successor-has-the-old-configuration",
         text: "for (let { config } = init; config !== this.#config;)",
         instead: "for (let { config } = init; false;)",
-        tests: ["daemon/worker_pool_test.ts"],
-      },
-      {
-        id: "a-reload-does-not-wait-for-a-successor",
-        text: "starting ?? worker?.reload(config)",
-        instead: "worker?.reload(config)",
         tests: ["daemon/worker_pool_test.ts"],
       },
       {
@@ -224,10 +218,10 @@ export const DAEMON: readonly FaultyFile[] = [
         tests: ["e2e/bugs_test.ts"],
       },
       {
-        id: "a-dead-worker-s-clients-stay-open",
+        id: "a-hung-worker-s-clients-stay-open",
         text: "    closeReactor(this.#reactor);\n",
         instead: "",
-        tests: ["daemon/worker_pool_test.ts"],
+        tests: ["e2e/bugs_test.ts"],
       },
       {
         id: "the-lag-of-the-event-loop-in-milliseconds",
