@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { makeReactor, Reactor } from "../../src/native/reactor.ts";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
 import { tryDaemon } from "../../src/cli/try.ts";
 import { TestAcceptor } from "../support/acceptor.ts";
+import { DONE_EVENT, errorEvent, plainResponse, STREAM_HEAD, textEvent } from "../support/wire.ts";
 
 interface Outcome {
   readonly whole: boolean;

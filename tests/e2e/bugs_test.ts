@@ -1,11 +1,11 @@
 /** Workers that hang or die of a bug, in the running daemon: the others, and the daemon itself, go on. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import type { Status } from "../../src/ops/status.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { NotifySocket } from "../support/systemd.ts";
 import { TestFolder } from "../support/folders.ts";
 import type { TestClient } from "../support/clients.ts";
+import { plainResponse } from "../support/wire.ts";
 
 const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000" };
 const TOLD = 'data: {"error":"Server is shutting down"}\n\n';
@@ -74,6 +74,17 @@ for (const workers of ["1", "2"]) {
     assert(performance.now() - stoppedAt < 10_000);
   });
 }
+
+Deno.test("a reload that meets a worker that hangs ends when that one is given up", async () => {
+  await using daemon = await unruly({ DAEMON_WORKERS: "2" });
+  using _culprit = daemon.handOff({ prompt: "loop" });
+  daemon.signal("SIGHUP");
+  await daemon.logged("Worker died");
+  await daemon.logged("Configuration reloaded");
+  daemon.signal("SIGHUP");
+  const reloads = () => daemon.log.filter(({ message }) => message === "Configuration reloaded").length;
+  await daemon.until("another one", () => reloads() === 2);
+});
 
 Deno.test("a busy worker's lag is on the page, in seconds", async () => {
   await using daemon = await unruly({ DAEMON_WORKERS: "1" });

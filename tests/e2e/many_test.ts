@@ -1,10 +1,9 @@
 /** Many streams at once. */
 import assert from "node:assert/strict";
 import { mockPieces } from "../support/mock_answer.ts";
-import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, textEvent } from "../../src/protocol/formats/content.ts";
 import type { TestClient } from "../support/clients.ts";
 import { startDaemon } from "../support/daemon.ts";
+import { DONE_EVENT, STREAM_HEAD, textEvent } from "../support/wire.ts";
 
 const STREAMS = 2000;
 

@@ -1,11 +1,11 @@
 /** The OpenAI backend over the real daemon: every way to a provider, and what becomes of those that lead nowhere. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { makeAuthority, mockLlm, type MockProtocol } from "../support/mock_llm.ts";
 import { answer, broken, HELLO, KEY, openaiDaemon, UNAVAILABLE } from "../support/openai_daemon.ts";
 import { testProxy } from "../support/proxy.ts";
+import { plainResponse } from "../support/wire.ts";
 
 /** A proxy speaks HTTP/1.1 to whom it is asked for by http://. */
 const PROXIED: readonly MockProtocol[] = ["h1", "h1s", "h2"];

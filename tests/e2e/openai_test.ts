@@ -1,10 +1,10 @@
 /** The OpenAI backend over the real daemon and the stand-in provider: HTTP/1.1, h2c and HTTP/2 over TLS alike. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { PROTOCOLS } from "../support/backend_rig.ts";
 import { spawnDaemon, type TestDaemon } from "../support/daemon.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "../support/mock_llm_patterns.ts";
 import { answer, broken, HELLO, KEY, openaiDaemon, told, UNAVAILABLE } from "../support/openai_daemon.ts";
+import { plainResponse } from "../support/wire.ts";
 
 /** What providers really send. The quirks are of every kind: see the pattern. */
 const ANSWERS: readonly (readonly [pattern: string, answer: string])[] = [

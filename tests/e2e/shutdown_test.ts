@@ -95,6 +95,22 @@ Deno.test("streams that are left at the deadline are told so; exit 0", async () 
   assert.equal(end?.fields["reason"], "shutdown");
 });
 
+Deno.test("the last lines of the log are written before the end, those of workers too", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_SHUTDOWN_TIMEOUT_SECS: "0", DAEMON_WORKERS: "2" },
+  });
+  const clients = Array.from({ length: 1000 }, () => daemon.handOff());
+  await daemon.until(
+    "all streams",
+    async () => await daemon.metric("daemon_streams_active") === clients.length,
+  );
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  const ended = daemon.log.filter(({ message }) => message === "Stream ended early");
+  assert.equal(ended.length, clients.length);
+  for (const client of clients) client.close();
+});
+
 Deno.test("a second SIGTERM stops now, unless it comes with the first; streams are told", async () => {
   await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "3600000" } });
   using client = daemon.handOff();
@@ -109,6 +125,24 @@ Deno.test("a second SIGTERM stops now, unless it comes with the first; streams a
   daemon.signal("SIGTERM");
   assert((await client.readAll()).endsWith(STOPPED));
   assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a second SIGTERM stops now, also while a handoff that is half sent is waited for", async () => {
+  await using daemon = await startDaemon({
+    env: { DAEMON_TOKEN_DELAY_MS: "3600000", DAEMON_HANDOFF_TIMEOUT_SECS: "60" },
+  });
+  using sender = connect(daemon.pathOf("stream"), "stream");
+  sender.send(new TextEncoder().encode('{"prompt":'));
+  using client = daemon.handOff({}, { kind: "stream" }); // so the half one was accepted before
+  await client.readUntil("Hello! ");
+  daemon.signal("SIGTERM");
+  await daemon.logged("Stopping");
+  await new Promise((resolve) => setTimeout(resolve, 500)); // past the time in which it is the same one
+  const stoppedAt = performance.now();
+  daemon.signal("SIGTERM");
+  assert((await client.readAll()).endsWith(STOPPED));
+  assert.equal(await daemon.exit(), 0);
+  assert(performance.now() - stoppedAt < 15_000);
 });
 
 Deno.test("signals at the same time, as a runner makes them, are one: streams finish", async () => {

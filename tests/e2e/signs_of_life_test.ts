@@ -1,9 +1,8 @@
 /** server.heartbeat_secs and server.max_stream_secs, over the real daemon and the stand-in provider. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { errorEvent } from "../../src/protocol/formats/content.ts";
 import { startDaemon } from "../support/daemon.ts";
 import { answer, HELLO, openaiDaemon } from "../support/openai_daemon.ts";
+import { errorEvent, plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const HEARTBEAT = { DAEMON_HEARTBEAT_SECS: "0.1" };
 const TOO_LONG = "The answer took longer than is allowed";

@@ -125,6 +125,10 @@ Deno.test("streams that a shutdown ends have their spans, and metrics have the s
   assert.equal(await daemon.exit(), 0);
   for (const client of held) client.close();
 
+  const sum = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0);
+  const countedSecs = sum(otlp.histogram("gen_ai.client.operation.duration").map(({ sum }) => sum));
+  const tracedSecs = sum(otlp.spans.map(({ durationMs }) => durationMs)) / 1000;
+  assert(Math.abs(countedSecs - tracedSecs) < 0.01 * tracedSecs, `${countedSecs} s of ${tracedSecs} s`);
   const ends = otlp.spans.map(({ attributes }) => attributes["error.type"] ?? "none").sort();
   assert.deepEqual(ends, [...Array(4).fill("none"), ...Array(4).fill("shutdown")]);
   const labels = {

@@ -11,8 +11,10 @@ const ownUid = async (): Promise<number> => (await Deno.stat("/proc/self")).uid 
 Deno.test("a handoff comes with its data and time", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
+  const sentMs = performance.now();
   using _client = acceptor.handOff({ prompt: "ü" }, pairEnds(), "stream");
   await reactor.until(() => reactor.handoffs.length === 1);
+  const tookSecs = (performance.now() - sentMs) / 1000;
   const { durationSecs, client, ...rest } = reactor.handoffs[0] as typeof reactor.handoffs[0];
   assert.deepEqual(rest, {
     text: '{"prompt":"ü"}',
@@ -21,7 +23,7 @@ Deno.test("a handoff comes with its data and time", async () => {
     moved: false,
     refusal: undefined,
   });
-  assert(Number.isInteger(client) && durationSecs >= 0 && durationSecs < 5);
+  assert(Number.isInteger(client) && durationSecs >= 0 && durationSecs < tookSecs);
 });
 
 Deno.test("handoffs beyond the limit say so", async () => {

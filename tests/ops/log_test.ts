@@ -335,6 +335,16 @@ Deno.test("log: warnings of ever new texts cost no memory without end, and none 
   assert.equal((await captured.objects()).length, 1000);
 });
 
+Deno.test("log: of more kinds of warnings than are told apart, the first ones are told and counted anew", async () => {
+  const captured = capture();
+  for (let count = 0; count < 12; count++) captured.log.warning("again");
+  for (let line = 0; line < 256; line++) captured.log.warning(`text ${line}`);
+  const messages = (await captured.objects()).map(({ message }) => message);
+  // Its sum is told as it is forgotten, which is before the last of the others.
+  const sum = messages.indexOf("again … and 2 more");
+  assert(sum > 0 && sum < messages.indexOf("text 255"), `${sum}`);
+});
+
 Deno.test("log: what is logged in one turn is written together, in whole lines of at most PIPE_BUF bytes", async () => {
   const writes: string[] = [];
   const { log, close } = openLog(INFO, {

@@ -158,6 +158,38 @@ Deno.test("counters and histograms of all workers add up", async () => {
   );
 });
 
+Deno.test("each duration is in its own histogram, in seconds", async () => {
+  const { workers: [metrics], render } = fixture();
+  metrics?.handoffReceived(0.125);
+  metrics?.streamStarted();
+  metrics?.streamEnded(4, undefined);
+  metrics?.backendFirstEvent(0.5);
+  metrics?.backendDone(2);
+  const families = await render();
+  for (
+    const [name, secs] of [
+      ["daemon_handoff_duration_seconds", 0.125],
+      ["daemon_stream_duration_seconds", 4],
+      ["daemon_backend_ttfb_seconds", 0.5],
+      ["daemon_backend_duration_seconds", 2],
+    ] as const
+  ) {
+    const series = families.get(name)?.series;
+    assert.deepEqual([series?.get(`${name}_count`), series?.get(`${name}_sum`)], [1, secs], name);
+  }
+});
+
+Deno.test("of all workers' oldest streams the page has the oldest", async () => {
+  const memory = StreamGauge.allocate(2);
+  const { page } = fixture();
+  const snapshots = [3, 5].map((secs, index) =>
+    new WorkerMetrics({ streams: new StreamGauge(index, memory), models: () => [], oldestSecs: () => secs })
+      .snapshot()
+  );
+  const families = parsePage(await page.render(await Promise.all(snapshots)));
+  assert.equal(families.get("daemon_stream_oldest_seconds")?.series.get("daemon_stream_oldest_seconds"), 5);
+});
+
 Deno.test("a page that is rendered again counts nothing twice", async () => {
   const { workers: [first], render } = fixture();
   count(first as WorkerMetrics, 1);
@@ -284,6 +316,8 @@ Deno.test("the lag of the event loop is that of the pings since the last scrape"
   assert.deepEqual(await lags(), [0, 0, 0, 0, 0, 0, 0, 0]);
   for (const delaySecs of [4, 2, 4, 4, 5, 5, 7, 9]) page.eventLoopLag(delaySecs);
   assert.deepEqual(await lags(), [9, 2, 9, 5, 2, 4, 9, 9]);
+  page.eventLoopLag(3);
+  assert.deepEqual(await lags(), [3, 3, 3, 3, 0, 3, 3, 3]); // what came before the last scrape is over
   for (let ping = 0; ping < 5000; ping++) page.eventLoopLag(ping < 4000 ? 100 : 1);
   assert.deepEqual((await lags()).slice(0, 4), [1, 1, 1, 1], "the latest thousand");
 });

@@ -7,11 +7,10 @@
  * ```
  * @module
  */
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
 import { certificate } from "./backend_rig.ts";
 import { startDaemon, type TestDaemon } from "./daemon.ts";
 import { type MockLlm, mockLlm, type MockLlmOptions, type MockProtocol } from "./mock_llm.ts";
+import { DONE_EVENT, errorEvent, plainResponse, STREAM_HEAD, textEvent } from "./wire.ts";
 
 /** The key that the daemon has; not of a form by which a key is known as one. */
 export const KEY = "very-secret-0123456789";

@@ -1,9 +1,9 @@
 /** A connection that is refused, cut, or left by its client. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import type { Connection } from "../../src/worker/connection.ts";
 import { turn } from "../support/answers.ts";
 import { DONE, failed, fakeWorker, only, text } from "../support/connections.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const EPIPE = -32;
 

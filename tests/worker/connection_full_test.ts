@@ -1,8 +1,8 @@
 /** A connection whose client does not take what it is sent. */
 import assert from "node:assert/strict";
-import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { turn } from "../support/answers.ts";
 import { DONE, fakeWorker, only, text } from "../support/connections.ts";
+import { STREAM_HEAD } from "../support/wire.ts";
 
 const ETIMEDOUT = 110;
 

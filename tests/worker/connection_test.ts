@@ -1,9 +1,9 @@
 /** A connection and its answer. */
 import assert from "node:assert/strict";
 import type { Tracing } from "../../src/ops/tracing.ts";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { turn } from "../support/answers.ts";
 import { DONE, failed, fakeWorker, only, text } from "../support/connections.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 Deno.test("an answer: head with the first event, each piece, [DONE] at the normal end, closed in order", async () => {
   const { ask, calls, connections, traffic, timing, reactor } = fakeWorker();

@@ -1,9 +1,9 @@
 /** Signs of life in silence. Backend time-out 5000 ms. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { HEARTBEAT } from "../../src/protocol/sse.ts";
 import { turn } from "../support/answers.ts";
 import { DONE, failed, fakeWorker, only, text } from "../support/connections.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const TICK_MS = 2;
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { type LimitTiming, StreamLimit } from "../../src/worker/stream_limit.ts";
 import { turn } from "../support/answers.ts";
 import { failed, fakeWorker, only, text } from "../support/connections.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 /** A clock that a test moves, with one timer at most. */
 class OneTimer implements LimitTiming {

@@ -4,7 +4,6 @@ import { ConfigError, ShimError } from "../../src/errors.ts";
 import { openFds } from "../../src/native/process.ts";
 import { closeReactor, makeReactor } from "../../src/native/reactor.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { Homes } from "../../src/worker/homes.ts";
 import { Worker } from "../../src/worker/worker.ts";
 import { TestAcceptor, testConfig } from "../support/acceptor.ts";
@@ -13,6 +12,7 @@ import { listLog, type LoggedLine } from "../support/connections.ts";
 import { renderedSnapshot } from "../support/metrics.ts";
 import { mockLlm } from "../support/mock_llm.ts";
 import { until } from "../support/until.ts";
+import { plainResponse } from "../support/wire.ts";
 
 const NOW = AbortSignal.abort();
 const never = new AbortController().signal;

@@ -25,7 +25,9 @@ export const NATIVE: readonly FaultyFile[] = [
         id: "events-of-a-number-s-former-client",
         text: "closedByEnd(client: number): void {\n    this.#clients[client] = undefined;",
         instead: "closedByEnd(client: number): void {",
-        tests: ["native/reactor_test.ts", "native/reactor_turns_test.ts"],
+        tests: ["native/reactor_test.ts"],
+        survives:
+          "an ended connection ignores what it is told, and the next client of its number takes its place",
       },
       {
         id: "a-handoff-s-time-in-milliseconds",

@@ -31,7 +31,7 @@ export const SHIM: readonly FaultyFile[] = [
         id: "a-lingering-client-lingers",
         text: "        socket::setsockopt(&socket, sockopt::Linger, &sys::NO_LINGER).map_err(failure)?;\n",
         instead: "",
-        cargo: ["clients"],
+        cargo: ["handoff"],
       },
       {
         id: "two-descriptors-are-one",
