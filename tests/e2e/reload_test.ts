@@ -1,6 +1,6 @@
 /** SIGHUP: a new configuration without a restart. */
 import assert from "node:assert/strict";
-import { allKeys } from "../../src/config/load.ts";
+import { allKeys, BACKEND_PROVIDERS } from "../../src/config/load.ts";
 import { connect } from "../../src/native/sender.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { type DaemonSetup, startDaemon, type TestDaemon } from "../support/daemon.ts";
@@ -199,6 +199,20 @@ const AT_ONCE = "backend.mock.token_delay_ms = 0\n";
 const openai = ({ base }: MockLlm): string =>
   `backend.provider = "openai"\nbackend.openai.api_base = "${base}"\nbackend.openai.http2 = false\n`;
 
+/** Whose table is one step: which of its keys there are is tested with it. */
+const OTHER_PROVIDERS = BACKEND_PROVIDERS.filter((name) => name !== "mock" && name !== "openai");
+const IDS = [1, 2, 3, 4, 5, 6, 7, 8];
+const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+
+/** A whole answer with an id, of some KiB; then what is told who comes back to its first event. */
+async function resumed(daemon: TestDaemon, id: string): Promise<string> {
+  const data = { stream_id: id, format: "openai" };
+  using whole = daemon.handOff(data);
+  assert.match(await whole.readAll(), /\[DONE\]\n\n$/);
+  using rest = daemon.handOff({ ...data, last_event_id: "1" });
+  return await rest.readAll();
+}
+
 /** By key, or by the table that is taken over as a whole. */
 function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTest>> {
   const ownBackend = `${folder}/own.ts`;
@@ -314,6 +328,26 @@ function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTes
       data: { test_pattern: "plain" },
       check: answered(/event: finish\ndata: {"finish":"stop"}\n\n/),
     },
+    // Streams with an id are at a worker by their id: these are at all.
+    "resume.max_total_bytes": {
+      toml: "resume.max_total_bytes = 0\n" + AT_ONCE,
+      async check(_, daemon) {
+        for (const id of IDS) assert.equal(await resumed(daemon, `total-${id}`), GONE);
+        assert.equal(await daemon.metric("daemon_resume_bytes"), 0);
+      },
+    },
+    "resume.max_stream_bytes": {
+      toml: "resume.max_stream_bytes = 1024\n" + AT_ONCE,
+      async check(_, daemon) {
+        for (const id of IDS) assert.equal(await resumed(daemon, `stream-${id}`), GONE); // its beginning
+      },
+    },
+    "resume.keep_secs": {
+      toml: "resume.keep_secs = 0\n" + AT_ONCE,
+      async check(_, daemon) {
+        for (const id of IDS) assert.equal(await resumed(daemon, `keep-${id}`), GONE);
+      },
+    },
     "backend.mock.token_delay_ms": { toml: AT_ONCE, check: answered(/DONE-CONTENT[^]*\[DONE\]\n\n$/) },
     "backend.openai": {
       toml: openai(mock) + 'backend.openai.organization = "org"\nbackend.openai.body = { seed = 7 }\n',
@@ -326,6 +360,20 @@ function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTes
         }
       },
     },
+    ...Object.fromEntries(OTHER_PROVIDERS.map((provider) => {
+      const table = `backend.${provider.replaceAll("-", "_")}`;
+      const test: KeyTest = {
+        toml:
+          `backend.provider = "${provider}"\n${table}.api_base = "${mock.base}"\n${table}.http2 = false\n` +
+          `${table}.headers = { x-reloaded = "${provider}" }\n`,
+        async check(clients) {
+          for (const client of clients) await client.readAll(); // whatever is made of another provider's words
+          const asked = mock.requests.slice(-clients.length).map(({ headers }) => headers["x-reloaded"]);
+          assert.deepEqual(asked, clients.map(() => provider));
+        },
+      };
+      return [table, test];
+    })),
     "metrics.models": {
       toml: openai(mock) + 'metrics.models = ["named"]\n',
       data: { model: "named", test_pattern: "plain" },
