@@ -11,6 +11,7 @@ const FLOORS = [
   "config",
   "ops",
   "upstream",
+  "store",
   "backend",
   "worker",
   "daemon",

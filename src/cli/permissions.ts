@@ -75,7 +75,7 @@ export function statusPermissions({ config, configPath }: Place & { readonly con
 export function daemonPermissions(
   { config, proxies, configPath }: Place & { readonly config: Config; readonly proxies: ProxySettings },
 ): Permissions {
-  const { metrics } = config;
+  const { metrics, resume } = config;
   const needs = allBackends(config).map(([, backend]) => backendNeeds(backend, proxies));
   const all = (of: (needs: BackendNeeds) => readonly string[]): string[] => [...new Set(needs.flatMap(of))];
   const sockets = all(({ sockets }) => sockets);
@@ -91,9 +91,15 @@ export function daemonPermissions(
     net: [
       ...metrics.enabled ? [hostAndPort(metrics.listenAddr)] : [],
       ...all(({ hosts }) => hosts),
+      ...resume.store === "redis" ? [redisHost(resume.redisUrl)] : [],
     ],
     env: [...CONFIGURED, ...FROM_SYSTEMD, ...TRUST, ...PROXIES],
   };
+}
+
+function redisHost(redisUrl: string): string {
+  const { hostname, port } = new URL(redisUrl);
+  return `${hostname}:${port || 6379}`;
 }
 
 /** What one backend reads, connects to and asks. */

@@ -17,6 +17,7 @@ import {
   names,
   oneOf,
   paths,
+  redisUrl,
   requestMembers,
   seconds,
   secret,
@@ -373,6 +374,24 @@ export const KEYS = {
       type: integer(0, 1_099_511_627_776),
       default: 67_108_864,
       doc: "Bytes that are kept of all streams together; each worker has its part.",
+    },
+    store: {
+      name: "store",
+      env: "DAEMON_RESUME_STORE",
+      type: oneOf(["memory", "redis"]),
+      default: "memory",
+      doc:
+        `Where streams are kept: "memory", or "redis" besides (Valkey or Redis), where several daemons meet.`,
+      restart: true,
+    },
+    redisUrl: {
+      name: "redis_url",
+      env: "DAEMON_RESUME_REDIS_URL",
+      type: redisUrl(),
+      default: "",
+      doc: "Its server, such as redis://cache.internal:6379; rediss:// with TLS. Never printed or logged.",
+      restart: true,
+      secret: true,
     },
   },
   metrics: {

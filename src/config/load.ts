@@ -197,6 +197,12 @@ function crossCheck(config: Config, origins: ReadonlyMap<string, string>): strin
       problem(origins.get(path), path, shown, expected)
     ),
   );
+  if (config.resume.store === "redis" && config.resume.redisUrl === "") {
+    const path = "resume.redis_url";
+    problems.push(
+      problem(origins.get(path), path, `""`, 'the URL of a server, since resume.store is "redis"'),
+    );
+  }
   for (const part of Object.keys(config.logging.parts)) {
     if ((LOG_PARTS as readonly string[]).includes(part)) continue;
     const known = nearest(LOG_PARTS, (candidate) => editDistance(part, candidate));

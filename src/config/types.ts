@@ -184,6 +184,14 @@ export function httpUrl(): ValueType<string> {
   });
 }
 
+/** Where a Valkey or Redis server is; user and password are part of it. */
+export function redisUrl(): ValueType<string> {
+  return text('a redis:// or rediss:// URL, or "" for none', (value) => {
+    const url = URL.parse(value);
+    return value === "" || (url !== null && /^rediss?:$/.test(url.protocol) && url.hostname !== "");
+  });
+}
+
 /** `host:port`, `[IPv6]:port`, or `:port` for every IPv4 address of the machine. Port 0: any free one. */
 export function listenAddr(): ValueType<ListenAddr> {
   const pattern = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]\s/]*)):(\d{1,5})$/;

@@ -15,6 +15,7 @@ import { RequestIds } from "../ops/request_ids.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
+import { trustSystemStore } from "../upstream/trust.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** What a daemon is started with. */
@@ -91,6 +92,7 @@ export class Daemon {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
     const planned = await planBackends(config);
+    if (config.resume.redisUrl.startsWith("rediss:")) trustSystemStore();
     const fdLimit = raiseFdLimit();
     const acceptor = new Acceptor(acceptorPolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;

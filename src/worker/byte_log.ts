@@ -97,6 +97,18 @@ export class ByteLog {
     return this.#bytes.subarray(at, Math.min(at + mostBytes, this.#end - this.#start));
   }
 
+  /** The stream is known from there on only. For one that has nothing yet. */
+  beginAt(position: number): void {
+    this.#start = position;
+    this.#end = position;
+  }
+
+  /** The id of the last event; 0 if there is none. */
+  get lastEventId(): number {
+    const text = latin1.decode(this.from(this.#start, Infinity));
+    return Number(/^\nid: (\d+)\n/.exec(text.slice(text.lastIndexOf("\nid: ")))?.[1] ?? 0);
+  }
+
   /** The position after the event with that id, 0 being the beginning; `undefined` if that is not kept. */
   after(eventId: number): number | undefined {
     if (eventId === 0) return this.#start === 0 ? 0 : undefined;

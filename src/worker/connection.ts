@@ -12,7 +12,7 @@ import type { StreamChoice } from "../protocol/stream_choice.ts";
 import { BackendCall, type CallParts, HEARTBEAT } from "./backend_call.ts";
 import type { Clients } from "./clients.ts";
 import type { Watch, Watcher } from "./shared_stream.ts";
-import type { SharedStreams } from "./shared_streams.ts";
+import type { Found, SharedStreams } from "./shared_streams.ts";
 
 /** What the connections of one worker share. */
 export interface ConnectionParts extends CallParts {
@@ -43,6 +43,7 @@ export interface Sockets {
 const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> = {
   payload_truncated: [413, "Handoff data is too long"],
 };
+const STORE_OUT = "The store of streams cannot be reached";
 const ETIMEDOUT = 110;
 const encoder = new TextEncoder();
 /** What waits for one client at most: more than a backend that was told to pause can still give. */
@@ -93,24 +94,42 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
   }
 
   #join(request: BackendRequest, choice: StreamChoice, requestBytes: number): void {
-    const { streams, metrics, log } = this.parts;
+    const { streams } = this.parts;
     if (choice.stops) {
       const stopped = streams.stop(choice.id);
-      metrics.streamAskedFor(stopped ? "stopped" : "nothing_to_stop");
-      log.info(stopped ? "Stream stopped" : "No stream to stop", this.identity());
-      return stopped ? this.#refuse(200, "Stopped") : this.#refuse(404, "No such stream is under way");
+      if (typeof stopped === "boolean") this.#stopped(stopped);
+      else void stopped.then((stopped) => this.#stopped(stopped));
+      return;
     }
-    const watch = streams.watch(this.parts, request, choice, requestBytes, this);
-    if (watch === undefined) {
-      log.info("Nothing to go on with, client answered 204", this.identity());
-      return this.#refuse(204, "");
+    const found = streams.watch({ parts: this.parts, request, choice, requestBytes, watcher: this });
+    if (found instanceof Promise) void found.then((found) => this.#found(found));
+    else this.#found(found);
+  }
+
+  #stopped(stopped: boolean | 503): void {
+    const { metrics, log } = this.parts;
+    metrics.streamAskedFor(stopped === 503 ? "unknown" : stopped ? "stopped" : "nothing_to_stop");
+    log.info(stopped === true ? "Stream stopped" : "No stream to stop", this.identity());
+    if (this.ended) return;
+    if (stopped === 503) this.#refuse(503, STORE_OUT);
+    else if (stopped) this.#refuse(200, "Stopped");
+    else this.#refuse(404, "No such stream is under way");
+  }
+
+  #found(found: Found): void {
+    const { metrics, log } = this.parts;
+    if (typeof found === "number") {
+      log.info(`Nothing to go on with, client answered ${found}`, this.identity());
+      if (!this.ended) this.#refuse(found, found === 204 ? "" : STORE_OUT);
+      return;
     }
+    if (this.ended) return found.cancel();
     metrics.streamStarted();
-    this.#watch = watch;
-    this.format = watch.format;
+    this.#watch = found;
+    this.format = found.format;
     this.#waitForStream();
     // Not before the client is known to be this one's.
-    queueMicrotask(() => watch.resume());
+    queueMicrotask(() => found.resume());
   }
 
   // The stream has time-outs of its own.

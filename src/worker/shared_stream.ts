@@ -14,6 +14,8 @@ import { ByteLog, type LogMemory } from "./byte_log.ts";
 
 /** Who watches a stream. */
 export interface Watcher {
+  /** It has gone. */
+  readonly ended: boolean;
   /** Takes what comes next, by copy if it cannot be sent at once. Nothing follows an end. */
   give(bytes: Uint8Array<ArrayBuffer>, end: boolean): void;
   /** The stream has failed before there was anything to give. */
@@ -26,6 +28,8 @@ export interface StreamHome extends LogMemory {
   readonly keepMs: number;
   /** The daemon ends: what nobody watches is of no use any more. */
   readonly ending: boolean;
+  /** More of it has come. */
+  grown(stream: SharedStream, start: number, bytes: Uint8Array<ArrayBuffer>, end: boolean): void;
   /** It can be given again for some time, or can no more. */
   completed(stream: SharedStream): void;
   forgotten(stream: SharedStream): void;
@@ -54,12 +58,19 @@ export class SharedStream extends BackendCall {
   readonly log: ByteLog;
   /** Makes a format for what a watcher is told alone. */
   readonly formatForOne: () => AnswerFormat | null;
+  /** Whether a copy of it is in the store. */
+  saved = false;
 
-  constructor(parts: CallParts, home: StreamHome, request: BackendRequest, choice: StreamChoice) {
+  constructor(
+    parts: CallParts,
+    home: StreamHome,
+    request: Pick<BackendRequest, "format" | "include" | "requestId" | "model">,
+    { id, continues }: Pick<StreamChoice, "id" | "continues">,
+  ) {
     super({ ...parts, heartbeatMs: 0 }); // silence is each watcher's own
     this.#home = home;
-    this.streamId = choice.id;
-    this.#continues = choice.continues;
+    this.streamId = id;
+    this.#continues = continues;
     this.log = new ByteLog(home);
     this.headSent = true; // each watcher has one of its own
     const { format, include, requestId, model } = request;
@@ -74,11 +85,6 @@ export class SharedStream extends BackendCall {
 
   protected override formatOf(request: BackendRequest): AnswerFormat {
     return new NumberedFormat(super.formatOf(request));
-  }
-
-  /** Whether its answer is under way. */
-  get live(): boolean {
-    return !this.over;
   }
 
   /** Whether somebody watches. */
@@ -107,7 +113,13 @@ export class SharedStream extends BackendCall {
     if (watch.paused) this.#pausedWatches--;
     if (this.over) {
       if (!this.#kept) this.#releaseUnwatched();
-    } else if (this.watched || (this.#continues && this.#kept && !this.#home.ending)) this.#keepPace();
+    } else if (this.watched) this.#keepPace();
+    else this.deserted();
+  }
+
+  /** Nobody watches any more, and it is not at its end. */
+  protected deserted(): void {
+    if (this.#continues && this.#kept && !this.#home.ending) this.#keepPace();
     else this.cut("client_disconnected");
   }
 
@@ -178,6 +190,7 @@ export class SharedStream extends BackendCall {
       for (const watch of this.#watches) watch.takeUntil(from);
     });
     this.#complete = end;
+    this.#home.grown(this, start, bytes, end);
     for (const watch of this.#watches) watch.appended(start, bytes);
     if (!end) return;
     this.log.trim();

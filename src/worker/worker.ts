@@ -97,7 +97,12 @@ export class Worker implements HandoffTaker {
     this.#log = log;
     this.#ids = new RequestIds(String(index));
     this.#homes = new Homes(homes);
-    this.#streams = new SharedStreams(this.#keepLimits(config));
+    const { store, redisUrl } = config.resume;
+    this.#streams = new SharedStreams(
+      this.#keepLimits(config),
+      log.child("stream"),
+      store === "redis" ? redisUrl : undefined,
+    );
     this.#config = config;
     this.#backends = new Backends(config, this.#backendParts, log.child("backend"));
     this.#reactor = new Reactor(reactor);
@@ -163,8 +168,8 @@ export class Worker implements HandoffTaker {
     };
   }
 
-  #keepLimits({ resume }: Config): KeepLimits {
-    return { ...resume, maxTotalBytes: Math.floor(resume.maxTotalBytes / this.#homes.workers) };
+  #keepLimits({ resume: { keepMs, maxStreamBytes, maxTotalBytes } }: Config): KeepLimits {
+    return { keepMs, maxStreamBytes, maxTotalBytes: Math.floor(maxTotalBytes / this.#homes.workers) };
   }
 
   handoff(handoff: Handoff): ClientEvents | undefined {
@@ -221,7 +226,7 @@ export class Worker implements HandoffTaker {
       });
       this.#connections.close();
     }
-    this.#streams.close();
+    await this.#streams.close();
     await this.#backends.close();
     this.#own.close();
     this.#reactor.shutDown();

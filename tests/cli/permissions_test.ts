@@ -103,6 +103,14 @@ Deno.test("permissions: the files that are named", async () => {
   assert.match(read ?? "", /^--allow-read=\/etc\/x\.toml,\/.*\/src,\/etc\/a ca\.pem$/);
 });
 
+Deno.test("permissions: the store of streams, where it is configured", async () => {
+  const net = (store: string, url: string) =>
+    flag("net", `[metrics]\nenabled = false\n[resume]\nstore = "${store}"\nredis_url = "${url}"`);
+  assert.equal(await net("redis", "redis://u:p@cache.internal/2"), "--allow-net=cache.internal:6379");
+  assert.equal(await net("redis", "rediss://[::1]:7000"), "--allow-net=[::1]:7000");
+  assert.equal(await net("memory", "redis://cache.internal"), undefined);
+});
+
 Deno.test("permissions: a path with a comma is refused, since it would grant two others", async () => {
   await assert.rejects(flag("read", `${OPENAI}ca_file = "/etc/ca,/etc"`), {
     name: "ConfigError",

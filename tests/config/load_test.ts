@@ -146,7 +146,13 @@ Deno.test("config: the defaults are those of the contract", async () => {
     },
     backends: {},
     response: { format: "content", include: [] },
-    resume: { keepMs: 300_000, maxStreamBytes: 1_048_576, maxTotalBytes: 67_108_864 },
+    resume: {
+      keepMs: 300_000,
+      maxStreamBytes: 1_048_576,
+      maxTotalBytes: 67_108_864,
+      store: "memory",
+      redisUrl: "",
+    },
     metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 }, models: [] },
     logging: { level: "info", parts: {}, format: "pretty" },
   });
@@ -229,6 +235,11 @@ Deno.test("config: every key can be set from its environment variable", async ()
     DAEMON_RESUME_KEEP_SECS: ["2.5", 2500],
     DAEMON_RESUME_MAX_STREAM_BYTES: ["1024", 1024],
     DAEMON_RESUME_MAX_TOTAL_BYTES: ["0", 0],
+    DAEMON_RESUME_STORE: ["redis", "redis"],
+    DAEMON_RESUME_REDIS_URL: [
+      "rediss://user:word@cache.internal:6380/2",
+      "rediss://user:word@cache.internal:6380/2",
+    ],
     DAEMON_METRICS_ENABLED: ["1", true],
     DAEMON_METRICS_ADDR: ["[::1]:0", { hostname: "::1", port: 0 }],
     DAEMON_METRICS_MODELS: ["gpt-4o-mini, o3", ["gpt-4o-mini", "o3"]],
@@ -564,7 +575,7 @@ Deno.test("config: a reload takes over what needs no restart and names the rest"
   assert.deepEqual(configChanges(running, running), { config: running, changed: [], needRestart: [] });
 });
 
-Deno.test("config: only sockets, workers, metrics and the log's format need a restart", () => {
+Deno.test("config: only sockets, workers, the store of streams, metrics and the log's format need a restart", () => {
   const restart = allKeys().filter(({ key }) => key.restart).map(({ path }) => path);
   assert.deepEqual(restart, [
     "server.socket_path",
@@ -572,6 +583,8 @@ Deno.test("config: only sockets, workers, metrics and the log's format need a re
     "server.socket_mode",
     "server.socket_group",
     "server.workers",
+    "resume.store",
+    "resume.redis_url",
     "metrics.enabled",
     "metrics.listen_addr",
     "logging.format",
@@ -596,4 +609,23 @@ Deno.test("config: config/daemon.toml lists exactly the keys of the code, with d
     const head = `# ${key.doc}\n# ${key.env}${key.restart ? ", restart" : ""}\n#${key.name} = `;
     assert(file.includes(head), `expected in config/daemon.toml:\n${head}`);
   }
+});
+
+Deno.test("config: a store needs its URL, which is never shown", async () => {
+  const store = { DAEMON_RESUME_STORE: "redis" };
+  assert.equal(
+    await refusal({ env: store }),
+    'default: resume.redis_url = "": expected the URL of a server, since resume.store is "redis"',
+  );
+  for (const url of ["geheim", "http://u:geheim@cache:1", "redis://"]) {
+    assert.equal(
+      await refusal({ env: { ...store, DAEMON_RESUME_REDIS_URL: url } }),
+      "environment DAEMON_RESUME_REDIS_URL: resume.redis_url = (hidden): " +
+        'expected a redis:// or rediss:// URL, or "" for none',
+    );
+  }
+  const described = describeConfig(
+    await load({ env: { ...store, DAEMON_RESUME_REDIS_URL: "rediss://u:geheim@cache" } }),
+  );
+  assert.match(described, /^redis_url = "\(set\)" # environment DAEMON_RESUME_REDIS_URL$/m);
 });

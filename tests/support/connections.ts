@@ -217,7 +217,7 @@ export function fakeWorker(
     sockets: reactor,
     wheel: new TimerWheel(1, timing),
     connections,
-    streams: new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 }),
+    streams: new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 }, listLog([])),
     homeOf: () => 1,
     reactor: 1,
     shedding: {

@@ -77,7 +77,7 @@ function endlessWorker(writeTimeoutMs: number): AsyncDisposable & {
     sockets: reactor,
     wheel,
     connections,
-    streams: new SharedStreams({ keepMs: 0, maxStreamBytes: 0, maxTotalBytes: 0 }),
+    streams: new SharedStreams({ keepMs: 0, maxStreamBytes: 0, maxTotalBytes: 0 }, listLog([])),
     homeOf: () => 1,
     reactor: 1,
     shedding: { hold() {}, release() {} },

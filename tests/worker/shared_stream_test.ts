@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { turn } from "../support/answers.ts";
-import { failed, type FakeWorker, fakeWorker, only, type ScriptedAnswer } from "../support/connections.ts";
+import {
+  failed,
+  type FakeWorker,
+  fakeWorker,
+  listLog,
+  only,
+  type ScriptedAnswer,
+} from "../support/connections.ts";
 import type { FakeSocket } from "../support/fake_clients.ts";
 
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
@@ -300,7 +307,10 @@ Deno.test("more for a watcher at once than there may be of a stream goes to it a
 });
 
 Deno.test("max_total_bytes: the oldest that have ended go first; without room a stream is its watchers' alone", async () => {
-  const streams = new SharedStreams({ keepMs: 10_000, maxStreamBytes: 100_000, maxTotalBytes: 6000 });
+  const streams = new SharedStreams(
+    { keepMs: 10_000, maxStreamBytes: 100_000, maxTotalBytes: 6000 },
+    listLog([]),
+  );
   const worker = fakeWorker({ streams });
   const run = async (id: string, bytes: number): Promise<void> => {
     await worker.open({ stream_id: id });
@@ -320,11 +330,12 @@ Deno.test("max_total_bytes: the oldest that have ended go first; without room a 
   await run("d", 20_000);
   assert(streams.stats.bytes <= 6000);
   worker.timing.advance(10_001);
-  assert.deepEqual({ ...streams.stats, evicted: 0 }, { live: 0, kept: 0, bytes: 0, evicted: 0 });
+  const { live, kept: ended, bytes } = streams.stats;
+  assert.deepEqual([live, ended, bytes], [0, 0, 0]);
 });
 
 Deno.test("without any room the watchers get all, nobody joins them, and it ends with the last of them", async () => {
-  const streams = new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 0 });
+  const streams = new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 0 }, listLog([]));
   const worker = fakeWorker({ streams });
   const slow = await worker.open(CONTINUE, { room: 30 });
   const [answer] = worker.backend.answers as [ScriptedAnswer];
@@ -345,7 +356,7 @@ Deno.test("without any room the watchers get all, nobody joins them, and it ends
 });
 
 Deno.test("keep_secs 0: once it has ended there is nothing", async () => {
-  const streams = new SharedStreams({ keepMs: 0, maxStreamBytes: 4096, maxTotalBytes: 65_536 });
+  const streams = new SharedStreams({ keepMs: 0, maxStreamBytes: 4096, maxTotalBytes: 65_536 }, listLog([]));
   const worker = fakeWorker({ streams });
   const [client, answer] = await begin(worker);
   answer.emit("a");
@@ -466,7 +477,10 @@ Deno.test("a shutdown and a longest life end it for all who watch", async () => 
 });
 
 Deno.test("while the daemon ends, what nobody watches is not waited for", async () => {
-  const streams = new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 });
+  const streams = new SharedStreams(
+    { keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 },
+    listLog([]),
+  );
   const worker = fakeWorker({ streams });
   const [left, unwatched] = await begin(worker, CONTINUE);
   left.owner?.gone(0);
@@ -483,7 +497,10 @@ Deno.test("while the daemon ends, what nobody watches is not waited for", async 
 });
 
 Deno.test("the last resort: closed without a word, nothing left", async () => {
-  const streams = new SharedStreams({ keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 });
+  const streams = new SharedStreams(
+    { keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 },
+    listLog([]),
+  );
   const worker = fakeWorker({ streams });
   const [client, answer] = await begin(worker, CONTINUE);
   answer.emit("a");

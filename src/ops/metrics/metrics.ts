@@ -34,6 +34,7 @@ export const STREAM_OUTCOMES = [
   "nothing",
   "stopped",
   "nothing_to_stop",
+  "unknown",
 ] as const;
 /** One of {@linkcode STREAM_OUTCOMES}. */
 export type StreamOutcome = typeof STREAM_OUTCOMES[number];
@@ -48,6 +49,10 @@ export interface StreamStats {
   readonly bytes: number;
   /** Forgotten before their time so far, since others needed the room. */
   readonly evicted: number;
+  /** 1 where the store can be reached, or none is needed; else 0. */
+  readonly storeUp: number;
+  /** Streams whose copy in the store was given up so far. */
+  readonly unsaved: number;
 }
 
 /** What a backend tells of its connections to the provider. */

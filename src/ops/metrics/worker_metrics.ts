@@ -71,6 +71,12 @@ const RESUME_METRICS = [
     "daemon_resume_evicted_total",
     "Streams forgotten before their time, since others needed the room",
   ],
+  [
+    "unsaved",
+    "Counter",
+    "daemon_resume_unsaved_total",
+    "Streams whose copy in the store was given up, since the store could not take it",
+  ],
 ] as const;
 
 /** The age of the oldest stream; the largest of all workers' counts. */
@@ -159,6 +165,15 @@ export class WorkerMetrics implements Metrics {
     for (const [stat, type, name, help] of RESUME_METRICS) {
       this.#mirror(name, help, () => parts.resumable?.()[stat] ?? 0, type);
     }
+    new client.Gauge({
+      name: "daemon_resume_store_up",
+      help: "Whether all workers reach the store of streams; always 1 where that is memory",
+      aggregator: "min",
+      registers: [this.#registry],
+      collect(): void {
+        this.set(parts.resumable?.().storeUp ?? 1);
+      },
+    });
     for (const outcome of STREAM_OUTCOMES) this.#resumeRequests.inc({ outcome }, 0);
     new client.Gauge({
       name: OLDEST_METRIC,

@@ -16,10 +16,14 @@ const EVENT_END = "\n\n";
 export class NumberedFormat implements AnswerFormat {
   readonly headers: string;
   readonly #format: AnswerFormat;
-  #count = 0;
+  #count: number;
 
-  /** @param format null: as `content` with nothing besides */
-  constructor(format: AnswerFormat | null) {
+  /**
+   * @param format null: as `content` with nothing besides
+   * @param count how many there were before
+   */
+  constructor(format: AnswerFormat | null, count = 0) {
+    this.#count = count;
     this.#format = format ?? new ContentFormat([]);
     this.headers = this.#format.headers;
   }

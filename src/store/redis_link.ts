@@ -1,0 +1,85 @@
+/**
+ * One connection to a Valkey or Redis server, which comes back by itself.
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type { createClient } from "@redis/client";
+
+/** What a command is made of, and what may come back (RESP 2): texts come as bytes. */
+export type Argument = string | Buffer;
+/** See {@linkcode Argument}. */
+export type Reply = null | number | Buffer | string | readonly Reply[];
+
+/** Is told what becomes of it. Must not throw. */
+export interface LinkEvents {
+  up(): void;
+  /** It was up, or could not be opened. @param error says why, and holds no secret */
+  down(error: Error): void;
+}
+
+const CONNECT_MS = 5000;
+/** Longer than a blocking read lasts, and than it takes to the next renewal of a lease. */
+const SILENCE_MS = 8000;
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5000;
+/** The type of a RESP bulk string, by which the library names what its replies are. */
+const BULK_STRING = 36;
+
+/** See the module. While it is down commands fail at once. */
+export class RedisLink {
+  #client: ReturnType<typeof createClient> | undefined;
+  #up = false;
+  #closed = false;
+
+  /** Whether commands have somewhere to go. */
+  get up(): boolean {
+    return this.#up;
+  }
+
+  /** Opens it, and keeps it open until {@linkcode RedisLink.close}. */
+  async open(url: string, events: LinkEvents): Promise<void> {
+    // The library is loaded where it is needed only: 20 MB.
+    const { createClient } = await import("@redis/client");
+    if (this.#closed) return;
+    const client = createClient({
+      url,
+      RESP: 2,
+      disableOfflineQueue: true,
+      disableClientInfo: true,
+      socket: {
+        connectTimeout: CONNECT_MS,
+        socketTimeout: SILENCE_MS,
+        reconnectStrategy: (tries) => Math.min(FIRST_PAUSE_MS * 2 ** tries, LONGEST_PAUSE_MS),
+      },
+    });
+    this.#client = client as unknown as ReturnType<typeof createClient>;
+    client.on("ready", () => {
+      this.#up = true;
+      events.up();
+    });
+    client.on("error", (error: Error) => {
+      this.#up = false;
+      if (!this.#closed) events.down(error);
+    });
+    // Its errors have been told.
+    await client.connect().catch(() => {});
+  }
+
+  /**
+   * Sends a command; those of one turn go out together.
+   *
+   * @throws {Error} if the server says so, or it is down
+   */
+  async send(...command: Argument[]): Promise<Reply> {
+    if (this.#client === undefined) throw new Error("The connection is not open yet");
+    return await this.#client.sendCommand(command, { typeMapping: { [BULK_STRING]: Buffer } }) as Reply;
+  }
+
+  /** Closes it at once. Later calls do nothing. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#up = false;
+    this.#client?.destroy();
+  }
+}

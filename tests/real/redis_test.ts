@@ -1,0 +1,216 @@
+/** Streams with an id over several daemons that meet in Debian's redis-server. */
+import assert from "node:assert/strict";
+import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
+import { allowFlag, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { mockPieces } from "../support/mock_answer.ts";
+import { Redis } from "../support/redis.ts";
+
+const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+const OUT = plainResponse(503, "The store of streams cannot be reached");
+const STANDING = { DAEMON_TOKEN_DELAY_MS: "3600000" };
+const SLOW = { DAEMON_TOKEN_DELAY_MS: "40" };
+const CONTINUE = { on_disconnect: "continue" };
+const HELLO = 'retry: 1000\nid: 1\ndata: {"content":"Hello! "}\n\n';
+
+/** A daemon with that store, which may connect to it and to nothing else besides. */
+function daemonWith({ url, port }: Redis, env: Record<string, string> = {}): Promise<TestDaemon> {
+  return startDaemon({
+    env: { DAEMON_RESUME_STORE: "redis", DAEMON_RESUME_REDIS_URL: url, DAEMON_WORKERS: "2", ...env },
+    permissions: [`${allowFlag("net")},127.0.0.1:${port}`.replace(/127\.0\.0\.1:9090/, "127.0.0.1:0")],
+  });
+}
+
+/** The events of the mock's answer, after the one with that id. */
+function mockEvents(prompt: string, after = 0): string {
+  const data = [...mockPieces(prompt).map((content) => JSON.stringify({ content })), "[DONE]"];
+  return data.map((each, index) => `${index === 0 ? "retry: 1000\n" : ""}id: ${index + 1}\ndata: ${each}\n\n`)
+    .slice(after).join("");
+}
+
+async function answer(daemon: TestDaemon, data: Record<string, unknown>): Promise<string> {
+  using client = daemon.handOff(data);
+  return await client.readAll();
+}
+
+Deno.test("begun at one daemon, resumed at another while it lasts, watched at both, and kept in both", async () => {
+  await using redis = await Redis.start();
+  await using first = await daemonWith(redis, SLOW);
+  await using second = await daemonWith(redis, SLOW);
+  const data = { stream_id: "s", prompt: "Hü", ...CONTINUE };
+  using begun = first.handOff(data);
+  await begun.readUntil("id: 3\n");
+  begun.close();
+  using watching = first.handOff({ stream_id: "s", last_event_id: "0" });
+  const elsewhere = [answer(second, { stream_id: "s", last_event_id: "2" }), answer(second, data)];
+  assert.deepEqual(await Promise.all(elsewhere), [
+    STREAM_HEAD + mockEvents("Hü", 2),
+    STREAM_HEAD + mockEvents("Hü"),
+  ]);
+  assert.equal(await watching.readAll(), STREAM_HEAD + mockEvents("Hü"));
+  assert.equal(
+    await answer(second, { stream_id: "s", last_event_id: "18" }),
+    STREAM_HEAD + mockEvents("Hü", 18),
+  );
+  assert.equal(await answer(second, { stream_id: "s", last_event_id: "19" }), GONE);
+  assert.equal(await answer(second, { stream_id: "other", last_event_id: "0" }), GONE);
+  assert.equal(await second.metric("daemon_backend_requests", { backend: "mock" }), 0);
+  assert.equal(await first.metric("daemon_resume_store_up"), 1);
+  const seconds = Number(await redis.cli("TTL", "streaming-daemon:{s}:events"));
+  assert(seconds > 200 && seconds <= 300, `${seconds}`);
+});
+
+Deno.test("one that has ended before is at a daemon that has never heard of it, in the format that it was written in", async () => {
+  await using redis = await Redis.start();
+  const data = { stream_id: "s", format: "ai-sdk", ...CONTINUE };
+  let whole: string;
+  {
+    await using first = await daemonWith(redis);
+    whole = await answer(first, data);
+    first.signal("SIGTERM");
+    assert.equal(await first.exit(), 0);
+  }
+  await using second = await daemonWith(redis);
+  assert.match(whole, /x-vercel-ai-ui-message-stream: v1\r\n/);
+  assert.equal(await answer(second, { stream_id: "s", last_event_id: "0" }), whole);
+  assert.equal(await answer(second, { stream_id: "s" }), whole);
+});
+
+Deno.test("stopped at another daemon: all who watch get the end, wherever they are", async () => {
+  await using redis = await Redis.start();
+  await using first = await daemonWith(redis, STANDING);
+  await using second = await daemonWith(redis, STANDING);
+  using here = first.handOff({ stream_id: "s", ...CONTINUE });
+  await here.readUntil("Hello! ");
+  using there = second.handOff({ stream_id: "s", last_event_id: "0" });
+  await there.readUntil("Hello! ");
+  assert.equal(await answer(second, { stream_id: "s", action: "stop" }), plainResponse(200, "Stopped"));
+  const all = `${STREAM_HEAD}${HELLO}id: 2\ndata: {"error":"Stopped"}\n\n`;
+  assert.deepEqual(await Promise.all([here.readAll(), there.readAll()]), [all, all]);
+  for (const daemon of [first, second]) {
+    assert.equal(
+      await answer(daemon, { stream_id: "s", action: "stop" }),
+      plainResponse(404, "No such stream is under way"),
+    );
+  }
+});
+
+Deno.test("a daemon that is killed: what it said is there, and ends with an error that says so, everywhere the same", async () => {
+  await using redis = await Redis.start();
+  await using first = await daemonWith(redis, STANDING);
+  await using second = await daemonWith(redis, STANDING);
+  await using third = await daemonWith(redis, STANDING);
+  using here = first.handOff({ stream_id: "s", ...CONTINUE });
+  await here.readUntil("Hello! ");
+  using watching = second.handOff({ stream_id: "s", last_event_id: "0" });
+  await watching.readUntil("Hello! ");
+  first.signal("SIGKILL");
+  const all = `${STREAM_HEAD}${HELLO}id: 2\ndata: {"error":"The daemon that gave this answer has gone"}\n\n`;
+  const got = await Promise.all([watching.readAll(), answer(third, { stream_id: "s", last_event_id: "0" })]);
+  assert.deepEqual(got, [all, all]);
+  assert.equal(await answer(third, { stream_id: "s", last_event_id: "1" }), all.replace(HELLO, ""));
+});
+
+Deno.test("the store goes: streams go on and begin, one line and a metric say so; it comes back, and all is as before", async () => {
+  await using redis = await Redis.start();
+  await using first = await daemonWith(redis, { ...SLOW, DAEMON_WORKERS: "1" });
+  await using second = await daemonWith(redis, SLOW);
+  using running = first.handOff({ stream_id: "a", prompt: "Hi", ...CONTINUE });
+  await running.readUntil("id: 2\n");
+  await redis.down();
+  await first.logged(/^The store of streams cannot be reached/);
+  assert.equal(await first.metric("daemon_resume_store_up"), 0);
+  assert.equal(await running.readAll(), STREAM_HEAD + mockEvents("Hi"));
+  assert.equal(await answer(first, { stream_id: "b", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  assert.equal(
+    await answer(first, { stream_id: "b", last_event_id: "18" }),
+    STREAM_HEAD + mockEvents("Hi", 18),
+  );
+  assert.equal(await answer(second, { stream_id: "a", last_event_id: "1" }), OUT);
+  assert.equal(await answer(second, { stream_id: "a", action: "stop" }), OUT);
+  assert.equal(first.log.filter(({ message }) => message.startsWith("The store")).length, 1);
+  assert.equal(await first.metric("daemon_resume_unsaved_total"), 1);
+  await redis.up();
+  await first.logged("The store of streams is back");
+  await second.logged("The store of streams is back");
+  await first.until("the store", async () => await first.metric("daemon_resume_store_up") === 1);
+  await second.until("the store", async () => await second.metric("daemon_resume_store_up") === 1);
+  assert.equal(await answer(first, { stream_id: "c", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  assert.equal(
+    await answer(second, { stream_id: "c", last_event_id: "17" }),
+    STREAM_HEAD + mockEvents("Hi", 17),
+  );
+});
+
+Deno.test("who watches at another daemon when the store goes is told, and does not wait for ever", async () => {
+  await using redis = await Redis.start();
+  await using first = await daemonWith(redis, STANDING);
+  await using second = await daemonWith(redis, STANDING);
+  using here = first.handOff({ stream_id: "s", ...CONTINUE });
+  await here.readUntil("Hello! ");
+  using there = second.handOff({ stream_id: "s", last_event_id: "0" });
+  await there.readUntil("Hello! ");
+  await redis.down();
+  assert.equal(await there.readAll(), `${STREAM_HEAD}${HELLO}data: {"error":"Internal error"}\n\n`);
+});
+
+Deno.test("a store that stands still holds nobody up for more than a second", async () => {
+  await using redis = await Redis.start();
+  await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1" });
+  assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  redis.freeze(true);
+  const startMs = performance.now();
+  assert.equal(await answer(daemon, { stream_id: "b", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  assert.equal(await answer(daemon, { prompt: "plain" }).then((got) => got.endsWith("[DONE]\n\n")), true);
+  assert(performance.now() - startMs < 5000);
+  redis.freeze(false);
+});
+
+Deno.test("a store that is not there at the start: the daemon starts, and begins streams", async () => {
+  const redis = await Redis.start();
+  await redis.down();
+  await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1" });
+  assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  assert.equal(await answer(daemon, { stream_id: "x", last_event_id: "1" }), OUT);
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+});
+
+Deno.test("a failure before the first event leaves the id free everywhere; nothing is left behind", async () => {
+  await using redis = await Redis.start();
+  const refused = {
+    DAEMON_BACKEND_PROVIDER: "openai",
+    OPENAI_API_KEY: "k",
+    OPENAI_API_BASE: "http://127.0.0.1:1/v1",
+  };
+  await using first = await startDaemon({
+    env: {
+      DAEMON_RESUME_STORE: "redis",
+      DAEMON_RESUME_REDIS_URL: redis.url,
+      OPENAI_MAX_RETRIES: "0",
+      ...refused,
+    },
+  });
+  await using second = await daemonWith(redis);
+  assert.match(await answer(first, { stream_id: "s" }), /^HTTP\/1.1 502 /);
+  await first.until("the id", async () => await redis.cli("KEYS", "*{s}*") === "");
+  assert.equal(await answer(second, { stream_id: "s", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+});
+
+Deno.test("a daemon that ends in order lets what nobody watches finish, since it is kept", async () => {
+  await using redis = await Redis.start();
+  const first = await daemonWith(redis, SLOW);
+  await using second = await daemonWith(redis, SLOW);
+  try {
+    using begun = first.handOff({ stream_id: "s", prompt: "Hi", ...CONTINUE });
+    await begun.readUntil("Hello! ");
+    begun.close();
+    first.signal("SIGTERM");
+    assert.equal(
+      await answer(second, { stream_id: "s", last_event_id: "0" }),
+      STREAM_HEAD + mockEvents("Hi"),
+    );
+    assert.equal(await first.exit(), 0);
+  } finally {
+    await first[Symbol.asyncDispose]();
+  }
+});
