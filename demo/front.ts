@@ -155,10 +155,20 @@ export class Front {
   }
 }
 
-/** What PHP would put into X-Handoff-Data: the body as it is, or the query's prompt. */
+/**
+ * What PHP would put into X-Handoff-Data: the body as it is, or the query's prompt, and its stream's id with the event
+ * that the browser has had last.
+ */
 async function handoffData(request: IncomingMessage, url: URL): Promise<Uint8Array<ArrayBuffer>> {
   if (request.method === "GET") {
-    return new TextEncoder().encode(JSON.stringify({ prompt: url.searchParams.get("prompt") ?? "" }));
+    const prompt = url.searchParams.get("prompt") ?? "";
+    const id = url.searchParams.get("stream");
+    const stream = id === null ? {} : {
+      stream_id: id,
+      last_event_id: request.headers["last-event-id"] ?? "",
+      on_disconnect: "continue",
+    };
+    return new TextEncoder().encode(JSON.stringify({ prompt, ...stream }));
   }
   if (request.method !== "POST") throw new Refusal(405, "Only GET and POST are known here.");
   const body = new Uint8Array(MAX_BODY_BYTES);
