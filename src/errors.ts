@@ -26,6 +26,7 @@ export const STREAM_FAILURES = [
   "write_timeout",
   "backend_timeout",
   "backend_error",
+  "backend_busy",
   "max_stream",
   "stopped",
   "shutdown",
@@ -60,6 +61,18 @@ export const BACKEND_FAILURES = [
 ] as const;
 /** One of {@linkcode BACKEND_FAILURES}. */
 export type BackendFailure = typeof BACKEND_FAILURES[number];
+
+/** Why a backend was not asked: label `reason` of `daemon_backend_refused_total`. */
+export const BACKEND_REFUSALS = [
+  /** As many streams as it may have, and as many waiting. */
+  "queue_full",
+  /** No place for as long as one may wait. */
+  "queue_timeout",
+  /** It has failed again and again. */
+  "circuit_open",
+] as const;
+/** One of {@linkcode BACKEND_REFUSALS}. */
+export type BackendRefusal = typeof BACKEND_REFUSALS[number];
 
 /** Whether another provider may well do better. What the request, the key or the model's name is to blame for, is not. */
 export function isProvidersFault(kind: BackendFailure): boolean {

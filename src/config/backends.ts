@@ -50,6 +50,13 @@ export function checkBackends(config: Config): BackendProblem[] {
         expected: "the module's path, which begins with /",
       });
     }
+    if (backend.maxStreams > 0 && backend.queueMs >= backend.timeoutMs) {
+      problems.push({
+        path: `${path}.queue_secs`,
+        shown: String(backend.queueMs / 1000),
+        expected: `less than ${path}.timeout_secs, which counts the wait`,
+      });
+    }
     if (fallback.includes(name) || new Set(fallback).size < fallback.length) {
       problems.push({
         path: `${path}.fallback`,

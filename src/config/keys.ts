@@ -234,6 +234,49 @@ export const KEYS = {
       doc:
         "Seconds to the first piece of an answer, after which the next backend is asked, where there is one.",
     },
+    maxStreams: {
+      name: "max_streams",
+      env: "DAEMON_BACKEND_MAX_STREAMS",
+      type: integer(0, 10_000_000),
+      default: 0,
+      doc: "Streams that it has at a time, an equal part for each worker; more wait. 0: any number.",
+    },
+    queueMs: {
+      name: "queue_secs",
+      env: "DAEMON_BACKEND_QUEUE_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 10,
+      doc: "Seconds that a stream waits for its place at most.",
+    },
+    queueLength: {
+      name: "queue_length",
+      env: "DAEMON_BACKEND_QUEUE_LENGTH",
+      type: integer(0, 1_000_000),
+      default: 1000,
+      doc: "Streams that wait at a time, an equal part for each worker; more get a 503. 0: none waits.",
+    },
+    circuitFailures: {
+      name: "circuit_failures",
+      env: "DAEMON_BACKEND_CIRCUIT_FAILURES",
+      type: integer(0, 1_000_000),
+      default: 0,
+      doc:
+        "Failures in a row, of one worker, after which it is left alone for a while; 0: it is always asked.",
+    },
+    circuitWithinMs: {
+      name: "circuit_within_secs",
+      env: "DAEMON_BACKEND_CIRCUIT_WITHIN_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 60,
+      doc: "Seconds within which these have to come.",
+    },
+    circuitPauseMs: {
+      name: "circuit_pause_secs",
+      env: "DAEMON_BACKEND_CIRCUIT_PAUSE_SECS",
+      type: seconds(0.001, DAY_SECS),
+      default: 30,
+      doc: "Seconds until one stream tries whether it answers again.",
+    },
     mock: {
       tokenDelayMs: {
         name: "token_delay_ms",

@@ -85,6 +85,7 @@ export class WorkerPool {
     const reactor = makeReactor(acceptor);
     const init: WorkerInit = {
       index: slot.index,
+      workers: this.#slots.length,
       config: this.#config,
       reactor,
       streams,

@@ -31,6 +31,7 @@ export const FAILURE_TEXT: Record<StreamFailure, string> = {
   write_timeout: "Write timeout",
   backend_timeout: "Backend timeout",
   backend_error: "Backend error",
+  backend_busy: "Backend is busy",
   max_stream: "The answer took longer than is allowed",
   stopped: "Stopped",
   shutdown: "Server is shutting down",
@@ -44,7 +45,9 @@ export function failureOf(kind: BackendFailure): StreamFailure {
 
 /** A whole response with the status that a failure before the head has. */
 function failureResponse(failure: StreamFailure, headers: string): string {
-  if (failure === "shutdown") return plainResponse(503, FAILURE_TEXT.shutdown, headers);
+  if (failure === "shutdown" || failure === "backend_busy") {
+    return plainResponse(503, FAILURE_TEXT[failure], headers);
+  }
   if (failure === "backend_timeout" || failure === "max_stream") {
     return plainResponse(504, FAILURE_TEXT[failure], headers);
   }

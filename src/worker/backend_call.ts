@@ -4,7 +4,7 @@
  */
 import type { Answer, BackendRequest } from "../backend/backend.ts";
 import type { EventQueue } from "../backend/event_queue.ts";
-import { asBackendError, type BackendError, type StreamFailure } from "../errors.ts";
+import { asBackendError, type BackendError, type BackendRefusal, type StreamFailure } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { Metrics } from "../ops/metrics/metrics.ts";
 import type { StreamTrace, Tracing } from "../ops/tracing.ts";
@@ -15,7 +15,7 @@ import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
 import type { Backends, Route } from "./backends.ts";
 import type { ConnectionSet } from "./connection_set.ts";
 import type { LoadShedding } from "./load_shedding.ts";
-import { type Asker, Tries } from "./tries.ts";
+import { type Asker, isPlain, Tries } from "./tries.ts";
 
 /** What the calls of one worker share. */
 export interface CallParts {
@@ -99,12 +99,16 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     this.requestId = request.requestId;
     this.userId = request.userId;
     this.#route = route;
-    if (route.config.fallback.length > 0) {
-      // One time for all of them; before the wait is set, so that it is not the later one.
+    if (!isPlain(route)) {
+      this.model = request.model;
+      this.format = this.formatOf(request);
+      // One time for all that may come, the wait for a place included; before the wait is set, so that it is not later.
       const dueMs = wheel.now() + route.timeoutMs;
       this.waitForBackend();
       this.#backendDueMs = dueMs;
-      this.answer = new Tries(this.parts, this, route, request);
+      const tries = new Tries(this.parts, this, route, request);
+      this.answer = tries;
+      tries.begin(route, request);
       return;
     }
     this.waitForBackend();
@@ -137,6 +141,13 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     this.logFailure("Backend failed", { kind: error.kind, error, fallback: next.name });
     this.#trace?.failed(error.kind);
     this.#trace?.end({ failure: failureOf(error.kind), finishReason: undefined, usage: undefined });
+  }
+
+  tryRefused(route: Route, reason: BackendRefusal, next: Route | undefined): void {
+    this.#route = route;
+    this.parts.metrics.backendRefused(route.name, reason);
+    this.logFailure("Backend not asked", { reason, ...(next === undefined ? {} : { fallback: next.name }) });
+    if (next === undefined) this.cut("backend_busy");
   }
 
   /** Ends the answer early, and says so. */
@@ -225,6 +236,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     const { name, timeoutMs } = this.#route as Route;
     this.parts.metrics.backendError(name, "timeout");
     this.logFailure(`Backend gave nothing for ${timeoutMs} ms`, {});
+    if (this.answer instanceof Tries) this.answer.gaveNothing();
     this.cut("backend_timeout");
   }
 

@@ -6,17 +6,31 @@ import type { Backend, UpstreamStats } from "../backend/backend.ts";
 import { type BackendParts, type BackendPlan, makeBackend } from "../backend/mod.ts";
 import { allBackends, type Config, DEFAULT_BACKEND } from "../config/load.ts";
 import type { Log } from "../ops/log/log.ts";
+import type { BackendState } from "../ops/metrics/worker_metrics.ts";
 import type { BackendChoice } from "../protocol/handoff_request.ts";
 import type { EventBatch } from "../protocol/stream_event.ts";
+import { Circuit } from "./circuit.ts";
+import { Gate } from "./gate.ts";
 
 /** A backend, and how it is asked. */
 export interface Route {
+  /** In the configuration: `default`, or the name of `[backends.NAME]`. */
+  readonly key: string;
   /** In log and metrics: the provider of `[backend]`, or the name of `[backends.NAME]`. */
   readonly name: string;
   readonly backend: Backend;
   /** To the first event, and from one to the next, in milliseconds. */
   readonly timeoutMs: number;
   readonly config: BackendPlan;
+  /** Stays the same over reloads, with those that have a place or wait for one. */
+  readonly gate: Gate;
+  readonly circuit: Circuit;
+}
+
+/** Which part of what the daemon may have is this worker's. */
+export interface Share {
+  readonly index: number;
+  readonly workers: number;
 }
 
 /** Carries a backend's events to the clients, until they end. */
@@ -28,13 +42,15 @@ const CLOSE_MS = 1000;
 /** See the module. */
 export class Backends {
   readonly #parts: BackendParts;
+  readonly #share: Share;
   readonly #log: Log;
   #routes: ReadonlyMap<string, Route> = new Map();
   #carry: Carrier | undefined;
 
   /** @throws {ConfigError} if one of them cannot be made; then none is */
-  constructor(config: Config, parts: BackendParts, log: Log) {
+  constructor(config: Config, parts: BackendParts, share: Share, log: Log) {
     this.#parts = parts;
+    this.#share = share;
     this.#log = log;
     this.reload(config);
   }
@@ -63,14 +79,16 @@ export class Backends {
         }
         const backend = makeBackend(plan, this.#parts);
         made.push(backend);
-        const label = name === DEFAULT_BACKEND ? backend.name : name;
-        routes.set(name, { name: label, backend, timeoutMs: plan.timeoutMs, config: plan });
+        routes.set(name, makeRoute(name, backend, plan, this.#log, old?.gate));
       }
     } catch (error) {
       for (const backend of made) void this.#close(backend);
       throw error;
     }
     this.#routes = routes;
+    for (const { gate, config } of routes.values()) {
+      gate.set(shareOf(config.maxStreams, this.#share), shareOf(config.queueLength, this.#share));
+    }
     for (const backend of made) this.#carry?.(backend.events);
     for (const [name, old] of before) {
       if (routes.get(name) !== old) void this.#close(old.backend);
@@ -80,6 +98,15 @@ export class Backends {
   /** The one of that name; `undefined` if a reload took it away. */
   route(name: string = DEFAULT_BACKEND): Route | undefined {
     return this.#routes.get(name);
+  }
+
+  /** What there is to tell of each. */
+  states(): BackendState[] {
+    return [...this.#routes.values()].map(({ name, config, gate, circuit }) => ({
+      name,
+      waiting: config.maxStreams === 0 ? undefined : gate.waiting,
+      circuitOpen: config.circuitFailures === 0 ? undefined : circuit.open,
+    }));
   }
 
   /** What all of them tell of their connections. */
@@ -116,6 +143,35 @@ export class Backends {
       clearTimeout(timer);
     }
   }
+}
+
+/** A backend with its limits. @param gate that of the one before it */
+export function makeRoute(
+  key: string,
+  backend: Backend,
+  config: BackendPlan,
+  log: Log,
+  gate: Gate = new Gate(),
+): Route {
+  const name = key === DEFAULT_BACKEND ? backend.name : key;
+  const limits = {
+    failures: config.circuitFailures,
+    withinMs: config.circuitWithinMs,
+    pauseMs: config.circuitPauseMs,
+  };
+  const circuit = new Circuit(limits, (open) => {
+    if (open) {
+      const { failures, pauseMs } = limits;
+      log.warning("Backend fails and is left alone", { backend: name, failures, pause_ms: pauseMs });
+    } else log.info("Backend answers again", { backend: name });
+  });
+  return { key, name, backend, timeoutMs: config.timeoutMs, config, gate, circuit };
+}
+
+/** A worker's part of a number: all parts together are that, unless there are more workers, of which each has one. */
+function shareOf(number: number, { index, workers }: Share): number {
+  if (number === 0) return 0;
+  return Math.max(1, Math.floor(number / workers) + (index < number % workers ? 1 : 0));
 }
 
 /** What a handoff may choose from; `undefined` if there is nothing to choose. */

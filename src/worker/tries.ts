@@ -1,15 +1,17 @@
 /**
- * An answer that more than one backend may be asked for: where one fails before its first event, the next is asked.
- * Each try is a recipient of its own before the client, so that what an old one still gives reaches nobody.
+ * An answer that more than one backend may be asked for, or one that has limits: where one fails before its first event,
+ * is left alone or has no place in time, the next is asked. Each try is a recipient of its own before the client, so that
+ * what an old one still gives reaches nobody.
  * @module
  */
 import type { Answer, BackendRequest } from "../backend/backend.ts";
 import type { EventQueue } from "../backend/event_queue.ts";
-import { asBackendError, BackendError, isProvidersFault } from "../errors.ts";
+import { asBackendError, BackendError, type BackendRefusal, isProvidersFault } from "../errors.ts";
 import { prefixLength } from "../protocol/handoff_request.ts";
 import type { AnswerFormat, ClientEvent, Recipient } from "../protocol/stream_event.ts";
 import { Timer, type TimerWheel } from "../timing/timer_wheel.ts";
 import type { Backends, Route } from "./backends.ts";
+import type { Waiter } from "./gate.ts";
 
 /** Whose answer it is. */
 export interface Asker extends Recipient {
@@ -17,6 +19,8 @@ export interface Asker extends Recipient {
   trying(route: Route, request: BackendRequest): void;
   /** It has failed, and another one is asked. */
   tryFailed(route: Route, error: BackendError, next: Route): void;
+  /** It was not asked, but the next one is; without one, nobody is asked any more. */
+  tryRefused(route: Route, reason: BackendRefusal, next: Route | undefined): void;
 }
 
 /** What tries are made with. */
@@ -26,10 +30,16 @@ export interface TryParts {
   readonly own: EventQueue;
 }
 
+/** Whether a backend's answers need no {@linkcode Tries}. */
+export function isPlain({ config }: Route): boolean {
+  return config.fallback.length === 0 && config.maxStreams === 0 && config.circuitFailures === 0;
+}
+
 /** See the module. */
 export class Tries implements Answer {
   readonly #parts: TryParts;
   readonly #asker: Asker;
+  readonly #userId: string | undefined;
   /** Names of those that have not been asked. */
   readonly #left: string[];
   /** As long as another one may be asked. */
@@ -37,13 +47,17 @@ export class Tries implements Answer {
   #attempt: Attempt | undefined;
   #paused = false;
 
-  /** Asks at once. */
   constructor(parts: TryParts, asker: Asker, first: Route, request: BackendRequest) {
     this.#parts = parts;
     this.#asker = asker;
+    this.#userId = request.userId;
     this.#left = [...first.config.fallback];
     this.#request = request;
-    this.#ask(first, request);
+  }
+
+  /** Asks the first one. */
+  begin(first: Route, request: BackendRequest): void {
+    this.#try(first, request);
   }
 
   pause(): void {
@@ -57,18 +71,49 @@ export class Tries implements Answer {
   }
 
   cancel(): void {
+    const attempt = this.#attempt;
     this.#request = undefined;
-    this.#end(this.#attempt);
-    this.#attempt?.answer?.cancel();
+    if (attempt === undefined || attempt.over) return;
+    this.end(attempt);
+    attempt.answer?.cancel();
   }
 
-  #ask(route: Route, request: BackendRequest): void {
-    const { wheel, own } = this.#parts;
-    if (this.#left.length === 0) this.#request = undefined;
-    const attempt = new Attempt(this, this.#asker, route);
+  /** The backend has given nothing for the whole time: a failure of the present try, before it is cancelled. */
+  gaveNothing(): void {
+    const attempt = this.#attempt;
+    if (attempt === undefined || attempt.over || attempt.begun || attempt.waiting !== undefined) return;
+    attempt.route.circuit.failed(this.#parts.wheel.now(), attempt.trial);
+    attempt.trial = false;
+  }
+
+  #try(route: Route, request: BackendRequest): void {
+    const { wheel } = this.#parts;
+    if (!route.circuit.mayAsk(wheel.now())) return this.#refused(route, "circuit_open");
+    const attempt = new Attempt(this, this.#asker, route, this.#userId);
     this.#attempt = attempt;
+    if (route.gate.enter()) return this.#ask(attempt, request);
+    attempt.waiting = request;
+    if (!route.gate.wait(attempt)) {
+      attempt.over = true;
+      return this.#refused(route, "queue_full");
+    }
+    wheel.set(attempt, route.config.queueMs);
+  }
+
+  /** The attempt has a place. */
+  #ask(attempt: Attempt, request: BackendRequest): void {
+    const { wheel, own } = this.#parts;
+    const { route } = attempt;
+    attempt.placed = true;
+    if (!route.circuit.mayAsk(wheel.now())) {
+      this.end(attempt);
+      return this.#refused(route, "circuit_open");
+    }
+    attempt.trial = route.circuit.ask();
+    if (this.#left.length === 0) this.#request = undefined;
     this.#asker.trying(route, request);
     if (this.more) wheel.set(attempt, route.config.fallbackAfterMs);
+    else wheel.cancel(attempt);
     try {
       attempt.answer = route.backend.ask(request, attempt);
     } catch (error) {
@@ -82,27 +127,56 @@ export class Tries implements Answer {
     return this.#request !== undefined;
   }
 
+  /** For the present try, which has waited: it has a place. */
+  admitted(attempt: Attempt, request: BackendRequest): void {
+    // A reload may have put another backend in its place.
+    const route = this.#parts.backends.route(attempt.route.key);
+    if (route !== undefined) {
+      attempt.route = route;
+      return this.#ask(attempt, request);
+    }
+    attempt.placed = true;
+    this.notAdmitted(attempt, "queue_timeout");
+  }
+
+  /** For the present try, which has waited: it gets no place. */
+  notAdmitted(attempt: Attempt, reason: BackendRefusal): void {
+    this.end(attempt);
+    this.#refused(attempt.route, reason);
+  }
+
   /** For the present try: it has given its first event, and there is no other one after it. */
   began(attempt: Attempt): void {
     this.#request = undefined;
+    attempt.route.circuit.succeeded();
+    attempt.trial = false;
     this.#parts.wheel.cancel(attempt);
   }
 
   /**
    * For the present try: it has failed before its first event.
    *
-   * @returns whether another one is asked
+   * @returns whether another one is tried
    */
   failed(attempt: Attempt, error: BackendError): boolean {
+    if (!isProvidersFault(error.kind)) return false;
+    attempt.route.circuit.failed(this.#parts.wheel.now(), attempt.trial);
+    attempt.trial = false;
     const request = this.#request;
-    if (request === undefined || !isProvidersFault(error.kind)) return false;
-    const next = this.#next();
-    if (next === undefined) return false;
-    this.#end(attempt);
+    const next = request === undefined ? undefined : this.#next();
+    if (request === undefined || next === undefined) return false;
+    this.end(attempt);
     attempt.answer?.cancel();
     this.#asker.tryFailed(attempt.route, error, next);
-    this.#ask(next, requestFor(next, request));
+    this.#try(next, requestFor(next, request));
     return true;
+  }
+
+  #refused(route: Route, reason: BackendRefusal): void {
+    const request = this.#request;
+    const next = request === undefined ? undefined : this.#next();
+    this.#asker.tryRefused(route, reason, next);
+    if (request !== undefined && next !== undefined) this.#try(next, requestFor(next, request));
   }
 
   /** The next one, if a reload has not taken them all away. */
@@ -114,33 +188,49 @@ export class Tries implements Answer {
     return undefined;
   }
 
-  #end(attempt: Attempt | undefined): void {
-    if (attempt === undefined) return;
+  /** Nothing more of it is wanted: whatever it holds is given back. */
+  end(attempt: Attempt): void {
+    const { route, placed, trial } = attempt;
+    const waits = attempt.waiting !== undefined;
     attempt.over = true;
+    attempt.waiting = undefined;
+    attempt.placed = false;
+    attempt.trial = false;
     this.#parts.wheel.cancel(attempt);
+    if (trial) route.circuit.abandoned();
+    if (placed) route.gate.leave();
+    else if (waits) route.gate.giveUp(attempt);
   }
 }
 
 /** One backend that is asked; to that backend, the client. */
-class Attempt extends Timer implements Recipient {
-  readonly route: Route;
+class Attempt extends Timer implements Recipient, Waiter {
+  route: Route;
   answer: Answer | undefined;
   /** Nothing of it is wanted any more. */
   over = false;
+  /** Its request, as long as it waits for a place. */
+  waiting: BackendRequest | undefined;
+  /** It has a place of its route's gate. */
+  placed = false;
+  /** It is the trial of its route's circuit. */
+  trial = false;
+  begun = false;
+  readonly userId: string | undefined;
   readonly #tries: Tries;
   readonly #asker: Asker;
-  #begun = false;
 
-  constructor(tries: Tries, asker: Asker, route: Route) {
+  constructor(tries: Tries, asker: Asker, route: Route, userId: string | undefined) {
     super();
     this.#tries = tries;
     this.#asker = asker;
     this.route = route;
+    this.userId = userId;
   }
 
   note(event: ClientEvent): boolean {
-    if (this.over || (!this.#begun && !this.#passes(event))) return false;
-    if (event.kind === "end" || event.kind === "error") this.over = true;
+    if (this.over || (!this.begun && !this.#passes(event))) return false;
+    if (event.kind === "end" || event.kind === "error") this.#tries.end(this);
     return this.#asker.note(event);
   }
 
@@ -153,16 +243,27 @@ class Attempt extends Timer implements Recipient {
       case "open":
         return !this.#tries.more;
       default:
-        this.#begun = true;
+        this.begun = true;
         this.#tries.began(this);
         return true;
     }
   }
 
-  /** It has given nothing for as long as it may where another one is left. */
+  /** It has waited for a place, or given nothing, for as long as it may. */
   timedOut(): void {
+    if (this.waiting !== undefined) return this.#tries.notAdmitted(this, "queue_timeout");
     const { fallbackAfterMs } = this.route.config;
     this.#tries.failed(this, new BackendError("timeout", `nothing came for ${fallbackAfterMs} ms`));
+  }
+
+  admitted(): void {
+    const request = this.waiting as BackendRequest;
+    this.waiting = undefined;
+    this.#tries.admitted(this, request);
+  }
+
+  displaced(): void {
+    this.#tries.notAdmitted(this, "queue_full");
   }
 
   // All else is the client's own.

@@ -28,6 +28,8 @@ import { StreamLimit } from "./stream_limit.ts";
 /** What a worker is started with: plain data, so that it can be sent to another isolate. */
 export interface WorkerInit {
   readonly index: number;
+  /** How many there are. */
+  readonly workers: number;
   readonly config: Config;
   /** Handle of its reactor, which whoever starts it closes if it dies. */
   readonly reactor: number;
@@ -79,7 +81,7 @@ export class Worker implements HandoffTaker {
    * @throws {ConfigError} if a backend cannot be made
    * @throws {ShimError} if the shim cannot be opened
    */
-  constructor({ index, config, reactor, streams, homes, benchmark }: WorkerInit, log: Log) {
+  constructor({ index, workers, config, reactor, streams, homes, benchmark }: WorkerInit, log: Log) {
     const models = () => [
       ...allBackends(this.#config).map(([, { defaultModel }]) => defaultModel),
       ...this.#config.metrics.models,
@@ -92,6 +94,7 @@ export class Worker implements HandoffTaker {
         return startedMs === undefined ? 0 : (performance.now() - startedMs) / 1000;
       },
       upstream: () => this.#backends.stats(),
+      backends: () => this.#backends.states(),
       resumable: () => this.#streams.stats,
     });
     this.#log = log;
@@ -104,7 +107,7 @@ export class Worker implements HandoffTaker {
       store === "redis" ? redisUrl : undefined,
     );
     this.#config = config;
-    this.#backends = new Backends(config, this.#backendParts, log.child("backend"));
+    this.#backends = new Backends(config, this.#backendParts, { index, workers }, log.child("backend"));
     this.#reactor = new Reactor(reactor);
     this.#clients = new Clients(this.#reactor, this.#metrics);
     const ownPiped = this.#pipe(this.#own.events);

@@ -116,6 +116,10 @@ Deno.test("backends: what is wrong is named with its place", async () => {
       'backends.a.module.path = "m.ts": expected the module\'s path, which begins with /',
     ],
     [
+      "[backends.a]\nmax_streams = 1\nqueue_secs = 120",
+      "backends.a.queue_secs = 120: expected less than backends.a.timeout_secs, which counts the wait",
+    ],
+    [
       "[backends.a]\nmodels = ['']",
       'backends.a.models = [""]: expected a list of names of models, or of how they begin',
     ],

@@ -314,6 +314,70 @@ function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTes
       data: { test_pattern: "stall-head" },
       check: answered(/DONE-CONTENT/),
     },
+    "backend.max_streams": {
+      toml: "backend.max_streams = 1\nbackend.queue_secs = 0.1\n" + NEVER,
+      async check(clients, daemon) {
+        for (const client of clients) await client.readUntil("Hello! ");
+        using more = daemon.handOff();
+        assert.match(await more.readAll(), /^HTTP\/1\.1 503 /);
+      },
+    },
+    "backend.queue_secs": {
+      toml: "backend.max_streams = 1\nbackend.queue_secs = 0.2\n" + NEVER,
+      async check(clients, daemon) {
+        for (const client of clients) await client.readUntil("Hello! ");
+        const before = await daemon.metric("daemon_backend_refused_total", { reason: "queue_timeout" });
+        using more = daemon.handOff();
+        assert.match(await more.readAll(), /^HTTP\/1\.1 503 /);
+        assert.equal(
+          await daemon.metric("daemon_backend_refused_total", { reason: "queue_timeout" }),
+          before + 1,
+        );
+      },
+    },
+    "backend.queue_length": {
+      toml: "backend.max_streams = 1\nbackend.queue_length = 0\n" + NEVER,
+      async check(clients, daemon) {
+        for (const client of clients) await client.readUntil("Hello! ");
+        using more = daemon.handOff();
+        assert.match(await more.readAll(), /^HTTP\/1\.1 503 /);
+        assert(await daemon.metric("daemon_backend_refused_total", { reason: "queue_full" }) > 0);
+      },
+    },
+    "backend.circuit_failures": {
+      toml: openai(mock) + "backend.openai.max_retries = 0\nbackend.circuit_failures = 1\n",
+      data: { test_pattern: "status-503" },
+      async check(clients, daemon) {
+        for (const client of clients) assert.match(await client.readAll(), /^HTTP\/1\.1 502 /);
+        using more = daemon.handOff({ test_pattern: "plain" });
+        assert.match(await more.readAll(), /^HTTP\/1\.1 503 /);
+      },
+    },
+    "backend.circuit_within_secs": {
+      toml: openai(mock) +
+        "backend.openai.max_retries = 0\nbackend.circuit_failures = 2\nbackend.circuit_within_secs = 0.001\n",
+      data: { test_pattern: "status-503" },
+      async check(clients, daemon) {
+        for (const client of clients) assert.match(await client.readAll(), /^HTTP\/1\.1 502 /);
+        for (let count = 0; count < 3 * clients.length; count++) {
+          await new Promise((resolve) => setTimeout(resolve, 5)); // longer than failures count together
+          using more = daemon.handOff({ test_pattern: "status-503" });
+          assert.match(await more.readAll(), /^HTTP\/1\.1 502 /);
+        }
+      },
+    },
+    "backend.circuit_pause_secs": {
+      toml: openai(mock) +
+        "backend.openai.max_retries = 0\nbackend.circuit_failures = 1\nbackend.circuit_pause_secs = 0.1\n",
+      data: { test_pattern: "status-503" },
+      async check(clients, daemon) {
+        for (const client of clients) assert.match(await client.readAll(), /^HTTP\/1\.1 502 /);
+        await daemon.until("an answer", async () => {
+          using more = daemon.handOff({ test_pattern: "plain" });
+          return (await more.readAll()).includes("word0 ");
+        });
+      },
+    },
     "backend.module": {
       toml:
         `backend.provider = "module"\nbackend.module = { path = "${ownBackend}", options = { text = "own" } }\n`,

@@ -63,6 +63,7 @@ Deno.test("every metric is on the page, with the type that its name says", async
       .map(({ name }) => name).sort();
   assert.deepEqual(types("counter"), [
     "daemon_backend_errors",
+    "daemon_backend_refused_total",
     "daemon_backend_requests",
     "daemon_backend_tokens_total",
     "daemon_connections_rejected_total",
@@ -82,6 +83,8 @@ Deno.test("every metric is on the page, with the type that its name says", async
     "daemon_worker_restarts_total",
   ]);
   assert.deepEqual(types("gauge"), [
+    "daemon_backend_circuit_open",
+    "daemon_backend_waiting",
     "daemon_build_info",
     "daemon_connections_active",
     "daemon_resume_bytes",

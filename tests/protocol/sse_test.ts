@@ -118,7 +118,8 @@ Deno.test("a cut before the head is a response with a status, after it an event;
   for (const failure of STREAM_FAILURES) {
     const cut: ClientEvent = { kind: "cut", failure };
     const [response, flags] = said(new FakeRecipient(1), cut);
-    const status = { shutdown: 503, backend_timeout: 504, max_stream: 504 }[failure as string] ?? 502;
+    const status =
+      { shutdown: 503, backend_busy: 503, backend_timeout: 504, max_stream: 504 }[failure as string] ?? 502;
     assert(response.startsWith(`HTTP/1.1 ${status} `), response);
     assert(response.endsWith(`\r\n\r\n${status === 502 ? "Backend unavailable" : FAILURE_TEXT[failure]}\n`));
     assert.equal(flags, 1);

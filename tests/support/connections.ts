@@ -13,7 +13,7 @@ import { SseEncoderStream } from "../../src/protocol/sse.ts";
 import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { Connection, type ConnectionParts } from "../../src/worker/connection.ts";
-import type { Route } from "../../src/worker/backends.ts";
+import { makeRoute, type Route } from "../../src/worker/backends.ts";
 import { ConnectionSet } from "../../src/worker/connection_set.ts";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { testConfig } from "./acceptor.ts";
@@ -174,12 +174,12 @@ const PLAN = (await testConfig()).backend;
 
 /** A worker's backends where there is one, or several of which the first is the default one. */
 export function fakeBackends(timeoutMs: number, ...backends: FakeRoute[]): ConnectionParts["backends"] {
-  const routes = backends.map(({ backend, ...config }): Route => ({
-    name: backend.name,
-    backend,
-    timeoutMs: config.timeoutMs ?? timeoutMs,
-    config: { ...PLAN, ...config },
-  }));
+  const routes = backends.map(({ backend, ...changes }): Route => {
+    const config = { ...PLAN, timeoutMs, ...changes };
+    const route = makeRoute(backend.name, backend, config, listLog([]));
+    route.gate.set(config.maxStreams, config.queueLength);
+    return route;
+  });
   return {
     route: (name) => name === undefined ? routes[0] : routes.find((each) => each.name === name),
   };

@@ -48,6 +48,7 @@ async function fixture(
   const reactor = makeReactor(acceptor.acceptor.handle);
   const worker = new Worker({
     index: 3,
+    workers: 4,
     homes: homesOf(reactor),
     config: await planBackends(config),
     reactor,
@@ -218,6 +219,7 @@ Deno.test("a configuration that makes no backend starts no worker, leaves nothin
   const config = { ...bad, backend: { ...bad.backend, openai, template: { url: "http://x/", headers: [] } } };
   const init = {
     index: 0,
+    workers: 1,
     homes: Homes.allocate(1),
     config,
     reactor: makeReactor(it.acceptor.acceptor.handle),

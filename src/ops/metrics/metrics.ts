@@ -3,7 +3,7 @@
  * @module
  */
 import client, { type MetricObjectWithValues, type MetricValue } from "prom-client";
-import type { BackendFailure, HandoffFailure, StreamFailure } from "../../errors.ts";
+import type { BackendFailure, BackendRefusal, HandoffFailure, StreamFailure } from "../../errors.ts";
 
 /** What a worker tells of itself. Durations in seconds. Every method is cheap; those of events only add numbers. */
 export interface Metrics {
@@ -21,6 +21,8 @@ export interface Metrics {
   backendFirstEvent(durationSecs: number): void;
   backendDone(durationSecs: number): void;
   backendError(backend: string, kind: BackendFailure): void;
+  /** It was to be asked, and was not. */
+  backendRefused(backend: string, reason: BackendRefusal): void;
   tokensUsed(model: string, input: number, output: number): void;
   /** A handoff named a stream by its id. */
   streamAskedFor(outcome: StreamOutcome): void;
@@ -122,6 +124,7 @@ export class Totals implements Metrics {
   backendFirstEvent(): void {}
   backendDone(): void {}
   backendError(): void {}
+  backendRefused(): void {}
   tokensUsed(): void {}
   streamAskedFor(): void {}
 

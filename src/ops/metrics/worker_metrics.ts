@@ -5,6 +5,7 @@
 import client, { type Counter, type Histogram, type Registry } from "prom-client";
 import {
   type BackendFailure,
+  type BackendRefusal,
   HANDOFF_FAILURES,
   type HandoffFailure,
   STREAM_FAILURES,
@@ -21,6 +22,15 @@ import {
 } from "./metrics.ts";
 import type { StreamGauge } from "./stream_gauge.ts";
 
+/** What there is to tell of a backend now. */
+export interface BackendState {
+  readonly name: string;
+  /** How many wait for a place; undefined where there is no limit. */
+  readonly waiting: number | undefined;
+  /** Whether it is left alone, since it fails; undefined where it is always asked. */
+  readonly circuitOpen: boolean | undefined;
+}
+
 /** What a {@linkcode WorkerMetrics} is made of. */
 export interface WorkerMetricsParts {
   readonly streams: StreamGauge;
@@ -30,6 +40,8 @@ export interface WorkerMetricsParts {
   oldestSecs?(): number;
   /** What the backend tells of its connections; asked for each snapshot. */
   upstream?(): UpstreamStats | undefined;
+  /** What there is to tell of each backend: how many wait for it, and whether it is left alone; asked for each snapshot. */
+  backends?(): readonly BackendState[];
   /** What there is of streams that have an id; asked for each snapshot. */
   resumable?(): StreamStats;
 }
@@ -135,6 +147,11 @@ export class WorkerMetrics implements Metrics {
     "backend",
     "kind",
   ]);
+  readonly #backendRefused = this.#counter(
+    "daemon_backend_refused_total",
+    "Requests for which a backend was not asked",
+    ["backend", "reason"],
+  );
   readonly #backendSeconds = this.#histogram(
     "daemon_backend_duration_seconds",
     "From the request to the backend's end",
@@ -184,6 +201,16 @@ export class WorkerMetrics implements Metrics {
         this.set(parts.oldestSecs?.() ?? 0);
       },
     });
+    this.#stateGauge(
+      "daemon_backend_waiting",
+      "Requests that wait for a place at a backend",
+      ({ waiting }) => waiting,
+    );
+    this.#stateGauge(
+      "daemon_backend_circuit_open",
+      "Workers that leave a backend alone, since it fails",
+      ({ circuitOpen }) => circuitOpen === undefined ? undefined : Number(circuitOpen),
+    );
     this.#mirror("daemon_stream_events_sent_total", "Events sent to clients", () => this.#events);
     this.#mirror("daemon_stream_bytes_sent", "Bytes sent to clients", () => this.#bytes);
   }
@@ -239,6 +266,10 @@ export class WorkerMetrics implements Metrics {
     this.#backendErrors.inc({ backend, kind });
   }
 
+  backendRefused(backend: string, reason: BackendRefusal): void {
+    this.#backendRefused.inc({ backend, reason });
+  }
+
   tokensUsed(requested: string, input: number, output: number): void {
     const model = modelLabel(requested, this.#parts.models());
     this.#tokens.inc({ model, direction: "input" }, input);
@@ -264,6 +295,24 @@ export class WorkerMetrics implements Metrics {
 
   #histogram(name: string, help: string, buckets: number[]): Histogram {
     return new client.Histogram({ name, help, buckets, registers: [this.#registry] });
+  }
+
+  // A series for each backend of which there is something to tell.
+  #stateGauge(name: string, help: string, valueOf: (state: BackendState) => number | undefined): void {
+    const states = () => this.#parts.backends?.() ?? [];
+    new client.Gauge({
+      name,
+      help,
+      labelNames: ["backend"],
+      registers: [this.#registry],
+      collect(): void {
+        this.reset();
+        for (const state of states()) {
+          const value = valueOf(state);
+          if (value !== undefined) this.set({ backend: state.name }, value);
+        }
+      },
+    });
   }
 
   // For what is counted too often to go through prom-client each time.
