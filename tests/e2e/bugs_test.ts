@@ -86,6 +86,18 @@ Deno.test("a reload that meets a worker that hangs ends when that one is given u
   await daemon.until("another one", () => reloads() === 2);
 });
 
+Deno.test("a daemon whose workers die again and again ends with 1, and says why", async () => {
+  await using daemon = await unruly({ DAEMON_WORKERS: "1" });
+  const deaths = () => daemon.log.filter(({ message }) => message === "Worker died").length;
+  for (let count = 1; count <= 21; count++) {
+    using _culprit = daemon.handOff({ prompt: "die" }); // waits in the backlog for a successor
+    await daemon.until(`death ${count}`, () => deaths() === count);
+  }
+  assert.equal(await daemon.exit(), 1);
+  const { fields } = await daemon.logged("The daemon failed");
+  assert.match(JSON.stringify(fields["error"]), /Workers died 20 times in a minute/);
+});
+
 Deno.test("a busy worker's lag is on the page, in seconds", async () => {
   await using daemon = await unruly({ DAEMON_WORKERS: "1" });
   const maxSecs = () => daemon.metric("nodejs_eventloop_lag_max_seconds");

@@ -196,6 +196,20 @@ Deno.test("a socket path that is taken is one clear line that names key, value a
   });
 });
 
+Deno.test("a group that the daemon may not give its socket to is said so, and no socket stays", async () => {
+  await using daemon = spawnDaemon({
+    env: { DAEMON_SOCKET_GROUP: "nogroup" },
+    // Root may give files to any group, but for this.
+    wrapper: Deno.uid() === 0 ? ["setpriv", "--bounding-set=-chown"] : [],
+  });
+  assert.equal(await daemon.exit(), 1);
+  assert.match(
+    daemon.stderr.at(-1) ?? "",
+    /^streaming-daemon-ts: server\.socket_group = "nogroup": cannot listen: /,
+  );
+  assert.deepEqual(namesIn(daemon.folder), []);
+});
+
 Deno.test("a port of the metrics that is taken is one clear line, and the sockets are gone again", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = listener.addr as Deno.NetAddr;
