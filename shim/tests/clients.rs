@@ -375,6 +375,46 @@ fn a_number_is_given_again_and_its_events_are_the_new_client_s() {
 }
 
 #[test]
+fn an_event_that_waits_is_not_its_number_s_next_client_s() {
+    const FILLERS: usize = 20;
+    let setup = setup();
+    let mut browsers = Vec::new();
+    let clients: Vec<u32> = (0..FILLERS + 2)
+        .map(|_| {
+            let (browser, client) = setup.local();
+            browsers.push(browser);
+            client
+        })
+        .collect();
+    drop(browsers);
+    // Room for one event. The first ones are taken only to hear how many wait behind them.
+    let mut taken = 0;
+    let mut take_one = || {
+        let (bytes, left) = setup.reactor.take_bytes(48, 0).unwrap();
+        taken += Event::parse(&bytes).len();
+        assert!(taken <= FILLERS);
+        (taken, left as usize)
+    };
+    support::eventually("all events wait", || {
+        let (taken, left) = take_one();
+        taken + left == FILLERS + 2
+    });
+    while take_one().1 > 2 {}
+    let last = clients[FILLERS + 1];
+    assert_eq!(setup.reactor.close_client(last), 0);
+    let (_browser, passed) = pair(STREAM);
+    setup.hand_off(b"", &passed);
+    support::eventually("the handoff waits", || setup.acceptor.active() as usize == FILLERS + 2);
+    // One event, and in the rest of the room the handoff, which gets the number of which an event waits still.
+    let (bytes, left) = setup.reactor.take_bytes(48, 1).unwrap();
+    let events = Event::parse(&bytes);
+    assert_eq!(events[0], Event::Gone { client: clients[FILLERS], errno: 0 });
+    assert!(matches!(events[1], Event::Handoff(Handoff { client, .. }) if client == last), "{events:?}");
+    assert_eq!(left, 1);
+    assert_eq!(setup.reactor.take(), []);
+}
+
+#[test]
 fn a_number_s_next_client_begins_anew() {
     let setup = setup();
     let (browser, first) = setup.local();
