@@ -357,6 +357,38 @@ fn at_max_connections_others_take_what_comes_to_a_shared_listener() {
     assert!(cpu_ms() - before < 75, "it spins");
 }
 
+#[test]
+fn what_fills_a_daemon_is_the_last_that_it_takes_from_a_shared_listener() {
+    for _ in 0..50 {
+        let _no_leak = no_leak();
+        let directory = Directory::new();
+        let path = directory.path("socket");
+        let of_the_manager = listening(&path, SockType::SeqPacket);
+        let acceptor = Acceptor::new(Policy { max_connections: 1, ..POLICY });
+        assert_eq!(acceptor.adopt(of_the_manager.try_clone().unwrap().into_raw_fd()), 0);
+        let reactor = acceptor.reactor();
+        let (_browser, passed) = pair(STREAM);
+        for _ in 0..5 {
+            hand_off(&path, SEQPACKET, b"{}", &passed);
+        }
+        let begin = Instant::now();
+        acceptor.ear();
+        let mut taken = 0;
+        eventually("the first one comes", || {
+            taken += reactor.take().len();
+            taken > 0
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        taken += reactor.take().len();
+        // Past that it has rested, and takes what nobody else has.
+        if begin.elapsed() < Duration::from_millis(100) {
+            assert_eq!(taken, 1);
+            return;
+        }
+    }
+    panic!("each of 50 rounds took longer than a rest");
+}
+
 /// With SO_PASSPIDFD the kernel makes a descriptor for each message, which must not stay open.
 #[test]
 fn a_listener_that_asks_for_credentials_and_pidfds_leaks_nothing() {

@@ -124,6 +124,21 @@ fn what_a_closed_reactor_did_not_take_goes_to_another() {
     assert_eq!(recv_to_end(&browser), [b'.'; 40]);
 }
 
+#[test]
+fn a_handoff_that_moves_is_judged_anew() {
+    let (_no_leak, _directory, path, acceptor) = setup(Policy { max_connections: 1, ..POLICY });
+    let dying = acceptor.reactor();
+    let (_browser, passed) = pair(STREAM);
+    hand_off(&path, SEQPACKET, b"{}", &passed);
+    let first = dying.client();
+    hand_off(&path, SEQPACKET, b"{}", &passed);
+    eventually("it is placed, over the limit", || acceptor.active() == 2);
+    assert_eq!(dying.close_client(first), 0);
+    assert_eq!(dying.close(), 0);
+    // By now there is room for it.
+    assert_eq!(acceptor.reactor().handoff().flags, 0);
+}
+
 /// Nobody takes: the queue is bounded in bytes, the acceptor waits, and so does the kernel's backlog.
 #[test]
 fn a_reactor_that_takes_nothing_is_given_no_more_than_its_room() {

@@ -138,6 +138,22 @@ fn without_a_reactor_it_is_not_drained_while_somebody_waits() {
     assert_eq!(acceptor.told(), Told::Drained);
 }
 
+#[test]
+fn without_a_reactor_a_pending_handoff_that_becomes_whole_waits_for_one() {
+    let setup = Setup::new(STREAM, POLICY);
+    let (_browser, passed) = pair(STREAM);
+    let slow = setup.connect();
+    sendmsg(&slow, b"{\"slow\":", &[&passed]);
+    setup.another();
+    assert_eq!(setup.acceptor.stop(), 0);
+    assert_eq!(setup.reactor.close(), 0);
+    sendmsg(&slow, b"1}", &[]);
+    setup.acceptor.stays_silent();
+    let heir = setup.acceptor.reactor();
+    assert_eq!(heir.handoff().payload, b"{\"slow\":1}");
+    assert_eq!(setup.acceptor.told(), Told::Drained);
+}
+
 /// Files can be removed by whoever may write to their folder, which is what root loses with its file-system uid.
 #[test]
 fn a_path_that_cannot_be_removed_is_told_and_the_stop_is_made_all_the_same() {

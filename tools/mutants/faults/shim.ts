@@ -268,6 +268,8 @@ export const SHIM: readonly FaultyFile[] = [
           "        if !self.waiting.is_empty() {\n            self.waiting.push_back(arrival);\n        } else if",
         instead: "        if",
         cargo: ["reactors"],
+        survives:
+          "while somebody waits nothing is received, so that nothing comes after it but refusals whose time is up",
       },
     ],
   },
