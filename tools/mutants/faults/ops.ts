@@ -59,8 +59,8 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "a-page-counts-events-again",
-        text: "        this.reset();\n",
-        instead: "",
+        text: "        this.reset();\n        this.inc",
+        instead: "        this.inc",
         tests: ["ops/metrics_test.ts"],
       },
       {

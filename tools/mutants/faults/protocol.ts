@@ -135,8 +135,8 @@ export const PROTOCOL: readonly FaultyFile[] = [
       },
       {
         id: "a-shutdown-before-the-head-is-a-502",
-        text: 'if (failure === "shutdown") return plainResponse(503',
-        instead: 'if (failure === "shutdown") return plainResponse(502',
+        text: 'if (failure === "shutdown" || failure === "backend_busy") {',
+        instead: 'if (failure === "backend_busy") {',
         tests: ["protocol/sse_test.ts"],
       },
       {
