@@ -200,7 +200,7 @@ const openai = ({ base }: MockLlm): string =>
   `backend.provider = "openai"\nbackend.openai.api_base = "${base}"\nbackend.openai.http2 = false\n`;
 
 /** Whose table is one step: which of its keys there are is tested with it. */
-const OTHER_PROVIDERS = BACKEND_PROVIDERS.filter((name) => name !== "mock" && name !== "openai");
+const OTHER_PROVIDERS = BACKEND_PROVIDERS.filter((name) => !["mock", "openai", "module"].includes(name));
 const IDS = [1, 2, 3, 4, 5, 6, 7, 8];
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 
