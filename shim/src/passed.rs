@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, MsgFlags, Shutdown, UnixAddr, sockopt};
 
 use crate::registry::lock;
@@ -27,19 +28,28 @@ pub struct Passed {
     fd: Option<OwnedFd>,
     /// Its address family, if it is a socket.
     family: Option<i32>,
+    /// It is the end of a connection that nobody else has ever had.
+    is_accepted: bool,
 }
 
 impl Passed {
     /// Takes the descriptor in.
     pub fn new(fd: OwnedFd) -> Passed {
         let family = sys::socket_option(fd.as_fd(), libc::SO_DOMAIN).ok();
-        Passed { fd: Some(fd), family }
+        Passed { fd: Some(fd), family, is_accepted: false }
+    }
+
+    /// Takes in what accept(2) has given.
+    pub fn accepted(fd: OwnedFd) -> Passed {
+        let mut accepted = Passed::new(fd);
+        accepted.is_accepted = true;
+        accepted
     }
 
     /// For tests that need none.
     #[cfg(test)]
     pub fn nothing() -> Passed {
-        Passed { fd: None, family: None }
+        Passed { fd: None, family: None, is_accepted: false }
     }
 
     /// Ends a connection in order: what was sent and nobody read is discarded, or close(2) would become a RST that
@@ -76,7 +86,8 @@ impl Drop for Passed {
             // With SO_LINGER, which the sender can set at any time, close(2) waits or becomes a RST.
             socket::setsockopt(&fd, sockopt::Linger, &sys::NO_LINGER).is_ok()
         } else {
-            self.family == Some(libc::AF_UNIX) && has_nothing_unread(&fd)
+            let is_empty = if self.is_accepted { has_nothing_unread } else { has_nothing_to_tell };
+            self.family == Some(libc::AF_UNIX) && is_empty(&fd)
         };
         if !closes_at_once {
             CLOSER.close(fd);
@@ -84,8 +95,14 @@ impl Drop for Passed {
     }
 }
 
-/// Whether a Unix socket has no message unread: a message can hold descriptors, which are closed with it, and that
-/// can block.
+/// Whether nothing at all is in the queue of a Unix socket, and nobody has ended it. A peek can be kept from seeing
+/// what is there: by SO_PEEK_OFF, and by a byte out of band, read or not.
+fn has_nothing_to_tell(fd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
+}
+
+/// Whether a connection that was accepted has no message unread: a message can hold descriptors, which are closed with
+/// it, and that can block.
 fn has_nothing_unread(fd: &OwnedFd) -> bool {
     let mut byte = [0];
     let mut room = [IoSliceMut::new(&mut byte)];

@@ -110,7 +110,13 @@ unsafe fn passed(head: *const libc::msghdr) -> Vec<Passed> {
 pub fn accept(listener: BorrowedFd) -> Result<Passed, Errno> {
     let fd = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
     // accept4(2) has just made this descriptor; nobody else owns it.
-    Ok(Passed::new(take_over(fd)?))
+    Ok(Passed::accepted(take_over(fd)?))
+}
+
+/// Makes a byte out of band (MSG_OOB) come as any other. Else recvmsg(2) skips it, and closes what was passed with it
+/// by itself, which can block.
+pub fn take_urgent_as_all_else(connection: BorrowedFd) {
+    let _every_socket_knows_it = set_option(connection, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1);
 }
 
 /// Switches off what a connection inherits from a listener that somebody else made: control messages that nobody

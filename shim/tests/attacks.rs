@@ -4,15 +4,17 @@
 mod support;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, UnixAddr, recv, sendmsg as send_message, setsockopt, sockopt,
+};
 use streaming_daemon_shim::*;
 use support::*;
 
@@ -184,6 +186,63 @@ fn closes_that_block_are_made_where_nobody_waits() {
     assert_eq!(setup.acceptor.refusal(), (2, NOT_STREAM, libc::SOCK_SEQPACKET as u32));
     setup.another();
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+}
+
+/// One byte out of band, with a descriptor.
+fn send_urgent(to: &OwnedFd, passed: &impl AsRawFd) {
+    let rights = [ControlMessage::ScmRights(&[passed.as_raw_fd()])];
+    let sent = send_message::<UnixAddr>(
+        to.as_raw_fd(),
+        &[IoSlice::new(b"x")],
+        &rights,
+        MsgFlags::MSG_OOB | MsgFlags::MSG_NOSIGNAL,
+        None,
+    );
+    assert_eq!(sent, Ok(1));
+}
+
+/// A recvmsg(2) that skips a byte out of band closes what came with it, by itself.
+#[test]
+fn what_comes_out_of_band_is_received_as_all_else() {
+    let setup = Setup::new(STREAM, POLICY);
+    let (_far_end, near_end, _) = lingering();
+    let begin = Instant::now();
+    let connection = setup.connect();
+    send_urgent(&connection, &near_end);
+    drop(near_end);
+    setup.another();
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    drop(connection);
+    let Handoff { client, payload, .. } = setup.reactor.handoff();
+    assert_eq!(payload, b"x");
+    assert_eq!(setup.reactor.close_client(client), 0);
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+}
+
+/// What a peek does not show is closed with the socket all the same.
+#[test]
+fn what_is_hidden_in_a_client_is_closed_where_nobody_waits() {
+    let setup = Setup::new(SEQPACKET, POLICY);
+    let urgent = |one: &OwnedFd, _: &OwnedFd, passed: &TcpStream| send_urgent(one, passed);
+    let read_already = |one: &OwnedFd, other: &OwnedFd, passed: &TcpStream| {
+        send_urgent(one, passed);
+        assert_eq!(recv(other.as_raw_fd(), &mut [0], MsgFlags::MSG_OOB), Ok(1));
+    };
+    let peeked_past = |one: &OwnedFd, other: &OwnedFd, passed: &TcpStream| {
+        sendmsg(one, b"x", &[passed]);
+        set_option(other, libc::SOL_SOCKET, libc::SO_PEEK_OFF, 1000);
+    };
+    type Hide = fn(&OwnedFd, &OwnedFd, &TcpStream);
+    for hide in [urgent as Hide, read_already, peeked_past] {
+        let (_far_end, near_end, _) = lingering();
+        let (one, other) = pair(STREAM);
+        hide(&one, &other, &near_end);
+        drop(near_end);
+        let client = setup.admit(other);
+        let begin = Instant::now();
+        assert_eq!(setup.reactor.close_client(client), 0);
+        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    }
 }
 
 /// While one close blocks, others queue up behind it; past a thousand nothing more is received.
