@@ -92,27 +92,26 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   /** @param requestBytes what the request keeps in memory until the provider has taken it */
   protected ask(request: BackendRequest, requestBytes: number): void {
     const { backends, shedding, wheel } = this.parts;
-    // Chosen among those that there are, in this very turn.
-    const route = backends.route(request.backend) as Route;
+    const route = backends.route(request.backend);
     this.#requestBytes = requestBytes;
     shedding.hold(requestBytes);
     this.requestId = request.requestId;
     this.userId = request.userId;
+    this.model = request.model;
+    this.format = this.formatOf(request);
+    if (route === undefined) return this.cut("backend_busy"); // a reload has taken it away since it was chosen
     this.#route = route;
     if (!isPlain(route)) {
-      this.model = request.model;
-      this.format = this.formatOf(request);
       // One time for all that may come, the wait for a place included; before the wait is set, so that it is not later.
       const dueMs = wheel.now() + route.timeoutMs;
       this.waitForBackend();
       this.#backendDueMs = dueMs;
-      const tries = new Tries(this.parts, this, route, request);
+      const tries = new Tries(this.parts, this);
       this.answer = tries;
-      tries.begin(route, request);
-      return;
+      return tries.begin(route, request);
     }
     this.waitForBackend();
-    this.trying(route, request);
+    this.#asked(route, request);
     try {
       this.answer = route.backend.ask(request, this);
     } catch (error) {
@@ -127,10 +126,14 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   trying(route: Route, request: BackendRequest): void {
-    const { metrics, tracing } = this.parts;
     this.#route = route;
     this.model = request.model;
     this.format = this.formatOf(request);
+    this.#asked(route, request);
+  }
+
+  #asked(route: Route, request: BackendRequest): void {
+    const { metrics, tracing } = this.parts;
     metrics.backendRequest(route.name);
     const fromMs = this.#trace === undefined ? this.startedMs : performance.now();
     this.#trace = tracing?.begin(request, route.backend, fromMs);

@@ -39,24 +39,24 @@ export function isPlain({ config }: Route): boolean {
 export class Tries implements Answer {
   readonly #parts: TryParts;
   readonly #asker: Asker;
-  readonly #userId: string | undefined;
+  #userId: string | undefined;
   /** Names of those that have not been asked. */
-  readonly #left: string[];
+  #left: string[] = [];
   /** As long as another one may be asked. */
   #request: BackendRequest | undefined;
   #attempt: Attempt | undefined;
   #paused = false;
 
-  constructor(parts: TryParts, asker: Asker, first: Route, request: BackendRequest) {
+  constructor(parts: TryParts, asker: Asker) {
     this.#parts = parts;
     this.#asker = asker;
+  }
+
+  /** Asks the first one, which says who the others are. */
+  begin(first: Route, request: BackendRequest): void {
     this.#userId = request.userId;
     this.#left = [...first.config.fallback];
     this.#request = request;
-  }
-
-  /** Asks the first one. */
-  begin(first: Route, request: BackendRequest): void {
     this.#try(first, request);
   }
 

@@ -318,3 +318,20 @@ Deno.test("fallback: where a reload has taken the others away, the failure is th
   assert.equal(client.received, UNAVAILABLE);
   assert.equal(only(calls, "backendError").length, 1);
 });
+
+Deno.test("a backend that a reload has taken away between the choice and the question: 503, and no other is asked", async () => {
+  const { open, backend, calls, connections, held } = fakeWorker({
+    rules: {
+      model: "d",
+      members: [],
+      format: "content",
+      include: [],
+      makeRequestId: () => "made-id",
+      backends: [{ name: "gone", model: "m", members: [], models: [], selectable: true }],
+    },
+  });
+  const client = await open({ backend: "gone" });
+  assert.equal(client.received, plainResponse(503, "Backend is busy"));
+  assert.deepEqual([backend.answers.length, connections.size, held.bytes], [0, 0, 0]);
+  assert.deepEqual(only(calls, "streamEnded"), [["streamEnded", "backend_busy"]]);
+});

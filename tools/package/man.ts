@@ -122,7 +122,9 @@ export async function configurationPage(dateSecs: number): Promise<string> {
       "DESCRIPTION",
       roff(
         "A TOML file. Later wins: defaults, this file, the environment, the flags. Seconds can be fractions. After a " +
-          "SIGHUP the daemon takes over what does not say “restart”.",
+          "SIGHUP the daemon takes over what does not say “restart”. A table [backends.NAME] is a further backend, with " +
+          "the keys of [backend] except selectable; the variable of one is DAEMON_BACKENDS_, the name and the key's " +
+          "place below it, in capitals with _ for - and the dots.",
       ),
     ),
   ];
