@@ -75,40 +75,6 @@ for (const workers of ["1", "2"]) {
   });
 }
 
-Deno.test("a reload that meets a worker that hangs ends when that one is given up", async () => {
-  await using daemon = await unruly({ DAEMON_WORKERS: "2" });
-  using _culprit = daemon.handOff({ prompt: "loop" });
-  daemon.signal("SIGHUP");
-  await daemon.logged("Worker died");
-  await daemon.logged("Configuration reloaded");
-  daemon.signal("SIGHUP");
-  const reloads = () => daemon.log.filter(({ message }) => message === "Configuration reloaded").length;
-  await daemon.until("another one", () => reloads() === 2);
-});
-
-Deno.test("a daemon whose workers die again and again ends with 1, and says why", async () => {
-  await using daemon = await unruly({ DAEMON_WORKERS: "1" });
-  const deaths = () => daemon.log.filter(({ message }) => message === "Worker died").length;
-  for (let count = 1; count <= 21; count++) {
-    using _culprit = daemon.handOff({ prompt: "die" }); // waits in the backlog for a successor
-    await daemon.until(`death ${count}`, () => deaths() === count);
-  }
-  assert.equal(await daemon.exit(), 1);
-  const { fields } = await daemon.logged("The daemon failed");
-  assert.match(JSON.stringify(fields["error"]), /Workers died 20 times in a minute/);
-});
-
-Deno.test("a busy worker's lag is on the page, in seconds", async () => {
-  await using daemon = await unruly({ DAEMON_WORKERS: "1" });
-  const maxSecs = () => daemon.metric("nodejs_eventloop_lag_max_seconds");
-  // Longer together than from one ping to the next, so that at least one of them has to wait.
-  const clients = [1, 2, 3].map(() => daemon.handOff({ prompt: "busy" }));
-  await daemon.until("the lag", async () => await maxSecs() > 0.5);
-  const lagSecs = await maxSecs();
-  assert(lagSecs < 8, `${lagSecs} s, after which a worker is given up`);
-  for (const client of clients) client.close();
-});
-
 Deno.test("systemd's watchdog is not fed while a worker hangs, and is again once it is replaced", async () => {
   using folder = new TestFolder();
   const path = `${folder.path}/notify.sock`;

@@ -74,7 +74,7 @@ export const CLI: readonly FaultyFile[] = [
         id: "a-failed-daemon-exits-with-0",
         text: '    opened.log.error("The daemon failed", { error });\n    return 1;',
         instead: '    opened.log.error("The daemon failed", { error });\n    return 0;',
-        tests: ["e2e/bugs_test.ts"],
+        tests: ["e2e/failing_workers_test.ts"],
       },
     ],
   },

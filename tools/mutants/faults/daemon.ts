@@ -227,7 +227,7 @@ export const DAEMON: readonly FaultyFile[] = [
         id: "the-lag-of-the-event-loop-in-milliseconds",
         text: "this.#pinged((performance.now() - askedAt) / 1000);",
         instead: "this.#pinged(performance.now() - askedAt);",
-        tests: ["e2e/bugs_test.ts"],
+        tests: ["e2e/failing_workers_test.ts"],
       },
       {
         id: "answered-pings-count-as-unanswered",
@@ -239,7 +239,7 @@ export const DAEMON: readonly FaultyFile[] = [
         id: "questions-to-the-dead-have-no-answer",
         text: "    for (const id of [...this.#asked.keys()]) this.#answer(id, undefined);\n",
         instead: "",
-        tests: ["e2e/bugs_test.ts"],
+        tests: ["e2e/failing_workers_test.ts"],
       },
       {
         id: "a-drain-that-is-over-waits-all-the-same",
