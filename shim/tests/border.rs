@@ -200,6 +200,7 @@ fn the_soft_limit_is_raised_to_the_hard_one() {
 fn open_fds_counts_what_is_open_and_the_clock_goes_on() {
     let _no_leak = no_leak();
     let before = shim_open_fds();
+    assert_eq!(before as usize, open_fds().len());
     let files: Vec<File> = (0..5).map(|_| File::open("/dev/null").unwrap()).collect();
     assert_eq!(shim_open_fds(), before + 5);
     drop(files);
