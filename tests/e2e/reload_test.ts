@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { allKeys, BACKEND_PROVIDERS } from "../../src/config/load.ts";
 import { connect } from "../../src/native/sender.ts";
+import type { Status } from "../../src/ops/status.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
-import { type DaemonSetup, type LogLine, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { type DaemonSetup, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { TestFolder } from "../support/folders.ts";
 import { type MockLlm, mockLlm } from "../support/mock_llm.ts";
 import { NotifySocket } from "../support/systemd.ts";
@@ -130,10 +131,12 @@ Deno.test("a storm of SIGHUPs ends with the last configuration", async () => {
   write("[server]\nmax_connections = 1\n[backend.mock]\ntoken_delay_ms = 3600000\n");
   daemon.signal("SIGHUP");
   // Those of the storm may still be under way, and tell of their ends as well.
-  const isLast = ({ message, fields }: LogLine) =>
-    message === "Configuration reloaded" &&
-    (fields["changed"] as string[]).includes("backend.mock.token_delay_ms");
-  await daemon.until("the last one's end", () => daemon.log.some(isLast));
+  const count = (wanted: RegExp) => daemon.log.filter(({ message }) => wanted.test(message)).length;
+  await daemon.until("the last one's end", async () => {
+    const { max_connections }: Status = await (await daemon.page("/status")).json();
+    return max_connections === 1 &&
+      count(/^Reloading/) === count(/^Configuration reloaded$|^The new configuration does not hold/);
+  });
   using first = daemon.handOff();
   await first.readUntil("Hello! ");
   using second = daemon.handOff();
