@@ -234,13 +234,17 @@ class Attempt extends Timer implements Recipient, Waiter {
     return this.#asker.note(event);
   }
 
-  /** Whether what came before the first event is for the client. That a provider has accepted is not yet an answer. */
+  /**
+   * Whether what came before the first event is for the client. That a provider has accepted is not yet an answer, nor is
+   * what it has cost: some say that before they fail.
+   */
   #passes(event: ClientEvent): boolean {
     switch (event.kind) {
       case "error":
         return !this.#tries.failed(this, event.error);
       case "alive":
       case "open":
+      case "usage":
         return !this.#tries.more;
       default:
         this.begun = true;

@@ -76,6 +76,29 @@ Deno.test("whatever a provider does before its first piece, the next one answers
   });
 });
 
+for (const provider of ["anthropic", "openai-responses", "langgraph"]) {
+  Deno.test(`${provider}: what it says before its first piece is no answer, and the next one gives it`, async (t) => {
+    await using a = await mockLlm({ protocol: "h1" });
+    const table = provider.replace("-", "_");
+    const base = provider === "langgraph" ? new URL("/", a.base).href : a.base;
+    await using site = await startSite(
+      'backend.selectable = ["a"]\nbackends.rescue.mock.token_delay_ms = 0\n' +
+        `[backends.a]\nprovider = "${provider}"\nfallback = ["rescue"]\nfallback_after_secs = 0.2\n` +
+        `[backends.a.${table}]\napi_base = "${base}"\nhttp2 = false\nmax_retries = 0\n`,
+    );
+    for (const pattern of ["status-529", "overloaded-0", "rate-limit-0", "abort-0", "stall-0", "badjson-0"]) {
+      await t.step(pattern, async () => {
+        const answer = await ask(site, { backend: "a", test_pattern: pattern });
+        assert.match(answer, /^HTTP\/1\.1 200 [^]*DONE-CONTENT[^]*\[DONE\]\n\n$/);
+        assert.doesNotMatch(answer, /error/);
+      });
+    }
+    await t.step("after the first piece", async () => {
+      assert.equal(await ask(site, { backend: "a", test_pattern: "overloaded-1" }), broken(["word0 "]));
+    });
+  });
+}
+
 Deno.test("many at once whose provider says nothing: each has one whole answer of the next", async () => {
   await using a = await mockLlm({ protocol: "h1" });
   await using site = await startSite(withRescue(a), { DAEMON_TOKEN_DELAY_MS: "1" });

@@ -125,7 +125,7 @@ Deno.test("fallback: never after the first event, whatever it is", async () => {
     const first of [
       { kind: "text", text: "a" },
       { kind: "finish", reason: "stop" },
-      { kind: "usage", inputTokens: 1, outputTokens: 1 },
+      { kind: "reasoning", text: "a" },
     ] as const
   ) {
     const { ask, b, timing } = worker();
@@ -138,6 +138,19 @@ Deno.test("fallback: never after the first event, whatever it is", async () => {
     const given = first.kind === "text" ? text("a") : "";
     assert.deepEqual([b.answers.length, client.received], [0, STREAM_HEAD + given + failed("Backend error")]);
   }
+});
+
+Deno.test("fallback: that a provider has accepted, and counts tokens, is no answer yet", async () => {
+  const { ask, b } = worker();
+  const [client, answer] = await ask();
+  answer.emit({ kind: "open" });
+  answer.emit({ kind: "usage", inputTokens: 1, outputTokens: 1 });
+  answer.fail("server_error");
+  await turn();
+  last(b).emit({ kind: "text", text: "b" });
+  last(b).emit({ kind: "end" });
+  await turn();
+  assert.equal(client.received, STREAM_HEAD + text("b") + "data: [DONE]\n\n");
 });
 
 Deno.test("fallback: one that gives nothing in time is cancelled, and what it still gives reaches nobody", async () => {

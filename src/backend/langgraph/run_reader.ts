@@ -53,7 +53,7 @@ export class RunReader extends EventReader {
     const [name] = event.split("|", 1);
     switch (name) {
       case "messages": {
-        const plain = this.#paragraph ? null : this.#template.match(data);
+        const plain = this.#template.match(data);
         if (plain !== null) return this.text(plain);
         const tuple = this.parse(data);
         const message = Array.isArray(tuple) ? tuple[0] : undefined;

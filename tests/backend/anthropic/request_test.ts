@@ -76,6 +76,27 @@ Deno.test("anthropic request: a whole conversation is one that the API's types a
   assert.deepEqual(bodyOf({ messages }), expected);
 });
 
+Deno.test("anthropic request: results of two turns are two messages", () => {
+  const called = (id: string) => ({
+    role: "assistant",
+    content: null,
+    tool_calls: [{ id, type: "function", function: { name: "f", arguments: "{}" } }],
+  });
+  const result = (id: string) => ({ role: "tool", tool_call_id: id, content: id });
+  const { messages } = bodyOf({
+    messages: [user("a"), called("c1"), result("c1"), called("c2"), result("c2")],
+  });
+  const use = (id: string) => ({
+    role: "assistant",
+    content: [{ type: "tool_use", id, name: "f", input: {} }],
+  });
+  const told = (id: string) => ({
+    role: "user",
+    content: [{ type: "tool_result", tool_use_id: id, content: id }],
+  });
+  assert.deepEqual(messages, [user("a"), use("c1"), told("c1"), use("c2"), told("c2")]);
+});
+
 Deno.test("anthropic request: what is the API's own already goes on as it is", () => {
   const content = [
     { type: "text", text: "a", cache_control: { type: "ephemeral" } },

@@ -11,6 +11,7 @@ import { H2 } from "./upstream_h2.ts";
 import { NATIVE } from "./native.ts";
 import { OPS } from "./ops.ts";
 import { PROTOCOL } from "./protocol.ts";
+import { PROVIDERS } from "./providers.ts";
 import { SHIM } from "./shim.ts";
 import { UPSTREAM } from "./upstream.ts";
 import { WORKER } from "./worker.ts";
@@ -22,6 +23,7 @@ export const FAULTS: readonly FaultyFile[] = [
   ...OPS,
   ...PROTOCOL,
   ...BACKEND,
+  ...PROVIDERS,
   ...UPSTREAM,
   ...H1,
   ...H2,

@@ -1,0 +1,248 @@
+/**
+ * Providers over HTTP: what they share, and the languages that are not chat completions.
+ * @module
+ */
+import type { FaultyFile } from "../fault.ts";
+
+/** See the module. */
+export const PROVIDERS: readonly FaultyFile[] = [
+  {
+    file: "src/backend/http/head.ts",
+    faults: [
+      {
+        id: "a-header-of-the-configuration-does-not-win",
+        text:
+          "    ...own,\n    ...Object.entries(headers).map(([name, value]): Field => [name.toLowerCase(), value]),\n",
+        instead:
+          "    ...Object.entries(headers).map(([name, value]): Field => [name.toLowerCase(), value]),\n    ...own,\n",
+        tests: ["backend/http/head_test.ts"],
+      },
+      {
+        id: "a-base-that-ends-with-a-slash-has-two",
+        text: 'apiBase.replace(/\\/$/, "") + path',
+        instead: "apiBase + path",
+        tests: ["backend/http/head_test.ts", "e2e/langgraph_test.ts"],
+      },
+      {
+        id: "an-empty-key-is-sent",
+        text: '.filter(([, value]) => value !== "")',
+        instead: "",
+        tests: ["backend/http/head_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/http/dialect.ts",
+    faults: [
+      {
+        id: "the-format-openai-has-no-calls-unless-they-are-included",
+        text: 'toolCalls: chunks || include.includes("tool_calls"),',
+        instead: 'toolCalls: include.includes("tool_calls"),',
+        tests: ["e2e/anthropic_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/http/event_reader.ts",
+    faults: [
+      {
+        id: "half-a-character-is-lost",
+        text: "      this.#half = text.slice(-1);\n",
+        instead: "",
+        tests: ["backend/anthropic/message_reader_test.ts", "backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "something-follows-the-end",
+        text: "    this.#over = true;\n    this.#parser.stop();\n",
+        instead: "    this.#over = true;\n",
+        tests: ["backend/anthropic/message_reader_test.ts", "backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "reasoning-that-nobody-asked-for",
+        text: "if (!this.wanted.reasoning || typeof text",
+        instead: "if (typeof text",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/http/chat_words.ts",
+    faults: [
+      {
+        id: "developer-messages-are-no-instructions",
+        text: 'role !== "system" && role !== "developer"',
+        instead: 'role !== "system"',
+        tests: ["backend/anthropic/request_test.ts", "backend/openai_responses/request_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/anthropic/request.ts",
+    faults: [
+      {
+        id: "results-of-tools-are-a-message-each",
+        text: "      if (results.length === 0) turns.push(",
+        instead: "      turns.push(",
+        tests: ["backend/anthropic/request_test.ts"],
+      },
+      {
+        id: "results-of-two-turns-are-one-message",
+        text: "    results = [];\n    const calls",
+        instead: "    const calls",
+        tests: ["backend/anthropic/request_test.ts"],
+      },
+      {
+        id: "the-configured-limit-wins-over-the-body",
+        text: "    max_tokens: options.maxTokens,\n    ...options.body,\n",
+        instead: "    ...options.body,\n    max_tokens: options.maxTokens,\n",
+        tests: ["backend/anthropic/request_test.ts"],
+      },
+      {
+        id: "metadata-that-it-refuses-goes-out",
+        text: '? { metadata: { user_id: metadata["user_id"] } }',
+        instead: "? { metadata }",
+        tests: ["backend/anthropic/request_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/anthropic/message_reader.ts",
+    faults: [
+      {
+        id: "blocks-of-text-count-as-calls",
+        text: "this.toolCall(this.#calls - 1, undefined, undefined, delta.partial_json);",
+        instead: "this.toolCall(Number(index), undefined, undefined, delta.partial_json);",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+      },
+      {
+        id: "what-the-providers-own-tools-are-asked-is-a-call",
+        text: "    this.#callBlock = undefined;\n",
+        instead: "    this.#callBlock = index;\n",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+      },
+      {
+        id: "tokens-of-caches-are-free",
+        text:
+          "const input = [usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens];",
+        instead: "const input = [usage.input_tokens];",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+      },
+      {
+        id: "a-template-of-another-event",
+        text: 'event === "content_block_delta" ? this.#template.match(data) : null',
+        instead: "this.#template.match(data)",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+        survives: "the data of other events has another type, and never fits the template",
+      },
+    ],
+  },
+  {
+    file: "src/backend/openai_responses/request.ts",
+    faults: [
+      {
+        id: "answers-are-stored",
+        text: "    store: false,\n",
+        instead: "",
+        tests: ["backend/openai_responses/request_test.ts"],
+      },
+      {
+        id: "functions-are-strict-by-default",
+        text: "parameters: null, strict: false, ...called",
+        instead: "parameters: null, ...called",
+        tests: ["backend/openai_responses/request_test.ts"],
+      },
+      {
+        id: "an-empty-message-beside-calls",
+        text: "return said.length === 0 && calls.length > 0 ? calls : ",
+        instead: "return ",
+        tests: ["backend/openai_responses/request_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/openai_responses/response_reader.ts",
+    faults: [
+      {
+        id: "a-response-with-calls-just-stops",
+        text: 'this.#callCount > 0 ? "tool_calls" : "stop"',
+        instead: '"stop"',
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
+        id: "paragraphs-of-reasoning-run-together",
+        text: 'this.reasoning("\\n\\n");',
+        instead: 'this.reasoning("");',
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
+        id: "calls-without-a-bound",
+        text: "this.#calls.size >= MAX_CALLS",
+        instead: "this.#calls.size < 0",
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/langgraph/langgraph.ts",
+    faults: [
+      {
+        id: "a-thread-leads-to-another-path",
+        text: "encodeURIComponent(threadId)",
+        instead: "threadId",
+        tests: ["e2e/langgraph_test.ts"],
+      },
+      {
+        id: "a-joined-run-begins-in-the-middle",
+        text: ", FROM_THE_BEGINNING]",
+        instead: "]",
+        tests: ["e2e/langgraph_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/langgraph/request.ts",
+    faults: [
+      {
+        id: "a-run-goes-on-for-nobody",
+        text: 'on_disconnect: "cancel", ',
+        instead: "",
+        tests: ["e2e/langgraph_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/langgraph/run_reader.ts",
+    faults: [
+      {
+        id: "what-people-say-is-an-answer",
+        text: '(type !== "ai" || this.#known.has(id))',
+        instead: "this.#known.has(id)",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "a-whole-message-repeats-its-pieces",
+        text: '(type !== "ai" || this.#known.has(id))',
+        instead: 'type !== "ai"',
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "messages-run-together",
+        text: "this.#paragraph = this.#said && !this.#known.has(id);",
+        instead: "this.#paragraph = false;",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "a-run-that-is-cut-while-a-tool-works-is-whole",
+        text: 'this.#reason === "" || this.#reason === "tool_calls"',
+        instead: 'this.#reason === ""',
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "counts-of-the-last-message-alone",
+        text: "this.#tokens.input += usage.input_tokens;",
+        instead: "this.#tokens.input = usage.input_tokens;",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+    ],
+  },
+];
