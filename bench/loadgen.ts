@@ -67,6 +67,8 @@ export interface Pace {
   readonly settleSecs: number;
   /** Memory is looked at again so long after the last client has gone. */
   readonly restSecs: number;
+  /** The handoff's data of every client; none: a prompt. */
+  readonly payload?: string | undefined;
   /** A line for sh(1) that runs from when every client is being served. */
   readonly beside?: string;
 }
@@ -75,7 +77,7 @@ export interface Pace {
 export async function measure(
   contender: Contender,
   step: Step,
-  { events, settleSecs, restSecs, beside }: Pace,
+  { events, settleSecs, restSecs, payload, beside }: Pace,
   signal: AbortSignal,
 ): Promise<Report> {
   const secs = step.clients / step.ratePerSec + (events * step.intervalMs) / 1000;
@@ -94,6 +96,9 @@ export async function measure(
   );
   if (step.instances !== undefined) {
     args.push("--instances", String(step.instances));
+  }
+  if (payload !== undefined) {
+    args.push("--payload", payload);
   }
   if (beside !== undefined) {
     args.push("--beside", beside);

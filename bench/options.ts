@@ -16,6 +16,7 @@ Others:   ${Object.keys(OTHERS).join(", ")}.
   --socket PATH         where it takes handoffs [a temporary path, given to it as DAEMON_SOCKET_PATH]
   --rounds N            how often floor and daemon take turns [the profile's]
   --clients N, --rate N, --interval-ms N, --workers N    in place of the profile's
+  --payload JSON        the handoff's data of every client, {client} being its number [a prompt]
   --after-secs N        from the last client's end to the last look at memory [1]
   --no-floor            the daemon alone
   --floor-wake-ms N     the floor serves those who are due together, at multiples of so long [1]
@@ -40,6 +41,7 @@ export interface Options {
   readonly floorWakeMs: number;
   readonly rounds: number | undefined;
   readonly restSecs: number;
+  readonly payload: string | undefined;
   /** In place of what the profiles' steps say. */
   readonly overrides: Partial<Step>;
 }
@@ -61,6 +63,7 @@ const SPEC = {
   "interval-ms": TEXT,
   workers: TEXT,
   "after-secs": TEXT,
+  payload: TEXT,
   "no-floor": { type: "boolean" },
   "floor-wake-ms": TEXT,
   provider: TEXT,
@@ -110,6 +113,7 @@ export function readOptions(args: readonly string[]): Options {
     floorWakeMs: number("floor-wake-ms", values["floor-wake-ms"]) ?? 1,
     rounds: number("rounds", values.rounds),
     restSecs: number("after-secs", values["after-secs"]) ?? 1,
+    payload: values.payload,
     overrides: Object.fromEntries(Object.entries(overrides).filter(([, value]) => value !== undefined)),
   };
 }

@@ -129,7 +129,12 @@ function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Pr
       }
       note(`${step.title}, round ${round} of ${rounds}: daemon, ${workersText(step)}`);
       const measured = () =>
-        measure(ours, step, { events, settleSecs: 1, restSecs: options.restSecs }, signal);
+        measure(
+          ours,
+          step,
+          { events, settleSecs: 1, restSecs: options.restSecs, payload: options.payload },
+          signal,
+        );
       // A provider's CPU counts as others'.
       daemon.push(await (profile.provider ? measured() : undisturbed(measured)));
     }

@@ -193,6 +193,13 @@ Deno.test("durations and sizes have their unit in the name", () => {
 Deno.test("no worker imports the SDK, which costs an isolate 12 MiB", () => {
   const users = modules.filter(({ imports }) => imports.some(({ target }) => target === "openai"));
   assert.deepEqual(users.map(({ name }) => name), ["backend/openai/template"]);
+  const loaders = modules.filter(({ imports }) => imports.some(({ target }) => target === "@redis/client"));
+  assert.deepEqual(loaders.map(({ name }) => name), ["store/redis_client"]);
+  assert(
+    !modules.some(({ imports }) =>
+      imports.some(({ target, typeOnly }) => target === "store/redis_client" && !typeOnly)
+    ),
+  );
   // It is loaded at run time, by the daemon's isolate alone.
   const importers = modules.filter(({ imports }) =>
     imports.some(({ target, typeOnly }) => target === "backend/openai/template" && !typeOnly)

@@ -3,7 +3,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { createClient } from "@redis/client";
+import type { createClient } from "./redis_client.ts";
 
 /** What a command is made of, and what may come back (RESP 2): texts come as bytes. */
 export type Argument = string | Buffer;
@@ -38,8 +38,7 @@ export class RedisLink {
 
   /** Opens it, and keeps it open until {@linkcode RedisLink.close}. */
   async open(url: string, events: LinkEvents): Promise<void> {
-    // The library is loaded where it is needed only: 20 MB.
-    const { createClient } = await import("@redis/client");
+    const { createClient } = await import("./redis_client.ts");
     if (this.#closed) return;
     const client = createClient({
       url,

@@ -81,6 +81,8 @@ const UNENDED_SECS = 3600;
 const EXPIRE_EACH_MS = 60_000;
 /** What waits for the server at most, for all streams together. */
 const MAX_UNSENT_BYTES = 8 * 1024 * 1024;
+/** What a command counts besides its data. */
+const COMMAND_BYTES = 512;
 
 interface Saved {
   /** When its keys were last told how long to live. */
@@ -183,12 +185,18 @@ export class RedisStore {
     const value = JSON.stringify({ owner: this.#name, ...about });
     await this.#started.promise;
     const key = aboutKey(id);
-    const [set, other] = await inTime(Promise.all([
-      this.#writer.send("SET", key, value, "NX", "EX", String(this.#unendedSecs())),
-      this.#writer.send("GET", key),
-    ]));
-    if (set === null) {
-      const found = parseAbout(other as Buffer | null);
+    const set = this.#writer.send("SET", key, value, "NX", "EX", String(this.#unendedSecs()));
+    const other = this.#writer.send("GET", key);
+    let answers;
+    try {
+      answers = await inTime(Promise.all([set, other]));
+    } catch (error) {
+      // It goes on without being saved; if the claim is made later on, nobody is to wait for what it says.
+      set.then((set) => set === null || this.forget(id), () => {});
+      throw error;
+    }
+    if (answers[0] === null) {
+      const found = parseAbout(answers[1] as Buffer | null);
       if (found === undefined) throw new Error("The store has an id that nobody can read");
       return found;
     }
@@ -245,8 +253,10 @@ export class RedisStore {
   }
 
   #write(id: string, bytes: number, ...command: (string | Buffer)[]): void {
-    this.#unsentBytes += bytes;
-    void this.#writer.send(...command).catch(() => this.#spoil(id)).finally(() => this.#unsentBytes -= bytes);
+    this.#unsentBytes += COMMAND_BYTES + bytes;
+    void this.#writer.send(...command).catch(() => this.#spoil(id)).finally(() =>
+      this.#unsentBytes -= COMMAND_BYTES + bytes
+    );
   }
 
   // What is there has a gap from now on.

@@ -1,6 +1,8 @@
 /** Streams with an id over several daemons that meet in Debian's redis-server. */
 import assert from "node:assert/strict";
 import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
+import { shimPath } from "../../src/native/library.ts";
+import { bundle } from "../../tools/package/program.ts";
 import { allowFlag, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 import { Redis } from "../support/redis.ts";
@@ -163,6 +165,11 @@ Deno.test("a store that stands still holds nobody up for more than a second", as
   assert.equal(await answer(daemon, { prompt: "plain" }).then((got) => got.endsWith("[DONE]\n\n")), true);
   assert(performance.now() - startMs < 5000);
   redis.freeze(false);
+  // What it did after all, when nobody waited any more, is undone: elsewhere nobody waits for that stream.
+  await daemon.until("the claim", async () => await redis.cli("KEYS", "*{b}*") === "");
+  await daemon.until("the store", async () => await daemon.metric("daemon_resume_store_up") === 1);
+  assert.equal(await answer(daemon, { stream_id: "c", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  assert.notEqual(await redis.cli("KEYS", "*{c}*"), "");
 });
 
 Deno.test("a store that is not there at the start: the daemon starts, and begins streams", async () => {
@@ -212,5 +219,22 @@ Deno.test("a daemon that ends in order lets what nobody watches finish, since it
     assert.equal(await first.exit(), 0);
   } finally {
     await first[Symbol.asyncDispose]();
+  }
+});
+
+Deno.test("the program as it is installed, bundled, has the store as well", async () => {
+  await using redis = await Redis.start();
+  const folder = await Deno.makeTempDir();
+  try {
+    await bundle(folder);
+    await using daemon = await startDaemon({
+      env: { DAEMON_RESUME_STORE: "redis", DAEMON_RESUME_REDIS_URL: redis.url, DAEMON_SHIM_PATH: shimPath() },
+      main: `${folder}/main.js`,
+      permissions: [`--allow-read=${folder}`],
+    });
+    assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+    assert.equal(await redis.cli("XLEN", "streaming-daemon:{a}:events") !== "0", true);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });

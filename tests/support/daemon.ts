@@ -30,6 +30,8 @@ export interface DaemonSetup {
   readonly args?: readonly string[];
   /** Flags in place of those that `deno task start` has of the same name, such as `--allow-net=…`, or besides. */
   readonly permissions?: readonly string[];
+  /** The program's module; by default the one of this checkout. */
+  readonly main?: string;
   /** Whether it has the backend of `unruly_backend.ts` in the place of the mock one. */
   readonly unruly?: true;
   /** What the daemon runs below: `["prlimit", "--nofile=100"]`. */
@@ -100,7 +102,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
       ...setup.permissions ?? [],
       "--allow-net=127.0.0.1",
     ]),
-    "main.ts",
+    setup.main ?? "main.ts",
     ...setup.args ?? [],
   ];
   const process = new Deno.Command(command[0] as string, {

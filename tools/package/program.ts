@@ -23,7 +23,7 @@ export async function program(folder: string, { libraries, strip, deno }: Target
 }
 
 /** Bundles the program and the module that a worker thread begins with; what they share is a file of its own. */
-async function bundle(folder: string): Promise<void> {
+export async function bundle(folder: string): Promise<void> {
   const entries = ["main.ts", "src/daemon/worker_thread.ts"];
   const flags = ["--frozen", "--quiet", "--platform=deno", "--format=esm", "--code-splitting"];
   await run([Deno.execPath(), "bundle", ...flags, `--outdir=${folder}`, ...entries]);

@@ -33,7 +33,8 @@ run:
   --front URL                 ask this web server, http://ADDRESS:PORT/PATH, which hands over, in place of handoffs
   --rate N                    arrivals per second [2000]
   --expect-events N           events per answer with [DONE]; another count is a broken stream
-  --payload JSON              the handoff data of every client; empty: the NUL byte [a prompt and a request id]
+  --payload JSON              the handoff data of every client, {client} being its number; empty: the NUL byte
+                              [a prompt and a request id]
   --slow-readers N            of the clients, with a small receive buffer [0]
   --slow-bytes-per-sec N      what each of them reads, 0: nothing [1024]
   --slow-receive-buffer N     SO_RCVBUF of each, bytes [4096]

@@ -1,6 +1,7 @@
 //! One process's share of the clients, on one thread and one epoll set: starts them at their time, hands them over,
 //! reads what comes and judges how it ends.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -92,6 +93,8 @@ struct Waiting {
 }
 
 /// The module waits 100 ms for room in the backlog.
+/// In the handoff data, where the client's number goes.
+const NUMBER: &str = "{client}";
 const CONNECT_LIMIT_NS: u64 = 100_000_000;
 /// The module's pauses before it tries again where nobody listens.
 const RETRY_AFTER_NS: [u64; 2] = [10_000_000, 20_000_000];
@@ -243,16 +246,13 @@ impl Player<'_> {
     /// Tries one handoff; puts it back to wait where the module would try again.
     fn hand(&mut self, mut handoff: Waiting) {
         let client = handoff.client;
-        let default;
+        let number = client * self.job.players + self.number;
         let payload = match &self.job.payload {
-            Some(payload) => payload.as_slice(),
-            None => {
-                default = default_payload(client * self.job.players + self.number);
-                default.as_bytes()
-            }
+            Some(payload) => payload_for(payload, number),
+            None => default_payload(number).into_bytes().into(),
         };
         let sent = knock(&self.job.door)
-            .and_then(|connection| hand_over(&connection, payload, handoff.theirs.as_fd()));
+            .and_then(|connection| hand_over(&connection, &payload, handoff.theirs.as_fd()));
         let now = now_ns();
         match sent {
             Ok(_) => {
@@ -422,6 +422,17 @@ fn error_reason(error: Errno) -> &'static str {
     }
 }
 
+/// The handoff data that was asked for, with the client's number where it has a place for it.
+fn payload_for(payload: &[u8], client: usize) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(payload) {
+        Ok(text) if text.contains(NUMBER) => text
+            .replace(NUMBER, &client.to_string())
+            .into_bytes()
+            .into(),
+        _ => payload.into(),
+    }
+}
+
 /// The default handoff data: small JSON of the same length for every client.
 pub fn default_payload(client: usize) -> String {
     format!(r#"{{"prompt":"Hello from the load generator","request_id":"load-{client:08}"}}"#)
@@ -478,6 +489,17 @@ mod tests {
             leave_after: 1,
             time_limit_ns: 5_000_000_000,
             players: 1,
+        }
+    }
+
+    #[test]
+    fn a_payload_has_the_clients_number_where_it_has_a_place_for_it() {
+        assert_eq!(
+            &*payload_for(b"{\"id\":\"s-{client}\"}", 17),
+            b"{\"id\":\"s-17\"}"
+        );
+        for as_it_is in [&b"{}"[..], b"\0", b"\xff{client}"] {
+            assert_eq!(&*payload_for(as_it_is, 17), as_it_is);
         }
     }
 
