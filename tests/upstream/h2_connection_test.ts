@@ -7,6 +7,7 @@ import { encodeHead } from "../../src/upstream/h2/hpack.ts";
 import { decodeFields } from "../support/decode_fields.ts";
 import type { Field } from "../../src/upstream/h2/static_table.ts";
 import { FakeStream, settle } from "../support/fake_stream.ts";
+import { until } from "../support/until.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -156,7 +157,7 @@ Deno.test("h2: frames are found at any cut; padding, priority, CONTINUATION, tra
     head(1, [["grpc-status", "0"]], h2.FLAG_END_HEADERS | END),
   ];
   for (const byte of parts.flatMap((part) => [...part])) rig.stream.feed(Uint8Array.of(byte));
-  while (!rig.heard.includes("a end")) await settle();
+  await until("the end", () => rig.heard.includes("a end"));
   assert.deepEqual(rig.heard, ["a 200", "a hi", "a end"]);
   await rig.close();
 });
