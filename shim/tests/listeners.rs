@@ -256,6 +256,28 @@ fn what_connects_to_an_adopted_listener_after_the_stop_waits_for_the_next_daemon
     assert_eq!(new.reactor().handoff().payload, b"{\"after\":1}");
 }
 
+/// Nobody tells that an adopted listener has nothing more: it has to be asked.
+#[test]
+fn the_stop_of_an_adopted_listener_ends_also_where_a_round_has_taken_all_there_was() {
+    const ACCEPTED_IN_A_ROUND: usize = 64;
+    let _no_leak = no_leak();
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let acceptor = Acceptor::new(POLICY);
+    assert_eq!(acceptor.adopt(listening(&path, SockType::SeqPacket).into_raw_fd()), 0);
+    acceptor.ear();
+    let (_browser, passed) = pair(STREAM);
+    // The first waits for a reactor, and the others for it.
+    for _ in 0..=ACCEPTED_IN_A_ROUND {
+        hand_off(&path, SEQPACKET, b"{}", &passed);
+    }
+    assert_eq!(acceptor.stop(), 0);
+    acceptor.stays_silent();
+    let reactor = acceptor.reactor();
+    assert_eq!(acceptor.told(), Told::Drained);
+    assert_eq!(reactor.take().len(), 1 + ACCEPTED_IN_A_ROUND);
+}
+
 /// As systemd does at the start of each further process on it, without `NonBlocking=yes`.
 #[test]
 fn an_adopted_listener_that_is_made_blocking_elsewhere_holds_nobody_up() {

@@ -194,7 +194,10 @@ impl Rounds {
             }
             accepted += 1;
         }
-        if !listener.is_ours && !is_final && self.is_full() {
+        if is_final && !self.doors[index].is_shut {
+            // Again at once: nobody tells that an adopted listener has nothing more.
+            self.doors[index].rests_until = Some(begin);
+        } else if !listener.is_ours && !is_final && self.is_full() {
             self.doors[index].rests_until = Some(begin + REST);
         }
     }
