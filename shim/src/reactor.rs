@@ -207,17 +207,42 @@ impl Reactor {
                 Err(Errno::EINTR) => 0,
                 ready => ready?,
             };
-            if self.seat.events.check().is_err() {
-                return Ok(0);
-            }
             let events = buffer[..ready].iter();
             if events.clone().any(|event| event.data() == WAKE) {
                 self.seat.bell.is_awake();
+            }
+            // After that: it is ended first, and then the thread is woken.
+            if self.seat.events.check().is_err() {
+                return Ok(0);
             }
             let events = events.map(|event| Event { token: event.data(), flags: event.events().bits() });
             if self.seat.events.add(events.filter(|event| event.token != WAKE)) {
                 self.seat.bell.ring();
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+
+    /// Where the thread takes the close's wake for the one before, it sleeps on, and the close waits for it for ever.
+    #[test]
+    fn a_close_just_after_the_thread_was_woken_is_heard() {
+        let policy = Policy::new(&[1, 1, 1, 0, 1, 0, 0, 0], &[]).unwrap();
+        let acceptor = Arc::new(Acceptor::new(policy).unwrap());
+        for turn in 0..2000 {
+            let reactor = Arc::new(Reactor::new(Arc::clone(&acceptor)).unwrap());
+            let ear = reactor.start().unwrap();
+            drop(crate::sys::take_over(ear));
+            thread::sleep(Duration::from_micros(100));
+            reactor.seat.bell.wake();
+            for _ in 0..turn % 3000 {
+                std::hint::spin_loop();
+            }
+            reactor.close();
         }
     }
 }
