@@ -45,7 +45,7 @@ impl Seat {
     }
 }
 
-/// See the module. No lock is held over a system call.
+/// See the module. No lock is held over a system call but that of `ear`, for which only another start waits.
 pub struct Acceptor {
     policy: Mutex<Arc<Policy>>,
     orders: Mutex<Orders>,
