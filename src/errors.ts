@@ -49,13 +49,13 @@ export const BACKEND_FAILURES = [
   "rate_limited",
   /** Another 4xx: the provider does not accept the request. */
   "bad_request",
-  /** 5xx. */
+  /** 5xx, or what a provider calls such an error inside its stream. */
   "server_error",
   /** What came does not follow the protocol, or a bound was passed. */
   "malformed",
   /** The provider's stream broke or ended before its end mark. */
   "truncated",
-  /** The provider reported an error inside its stream. */
+  /** The provider reported an error of no such kind inside its stream. */
   "stream_error",
   "other",
 ] as const;

@@ -57,7 +57,7 @@ for (const name of DOCUMENTS) {
   const folder = name.replace(/[^/]*$/, "");
 
   Deno.test(`${name}: each task that is named exists`, () => {
-    const named = [...text.matchAll(/\b(?:deno|deno@[\d.]+) task ([\w:]+)/g)].map(([, task]) =>
+    const named = [...text.matchAll(/\b(?:deno|deno@[\d.]+) task ([\w:-]+)/g)].map(([, task]) =>
       task as string
     );
     assert.deepEqual(
