@@ -155,7 +155,7 @@ impl Reactor {
         self.seat.events.check()?;
         let mut rings = None;
         let is_given = clients.give_away(client, &self.epoll, |socket| {
-            if to.seat.is_started.load(Ordering::Acquire) {
+            if to.seat.is_started.load(Ordering::Acquire) && to.seat.is_open.load(Ordering::Acquire) {
                 rings = to.seat.events.add_arrival_if_room(|| {
                     // Counted before the other one can count it out.
                     self.acceptor.change_seat(&self.seat, &to.seat);

@@ -38,8 +38,11 @@ export class Clients {
 
   /** Sends to one client at once: what it has not taken, or what is its own affair. */
   sendNow(client: Recipient, bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
-    this.#one.set([client.id, 0, bytes.length, end ? END : 0]);
-    const results = this.#sender.send({ entries: this.#one, count: 1, data: bytes, dataBytes: bytes.length });
+    const entries = this.#one;
+    entries[0] = client.id;
+    entries[2] = bytes.length;
+    entries[3] = end ? END : 0;
+    const results = this.#sender.send({ entries, count: 1, data: bytes, dataBytes: bytes.length });
     const result = results[0] as number;
     if (result > 0) this.#traffic.bytesSent(result);
     client.sent(result, bytes, 0, bytes.length, end);
