@@ -243,5 +243,8 @@ impl Drop for Handoff {
     fn drop(&mut self) {
         // Nothing comes any more, so that what `Passed` finds unread is all there is. ENOTCONN: the sender is gone.
         let _gone = socket::shutdown(self.connection.as_raw_fd(), Shutdown::Read);
+        if self.kind == Kind::Seqpacket {
+            sys::tell_messages_from_the_end(self.connection());
+        }
     }
 }

@@ -108,7 +108,7 @@ fn has_nothing_unread(fd: &OwnedFd) -> bool {
     let mut room = [IoSliceMut::new(&mut byte)];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match socket::recvmsg::<UnixAddr>(fd.as_raw_fd(), &mut room, None, flags) {
-        // The end; or an empty message, which shows in that its descriptors found no room.
+        // The end; or an empty message, which shows in that its credentials found no room.
         Ok(message) => message.bytes == 0 && !message.flags.contains(MsgFlags::MSG_CTRUNC),
         Err(errno) => errno == Errno::EAGAIN,
     }

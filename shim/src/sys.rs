@@ -128,6 +128,12 @@ pub fn pass_rights_only(connection: BorrowedFd) {
     }
 }
 
+/// Makes a SEQPACKET socket give credentials with each message, for which a look without room for them shows
+/// MSG_CTRUNC: an empty message is told from the end by that alone.
+pub fn tell_messages_from_the_end(connection: BorrowedFd) {
+    let _every_unix_socket_knows_it = set_option(connection, libc::SOL_SOCKET, libc::SO_PASSCRED, 1);
+}
+
 /// An integer option of the level SOL_SOCKET, also for values that nix has no name for.
 pub fn socket_option(fd: BorrowedFd, name: libc::c_int) -> Result<i32, Errno> {
     let mut value = 0_i32;
