@@ -174,6 +174,24 @@ fn what_lies_unread_in_the_connection_is_closed_where_nobody_waits() {
     }
 }
 
+/// So are those of a connection that was never accepted.
+#[test]
+fn what_lies_in_the_backlog_is_closed_where_nobody_waits() {
+    for kind in BOTH {
+        let _no_leak = no_leak();
+        let directory = Directory::new();
+        let path = directory.path("socket");
+        let acceptor = Acceptor::new(POLICY);
+        acceptor.listen(kind, &path);
+        let (_far_end, near_end, _) = lingering();
+        hand_off(&path, kind, b"{}", &near_end);
+        drop(near_end);
+        let begin = Instant::now();
+        drop(acceptor);
+        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    }
+}
+
 /// A socket that holds the last reference to a lingering one in a message that nobody read.
 fn slow_to_close() -> (TcpStream, OwnedFd) {
     let (far_end, near_end, _) = lingering();
