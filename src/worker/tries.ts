@@ -116,8 +116,11 @@ export class Tries implements Answer {
     else wheel.cancel(attempt);
     try {
       attempt.answer = route.backend.ask(request, attempt);
-    } catch (error) {
-      own.push(attempt, { kind: "error", error: asBackendError(error) });
+    } catch (thrown) {
+      const error = asBackendError(thrown);
+      if (this.failed(attempt, error)) return;
+      this.end(attempt);
+      own.push(this.#asker, { kind: "error", error });
     }
     if (this.#paused) attempt.answer?.pause();
   }
@@ -216,6 +219,9 @@ class Attempt extends Timer implements Recipient, Waiter {
   /** It is the trial of its route's circuit. */
   trial = false;
   begun = false;
+  /** Of a batch of its backend's alone, in which the client itself is not. */
+  frame = "";
+  frameEnds = false;
   readonly userId: string | undefined;
   readonly #tries: Tries;
   readonly #asker: Asker;
@@ -294,18 +300,6 @@ class Attempt extends Timer implements Recipient, Waiter {
   }
   get format(): AnswerFormat | null {
     return this.#asker.format;
-  }
-  get frame(): string {
-    return this.#asker.frame;
-  }
-  set frame(value: string) {
-    this.#asker.frame = value;
-  }
-  get frameEnds(): boolean {
-    return this.#asker.frameEnds;
-  }
-  set frameEnds(value: boolean) {
-    this.#asker.frameEnds = value;
   }
   sent(result: number, data: Uint8Array<ArrayBuffer>, offset: number, length: number, end: boolean): void {
     this.#asker.sent(result, data, offset, length, end);

@@ -48,7 +48,7 @@ Deno.test("no more than max_streams are at the provider, the others wait in turn
 
 Deno.test("a client that leaves gives up its place in the queue, one that waits too long is told 503 with Retry-After", async () => {
   await using a = await mockLlm({ protocol: "h1" });
-  await using site = await startSite(limited(a, "max_streams = 1\nqueue_secs = 0.5"));
+  await using site = await startSite(limited(a, "max_streams = 1\nqueue_secs = 3"));
   const { daemon } = site;
   using running = daemon.handOff({ backend: "a", test_pattern: "stall-1" });
   await running.readUntil("word0 ");
@@ -119,7 +119,7 @@ Deno.test("a flood of one user does not keep others out, whatever its clients do
 Deno.test("a provider that fails is left alone, seen in metrics and log, and asked again once it answers", async () => {
   await using a = await mockLlm({ protocol: "h1" });
   await using site = await startSite(
-    limited(a, "circuit_failures = 2\ncircuit_pause_secs = 0.3") + "[backends.b]\n",
+    limited(a, "circuit_failures = 2\ncircuit_pause_secs = 3") + "[backends.b]\n",
   );
   const { daemon } = site;
   const open = () => daemon.metric("daemon_backend_circuit_open", { backend: "a" });
@@ -131,7 +131,7 @@ Deno.test("a provider that fails is left alone, seen in metrics and log, and ask
   assert.equal(await open(), 1);
   assert.equal(a.requests.length, 2);
   const { level, fields } = await daemon.logged("Backend fails and is left alone");
-  assert.deepEqual([level, fields], ["warning", { backend: "a", failures: 2, pause_ms: 300 }]);
+  assert.deepEqual([level, fields], ["warning", { backend: "a", failures: 2, pause_ms: 3000 }]);
   assert.equal(
     await daemon.metric("daemon_backend_refused_total", { backend: "a", reason: "circuit_open" }),
     1,
