@@ -75,6 +75,10 @@ Deno.test("SIGHUP: limits, time-outs, level and backend hold for what comes; wha
   assert.match(await more.readAll(), /^HTTP\/1\.1 413 /);
   assert.equal(await daemon.metric("daemon_streams_active"), 1);
   assert(!daemon.log.some(({ message }) => message === "Stream complete")); // level warning
+  running.close();
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+  assert(!daemon.log.some(({ message }) => message === "Stopping" || message === "Stopped")); // in the main isolate, too
 });
 
 Deno.test("SIGHUP: a raised buffer lets longer data in", async () => {
@@ -83,7 +87,8 @@ Deno.test("SIGHUP: a raised buffer lets longer data in", async () => {
   );
   const { daemon, write } = started;
   write("[server]\nhandoff_buffer_bytes = 1000000\n[backend.mock]\ntoken_delay_ms = 0\n");
-  await reload(daemon);
+  assert.deepEqual((await reload(daemon))["changed"], ["server.handoff_buffer_bytes"]);
+  assert.deepEqual((await reload(daemon))["changed"], []); // since then
   for (const bytes of [1100, 60_000, 70_000, 150_000]) {
     using client = daemon.handOff({ prompt: "x".repeat(bytes) });
     assert.match(await client.readAll(), /\[DONE\]\n\n$/);
@@ -166,6 +171,27 @@ Deno.test("a reload is over when every worker has it, however busy", async () =>
   using _client = daemon.handOff({ prompt: "busy" });
   await reload(daemon);
   assert(performance.now() - handedOverAt > BUSY_MS);
+});
+
+Deno.test("a reload begins when the one before is over, and knows what that has changed", async () => {
+  await using started = await startWith("", { DAEMON_WORKERS: "1" }, { unruly: true });
+  const { daemon, write } = started;
+  const clients = [1, 2, 3].map(() => daemon.handOff({ prompt: "busy" }));
+  write("[backend.mock]\ntoken_delay_ms = 1\n");
+  daemon.signal("SIGHUP");
+  await daemon.until("the first one, which waits for the worker", async () => {
+    const { config }: Status = await (await daemon.page("/status")).json();
+    return /^token_delay_ms = 1$/m.test(config);
+  });
+  write("[server]\nmax_connections = 5\n[backend.mock]\ntoken_delay_ms = 1\n");
+  daemon.signal("SIGHUP");
+  const ends = () => daemon.log.filter(({ message }) => message === "Configuration reloaded");
+  await daemon.until("both", () => ends().length === 2);
+  assert.deepEqual(ends().map(({ fields }) => fields["changed"]), [
+    ["backend.mock.token_delay_ms"],
+    ["server.max_connections"],
+  ]);
+  for (const client of clients) client.close();
 });
 
 Deno.test("a configuration that never comes to an end is given up, and systemd hears that the daemon is there", async () => {
