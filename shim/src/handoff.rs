@@ -77,6 +77,9 @@ impl Handoff {
     /// Looks at who has connected.
     pub fn begin(connection: Passed, kind: Kind, policy: &Arc<Policy>) -> Result<Handoff, Errno> {
         let uid = socket::getsockopt(&connection, sockopt::PeerCredentials)?.uid();
+        if kind == Kind::Stream {
+            sys::take_urgent_as_all_else(connection.as_fd());
+        }
         Ok(Handoff {
             connection,
             kind,

@@ -18,7 +18,6 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{Gid, Group};
 use streaming_daemon_border::Status;
 
-use crate::passed::Passed;
 use crate::registry::lock;
 use crate::sys;
 
@@ -48,8 +47,7 @@ impl Kind {
 
 /// A listening socket, ours or adopted.
 pub struct Listener {
-    /// Who waits in its backlog has passed descriptors already.
-    pub socket: Passed,
+    pub socket: OwnedFd,
     pub kind: Kind,
     /// Else somebody else made it, and may have given it to other processes too.
     pub is_ours: bool,
@@ -76,10 +74,7 @@ impl Listener {
         bind_with_mode(&socket, &address, mode)?;
         let bound = BoundPath::of(path)?;
         match open_for_business(&socket, path, mode, group) {
-            Ok(()) => {
-                let socket = Passed::new(socket);
-                Ok(Listener { socket, kind, is_ours: true, bound: Mutex::new(Some(bound)) })
-            }
+            Ok(()) => Ok(Listener { socket, kind, is_ours: true, bound: Mutex::new(Some(bound)) }),
             Err(status) => {
                 bound.remove()?;
                 Err(status)
@@ -91,10 +86,7 @@ impl Listener {
     pub fn adopt(fd: RawFd) -> Result<Listener, Status> {
         let socket = sys::take_over(fd)?;
         match listener_kind(&socket) {
-            Ok(kind) => {
-                let socket = Passed::new(socket);
-                Ok(Listener { socket, kind, is_ours: false, bound: Mutex::new(None) })
-            }
+            Ok(kind) => Ok(Listener { socket, kind, is_ours: false, bound: Mutex::new(None) }),
             Err(status) => {
                 let _caller_s = socket.into_raw_fd();
                 Err(status)
@@ -105,7 +97,7 @@ impl Listener {
     /// Undoes the bind, or the adoption.
     pub fn undo(self) -> Result<(), Status> {
         if !self.is_ours {
-            let _caller_s = self.socket.into_fd().map(IntoRawFd::into_raw_fd);
+            let _caller_s = self.socket.into_raw_fd();
             return Ok(());
         }
         self.remove_path()

@@ -52,11 +52,6 @@ impl Passed {
         Passed { fd: None, family: None, is_accepted: false }
     }
 
-    /// Gives the descriptor out again.
-    pub fn into_fd(mut self) -> Option<OwnedFd> {
-        self.fd.take()
-    }
-
     /// Ends a connection in order: what was sent and nobody read is discarded, or close(2) would become a RST that
     /// can overtake the last bytes; then the FIN is sent, also where the sender still holds the socket.
     pub fn end(self) {

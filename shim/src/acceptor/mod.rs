@@ -17,7 +17,7 @@ use streaming_daemon_border::{Outcome, Status, count, guard};
 
 use crate::bell::Bell;
 use crate::events::{Arrival, Events};
-use crate::handoff::Reason;
+use crate::handoff::{Handoff, Reason};
 use crate::listener::Listener;
 use crate::policy::Policy;
 use crate::records::{NO_ROOM, OVER_LIMIT, Records};
@@ -142,9 +142,14 @@ impl Acceptor {
         self.bell.end();
     }
 
+    /// Whoever waits in the backlog of one may have passed something whose close blocks, and goes before it.
     fn drop_listeners(&self) {
         let listeners = std::mem::take(&mut lock(&self.orders).listeners);
-        drop(listeners);
+        for listener in listeners.iter().filter(|listener| listener.is_ours && listener.shut().is_ok()) {
+            while let Ok(connection) = sys::accept(listener.socket.as_fd()) {
+                drop(Handoff::begin(connection, listener.kind, &self.policy()));
+            }
+        }
     }
 
     /// Takes up one more listener. Returns its kind.

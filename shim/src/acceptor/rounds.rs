@@ -13,7 +13,7 @@ use super::pending::Pending;
 use super::{Acceptor, Stage};
 use crate::events::Arrival;
 use crate::handoff::{Ending, Handoff, Reason};
-use crate::listener::{Kind, Listener};
+use crate::listener::Listener;
 use crate::passed::{Passed, closes_keep_up};
 use crate::records::REASON_SHIFT;
 use crate::registry::lock;
@@ -215,9 +215,6 @@ impl Rounds {
     fn receive(&mut self, connection: Passed, listener: &Listener) {
         if !listener.is_ours {
             sys::pass_rights_only(connection.as_fd());
-        }
-        if listener.kind == Kind::Stream {
-            sys::take_urgent_as_all_else(connection.as_fd());
         }
         let policy = self.acceptor.policy();
         let scratch_bytes = Handoff::scratch_bytes(&policy);
