@@ -36,7 +36,7 @@ export interface CallParts {
 }
 
 /** One for all. */
-export const HEARTBEAT: ClientEvent = { kind: "heartbeat" };
+const HEARTBEAT: ClientEvent = { kind: "heartbeat" };
 
 /** See the module. It is a base class, so that a client and its answer are one object. */
 export abstract class BackendCall<Parts extends CallParts = CallParts> extends Timer implements Asker {

@@ -7,9 +7,9 @@ import { type HandoffFailure, HandoffRequestError, type StreamFailure } from "..
 import type { ClientEvents, Handoff } from "../native/reactor.ts";
 import { parseHandoffRequest, requestIdOf, type RequestRules } from "../protocol/handoff_request.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
-import { takeHead } from "../protocol/sse.ts";
+import { HEARTBEAT, takeHead } from "../protocol/sse.ts";
 import type { StreamChoice } from "../protocol/stream_choice.ts";
-import { BackendCall, type CallParts, HEARTBEAT } from "./backend_call.ts";
+import { BackendCall, type CallParts } from "./backend_call.ts";
 import type { Clients } from "./clients.ts";
 import type { Watch, Watcher } from "./shared_stream.ts";
 import type { Found, SharedStreams } from "./shared_streams.ts";
@@ -46,6 +46,7 @@ const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> 
 const STORE_OUT = "The store of streams cannot be reached";
 const ETIMEDOUT = 110;
 const encoder = new TextEncoder();
+const HEARTBEAT_BYTES = encoder.encode(HEARTBEAT);
 /** What waits for one client at most: more than a backend that was told to pause can still give. */
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 
@@ -141,12 +142,16 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
 
   give(bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
     if (this.ended || this.over) return;
-    const whole = this.headSent ? bytes : join(encoder.encode(takeHead(this)), bytes);
+    const whole = this.#withHead(bytes);
     if (end) this.failure = this.#watch?.failure;
     if (whole.length === 0 && !end) return;
     if (this.full) return this.append(whole, end);
     if (this.parts.heartbeatMs > 0) this.#waitForStream();
     this.parts.clients.sendNow(this, whole, end);
+  }
+
+  #withHead(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    return this.headSent ? bytes : join(encoder.encode(takeHead(this)), bytes);
   }
 
   refuse(failure: StreamFailure): void {
@@ -273,8 +278,10 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
   override timedOut(): void {
     if (this.full) return this.#abort("write_timeout");
     if (this.#watch === undefined) return super.timedOut();
-    this.parts.own.push(this, HEARTBEAT);
-    this.parts.wheel.repeat(this, this.parts.heartbeatMs);
+    const { wheel, heartbeatMs, clients } = this.parts;
+    wheel.repeat(this, heartbeatMs);
+    // At once, as all that it is given: in the pipeline it could be overtaken, and the head in front of it as well.
+    if (!this.over) clients.sendNow(this, this.#withHead(HEARTBEAT_BYTES), false);
   }
 
   // Closes the socket at once; what was kept is dropped.

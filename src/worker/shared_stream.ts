@@ -259,6 +259,8 @@ export class Watch implements Answer {
   readonly #stream: SharedStream;
   readonly #watcher: Watcher;
   #position: number;
+  /** It watches no more: it is not counted, and the log may have lost what lies before it. */
+  #left = false;
   paused = true;
 
   constructor(stream: SharedStream, watcher: Watcher, position: number) {
@@ -302,14 +304,14 @@ export class Watch implements Answer {
   }
 
   pause(): void {
-    if (this.paused) return;
+    if (this.paused || this.#left) return;
     this.paused = true;
     this.#stream.paused(1);
   }
 
   /** Gives what lies before it, until the watcher is full or has all. */
   resume(): void {
-    if (!this.paused) return;
+    if (!this.paused || this.#left) return;
     this.paused = false;
     this.#stream.paused(-1);
     const { log } = this.#stream;
@@ -318,10 +320,11 @@ export class Watch implements Answer {
       const bytes = log.from(this.#position, PIECE_BYTES);
       const position = this.#position + bytes.length;
       this.#give(bytes, position);
-    } while (!this.paused && this.#position < log.end);
+    } while (!this.paused && !this.#left && this.#position < log.end);
   }
 
   cancel(): void {
+    this.#left = true;
     this.#stream.left(this);
   }
 }

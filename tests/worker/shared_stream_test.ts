@@ -274,6 +274,44 @@ Deno.test("one that is slow holds nobody up, and misses nothing; when all are, t
   assert.deepEqual([slow.closed, quick.closed], ["in order", "in order"]);
 });
 
+Deno.test("one that leaves in the turn in which it came changes nothing for those who stay", async () => {
+  const worker = fakeWorker();
+  const [client, answer] = await begin(worker);
+  const sockets: FakeSocket[] = [];
+  const accept = worker.reactor.accept.bind(worker.reactor);
+  worker.reactor.accept = (room) => {
+    sockets.push(accept(room));
+    return sockets[0] as FakeSocket;
+  };
+  const opened = worker.open({ stream_id: "s" });
+  sockets[0]?.owner?.gone(0);
+  await opened;
+  client.room = 10;
+  answer.emit("a");
+  await turn();
+  assert.deepEqual(answer.told, ["pause"]);
+  client.drain(Infinity);
+  assert.deepEqual(answer.told, ["pause", "resume"]);
+});
+
+Deno.test("one that breaks while it is given what it has missed of a stream that is forgotten ends there", async () => {
+  const streams = new SharedStreams({ keepMs: 0, maxStreamBytes: 1e6, maxTotalBytes: 1e7 }, listLog([]));
+  const worker = fakeWorker({ streams });
+  const client = await worker.open({ stream_id: "s" }, { room: 10 });
+  const [answer] = worker.backend.answers as [ScriptedAnswer];
+  for (let count = 0; count < 3; count++) {
+    answer.emit("x".repeat(100_000)); // more than it is given at a time
+    await turn();
+  }
+  answer.end();
+  await turn();
+  let sends = 0;
+  Object.defineProperty(client, "failure", { get: () => sends++ === 0 ? undefined : -104 });
+  client.drain(Infinity);
+  assert.equal(client.closed, "at once");
+  assert.deepEqual([streams.stats.bytes, worker.connections.size, worker.timing.pending], [0, 0, 0]);
+});
+
 Deno.test("past max_stream_bytes the beginning is lost to who comes later, and nothing to who watches", async () => {
   const worker = fakeWorker(); // 4096 bytes a stream
   const slow = await worker.open({ stream_id: "s" }, { room: 10 });
@@ -439,6 +477,22 @@ Deno.test("signs of life are each watcher's own, and nobody's who comes later", 
   );
   const late = await worker.open({ stream_id: "s" });
   assert.equal(late.received, STREAM_HEAD + events(["a", error]));
+});
+
+Deno.test("a sign of life that is due with the end of the backend's time is not sent to whoever has that socket's number next", async () => {
+  const worker = fakeWorker({ heartbeatMs: 1000, writeTimeoutMs: 20_000 });
+  const [client, answer] = await begin(worker);
+  answer.emit("a");
+  await turn();
+  for (let passedMs = 0; passedMs < 4000; passedMs += 1000) {
+    worker.timing.advance(1000);
+    await turn();
+  }
+  worker.timing.advance(1002);
+  await turn();
+  assert.deepEqual(answer.told, ["cancel"]);
+  assert.match(client.received, /"a"}\n\n(:\n\n)+id: 2\ndata: {"error":"Backend timeout"}\n\n$/);
+  assert.equal(client.closed, "in order");
 });
 
 Deno.test("what fails after a sign of life and before the first event fails in the stream", async () => {
