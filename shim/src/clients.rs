@@ -113,8 +113,9 @@ impl Clients {
         let serial = slot.serial;
         let given = add(&mut || self.slots.remove(client as usize).socket);
         if !given && let Some(slot) = self.slots.get(client as usize) {
+            let watched = if slot.is_full { GONE | WRITABLE } else { GONE };
             // ENOMEM: it can be sent to, but not be waited for.
-            let _unwatched = epoll.add(&slot.socket, EpollEvent::new(GONE, token(client, serial)));
+            let _unwatched = epoll.add(&slot.socket, EpollEvent::new(watched, token(client, serial)));
         }
         Ok(given)
     }

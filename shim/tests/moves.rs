@@ -93,6 +93,21 @@ fn where_it_cannot_go_it_stays() {
 }
 
 #[test]
+fn one_that_is_full_and_stays_is_writable_again() {
+    let (setup, _other) = setup();
+    let (browser, client) = setup.local();
+    let block = vec![b'x'; 1 << 20];
+    let mut unread = setup.reactor.send(client, &block, 0) as usize;
+    assert!(unread < block.len());
+    let unstarted = setup.acceptor.unstarted();
+    assert_eq!(move_client(&setup.reactor, client, unstarted.handle, b"{}"), EAGAIN);
+    while unread > 0 {
+        unread -= try_recv(&browser, PATIENCE).unwrap().len();
+    }
+    assert_eq!(setup.reactor.event(), Event::Writable { client });
+}
+
+#[test]
 fn there_is_room_for_so_many_bytes_and_no_more() {
     let (setup, other) = setup();
     let payload = vec![b' '; 1 << 20];
