@@ -72,6 +72,8 @@ Deno.test("gate: a full queue takes nobody, but a user with fewer takes a place 
   for (let count = 0; count < 4; count++) gate.leave();
   assert.deepEqual(told, ["a1", "b1", "c1", "b2"]);
   assert.deepEqual(full("a1 b1", 0).waits, [false, false]);
+  // Not for one that would then have the most itself.
+  assert.deepEqual(full("a1 a2 b1 b2", 3).waits, [true, true, true, false]);
 });
 
 Deno.test("gate: a raised limit lets in those that wait, a lowered one nobody until there are fewer", () => {

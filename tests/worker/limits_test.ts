@@ -258,6 +258,20 @@ Deno.test("circuit: with a fallback the next one is asked at once, and not first
   assert.deepEqual([backend.answers.length, b.answers.length], [2, 3]);
 });
 
+Deno.test("circuit: silence after the first event is no failure", async () => {
+  const { open, backend, timing } = fakeWorker({
+    config: { ...CIRCUIT, circuitFailures: 1, fallback: ["b"], fallbackAfterMs: 500 },
+    others: [{ backend: new ScriptedBackend("b") }],
+  });
+  await open();
+  at(backend, 0).emit("a");
+  await turn();
+  timing.advance(1000);
+  await turn();
+  await open();
+  assert.equal(backend.answers.length, 2);
+});
+
 Deno.test("circuit: those that wait for a place when it opens are told at their turn", async () => {
   const { open, backend } = fakeWorker({ config: { ...CIRCUIT, ...ONE, circuitFailures: 1 } });
   await open();

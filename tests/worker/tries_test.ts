@@ -197,6 +197,20 @@ Deno.test("fallback: the last one has what is left of the whole time, and no fir
   assert.equal(timing.pending, 0);
 });
 
+Deno.test("fallback: the last one's head goes out as soon as it has accepted", async () => {
+  const { ask, b, c } = worker();
+  const [client, answer] = await ask();
+  for (const each of [answer, b, c]) {
+    const present = each instanceof ScriptedBackend ? last(each) : each;
+    present.emit({ kind: "open" });
+    await turn();
+    assert.equal(client.received, each === c ? STREAM_HEAD : "");
+    present.fail("unavailable");
+    await turn();
+  }
+  assert.equal(client.received, STREAM_HEAD + failed("Backend error"));
+});
+
 Deno.test("fallback: signs of life go on meanwhile, and put nothing off", async () => {
   const { ask, b, c, timing } = worker({ heartbeatMs: 700 });
   const [client, answer] = await ask();

@@ -12,6 +12,7 @@ import { NATIVE } from "./native.ts";
 import { OPS } from "./ops.ts";
 import { PROTOCOL } from "./protocol.ts";
 import { PROVIDERS } from "./providers.ts";
+import { ROUTING } from "./routing.ts";
 import { SHIM } from "./shim.ts";
 import { UPSTREAM } from "./upstream.ts";
 import { WORKER } from "./worker.ts";
@@ -29,5 +30,6 @@ export const FAULTS: readonly FaultyFile[] = [
   ...H2,
   ...NATIVE,
   ...CLI,
+  ...ROUTING,
   ...SHIM,
 ];
