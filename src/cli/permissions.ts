@@ -86,6 +86,7 @@ export function daemonPermissions(
       MODULES.replace(/\/$/, ""),
       ...all(({ files }) => files),
       ...sockets,
+      ...resume.store === "redis" ? given(resume.redisCaFile) : [],
     ],
     write: sockets, // to connect to a Unix socket is to write to it
     net: [

@@ -436,6 +436,14 @@ export const KEYS = {
       restart: true,
       secret: true,
     },
+    redisCaFile: {
+      name: "redis_ca_file",
+      env: "DAEMON_RESUME_REDIS_CA_FILE",
+      type: text("a path"),
+      default: "",
+      doc: `PEM file of the certificates to trust with rediss://, in place of Mozilla's list; "": that list.`,
+      restart: true,
+    },
   },
   metrics: {
     enabled: {

@@ -5,7 +5,7 @@
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
 import { planBackends } from "../backend/mod.ts";
 import { allBackends, type BackendConfig, type Config, describeConfig, httpTable } from "../config/load.ts";
-import { ListenError, ShimError } from "../errors.ts";
+import { ConfigError, ListenError, ShimError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { sumSnapshots } from "../ops/metrics/metrics.ts";
 import { MetricsPage } from "../ops/metrics/page.ts";
@@ -15,7 +15,6 @@ import { RequestIds } from "../ops/request_ids.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
-import { trustSystemStore } from "../upstream/trust.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** What a daemon is started with. */
@@ -92,7 +91,7 @@ export class Daemon {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
     const planned = await planBackends(config);
-    if (config.resume.redisUrl.startsWith("rediss:")) trustSystemStore();
+    await checkStore(config);
     const fdLimit = raiseFdLimit();
     const acceptor = new Acceptor(acceptorPolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
@@ -249,6 +248,26 @@ interface DaemonParts {
   readonly admin: AdminServer | undefined;
   readonly page: MetricsPage;
   readonly fdLimit: number;
+}
+
+/**
+ * What the workers read for the store of streams is there.
+ *
+ * @throws {ConfigError} which names key, value and what is expected
+ */
+async function checkStore({ resume: { store, redisCaFile } }: Config): Promise<void> {
+  if (store === "memory" || redisCaFile === "") return;
+  try {
+    await Deno.readTextFile(redisCaFile);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new ConfigError(
+      `resume.redis_ca_file = "${redisCaFile}": expected a file that can be read: ${why}`,
+      {
+        cause,
+      },
+    );
+  }
 }
 
 function listen(acceptor: Acceptor, config: Config, inheritedFds: readonly number[], log: Log): void {

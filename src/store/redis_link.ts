@@ -36,9 +36,19 @@ export class RedisLink {
     return this.#up;
   }
 
-  /** Opens it, and keeps it open until {@linkcode RedisLink.close}. */
-  async open(url: string, events: LinkEvents): Promise<void> {
+  /**
+   * Opens it, and keeps it open until {@linkcode RedisLink.close}.
+   *
+   * @param caFile PEM file of the certificates to trust in place of Mozilla's list; "": that list
+   */
+  async open(url: string, caFile: string, events: LinkEvents): Promise<void> {
     const { createClient } = await import("./redis_client.ts");
+    let tls = {};
+    try {
+      if (caFile !== "") tls = { tls: true, ca: await Deno.readTextFile(caFile) };
+    } catch (error) {
+      return events.down(error as Error); // it was there at the daemon's start
+    }
     if (this.#closed) return;
     const client = createClient({
       url,
@@ -48,6 +58,7 @@ export class RedisLink {
       socket: {
         connectTimeout: CONNECT_MS,
         socketTimeout: SILENCE_MS,
+        ...tls,
         reconnectStrategy: (tries) => Math.min(FIRST_PAUSE_MS * 2 ** tries, LONGEST_PAUSE_MS),
       },
     });

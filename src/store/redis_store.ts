@@ -52,6 +52,8 @@ export interface StoreEvents {
 /** What a store is made of. */
 export interface RedisStoreOptions {
   readonly url: string;
+  /** PEM file of the certificates to trust in place of Mozilla's list; "": that list. */
+  readonly caFile: string;
   readonly keepMs: number;
   readonly maxStreamBytes: number;
   readonly log: Log;
@@ -127,10 +129,13 @@ export class RedisStore {
   constructor(options: RedisStoreOptions) {
     this.#options = options;
     this.#keepMs = options.keepMs;
-    const { url } = options;
+    const { url, caFile } = options;
     this.#opened = Promise.all([
-      this.#writer.open(url, { up: () => this.#isUp(), down: (error) => this.#isDown(error) }),
-      this.#reader.open(url, { up: () => void this.#readerIsUp(), down: (error) => this.#isDown(error) }),
+      this.#writer.open(url, caFile, { up: () => this.#isUp(), down: (error) => this.#isDown(error) }),
+      this.#reader.open(url, caFile, {
+        up: () => void this.#readerIsUp(),
+        down: (error) => this.#isDown(error),
+      }),
     ]);
     this.#late = setTimeout(() => this.#started.resolve(), START_MS);
     this.#renewing = setInterval(() => this.#renew(), RENEW_MS);

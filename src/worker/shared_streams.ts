@@ -7,7 +7,13 @@ import type { BackendRequest } from "../backend/backend.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { StreamStats } from "../ops/metrics/metrics.ts";
 import type { StreamChoice } from "../protocol/stream_choice.ts";
-import { RedisStore, type Said, type StoreEvents, type StreamAbout } from "../store/redis_store.ts";
+import {
+  RedisStore,
+  type RedisStoreOptions,
+  type Said,
+  type StoreEvents,
+  type StreamAbout,
+} from "../store/redis_store.ts";
 import type { CallParts } from "./backend_call.ts";
 import { RemoteStream } from "./remote_stream.ts";
 import { SharedStream, type StreamHome, type Watch, type Watcher } from "./shared_stream.ts";
@@ -47,11 +53,11 @@ export class SharedStreams implements StreamHome, StoreEvents {
   #ending = false;
   readonly #store: RedisStore | undefined;
 
-  /** @param redisUrl the server where daemons meet; none: each is alone */
-  constructor(limits: KeepLimits, log: Log, redisUrl?: string) {
+  /** @param redis the server where daemons meet; none: each is alone */
+  constructor(limits: KeepLimits, log: Log, redis?: Pick<RedisStoreOptions, "url" | "caFile">) {
     this.#limits = limits;
-    if (redisUrl !== undefined) {
-      this.#store = new RedisStore({ ...limits, url: redisUrl, log, events: this });
+    if (redis !== undefined) {
+      this.#store = new RedisStore({ ...limits, ...redis, log, events: this });
     }
   }
 

@@ -100,11 +100,11 @@ export class Worker implements HandoffTaker {
     this.#log = log;
     this.#ids = new RequestIds(String(index));
     this.#homes = new Homes(homes);
-    const { store, redisUrl } = config.resume;
+    const { store, redisUrl, redisCaFile } = config.resume;
     this.#streams = new SharedStreams(
       this.#keepLimits(config),
       log.child("stream"),
-      store === "redis" ? redisUrl : undefined,
+      store === "redis" ? { url: redisUrl, caFile: redisCaFile } : undefined,
     );
     this.#config = config;
     this.#backends = new Backends(config, this.#backendParts, { index, workers }, log.child("backend"));

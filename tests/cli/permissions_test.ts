@@ -109,6 +109,9 @@ Deno.test("permissions: the store of streams, where it is configured", async () 
   assert.equal(await net("redis", "redis://u:p@cache.internal/2"), "--allow-net=cache.internal:6379");
   assert.equal(await net("redis", "rediss://[::1]:7000"), "--allow-net=[::1]:7000");
   assert.equal(await net("memory", "redis://cache.internal"), undefined);
+  const toml = '[resume]\nstore = "redis"\nredis_url = "rediss://a"\nredis_ca_file = "/ca.pem"';
+  assert.match(await flag("read", toml) ?? "", /,\/ca\.pem$/);
+  assert.doesNotMatch(await flag("read", toml.replace('"redis"', '"memory"')) ?? "", /ca\.pem/);
 });
 
 Deno.test("permissions: a path with a comma is refused, since it would grant two others", async () => {

@@ -158,6 +158,7 @@ Deno.test("config: the defaults are those of the contract", async () => {
       maxTotalBytes: 67_108_864,
       store: "memory",
       redisUrl: "",
+      redisCaFile: "",
     },
     metrics: { enabled: true, listenAddr: { hostname: "127.0.0.1", port: 9090 }, models: [] },
     logging: { level: "info", parts: {}, format: "pretty" },
@@ -248,6 +249,7 @@ Deno.test("config: every key can be set from its environment variable", async ()
     DAEMON_RESUME_MAX_STREAM_BYTES: ["1024", 1024],
     DAEMON_RESUME_MAX_TOTAL_BYTES: ["0", 0],
     DAEMON_RESUME_STORE: ["redis", "redis"],
+    DAEMON_RESUME_REDIS_CA_FILE: ["/ca.pem", "/ca.pem"],
     DAEMON_RESUME_REDIS_URL: [
       "rediss://user:word@cache.internal:6380/2",
       "rediss://user:word@cache.internal:6380/2",
@@ -597,6 +599,7 @@ Deno.test("config: only sockets, workers, the store of streams, metrics and the 
     "server.workers",
     "resume.store",
     "resume.redis_url",
+    "resume.redis_ca_file",
     "metrics.enabled",
     "metrics.listen_addr",
     "logging.format",

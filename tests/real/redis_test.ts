@@ -5,6 +5,7 @@ import { shimPath } from "../../src/native/library.ts";
 import { bundle } from "../../tools/package/program.ts";
 import { allowFlag, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockPieces } from "../support/mock_answer.ts";
+import { makeAuthority } from "../support/mock_llm.ts";
 import { Redis } from "../support/redis.ts";
 
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
@@ -219,6 +220,41 @@ Deno.test("a daemon that ends in order lets what nobody watches finish, since it
     assert.equal(await first.exit(), 0);
   } finally {
     await first[Symbol.asyncDispose]();
+  }
+});
+
+Deno.test("over TLS with a password, by an authority of its own; neither is ever said", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const { leaf, authority } = await makeAuthority();
+    const [cert, key, ca] = [`${folder}/cert.pem`, `${folder}/key.pem`, `${folder}/ca.pem`];
+    await Deno.writeTextFile(cert, leaf.cert);
+    await Deno.writeTextFile(key, leaf.key);
+    await Deno.writeTextFile(ca, authority);
+    await using redis = await Redis.startTls(cert, key, "--requirepass", "geheim");
+    const daemonFor = (password: string, trust: Record<string, string>) =>
+      startDaemon({
+        env: {
+          DAEMON_RESUME_STORE: "redis",
+          DAEMON_RESUME_REDIS_URL: `rediss://:${password}@localhost:${redis.port}`,
+          ...trust,
+        },
+        permissions: [`--allow-net=127.0.0.1:0,localhost:${redis.port}`, `${allowFlag("read")},${folder}`],
+      });
+    await using daemon = await daemonFor("geheim", { DAEMON_RESUME_REDIS_CA_FILE: ca });
+    assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+    assert.equal(await daemon.metric("daemon_resume_store_up"), 1);
+    for (
+      const [password, trust] of [["geheim", {}], ["falsch", { DAEMON_RESUME_REDIS_CA_FILE: ca }]] as const
+    ) {
+      await using refused = await daemonFor(password, trust);
+      await refused.logged(/^The store of streams cannot be reached/);
+      assert.equal(await answer(refused, { stream_id: "b", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+      // Neither URL nor password.
+      assert.doesNotMatch(refused.stderr.join("\n"), /geheim|falsch/);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
 

@@ -8,15 +8,27 @@ import { ServerProcess } from "./server_process.ts";
 /** A running server. It ends with its test. */
 export class Redis implements AsyncDisposable {
   readonly port: number;
+  readonly #further: readonly string[];
   #process: ServerProcess | undefined;
 
-  private constructor(port: number) {
+  private constructor(port: number, further: readonly string[]) {
     this.port = port;
+    this.#further = further;
   }
 
   /** Starts one and waits until it takes connections. */
-  static async start(): Promise<Redis> {
-    const redis = new Redis(freePort());
+  static async start(...further: string[]): Promise<Redis> {
+    const redis = new Redis(freePort(), further);
+    await redis.up();
+    return redis;
+  }
+
+  /** One that takes connections over TLS alone, with files in PEM. */
+  static async startTls(certFile: string, keyFile: string, ...further: string[]): Promise<Redis> {
+    const port = freePort();
+    const files = ["--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-ca-cert-file", certFile];
+    const tls = ["--port", "0", "--tls-port", String(port), ...files, "--tls-auth-clients", "no"];
+    const redis = new Redis(port, [...tls, ...further]);
     await redis.up();
     return redis;
   }
@@ -32,6 +44,7 @@ export class Redis implements AsyncDisposable {
       "redis-server",
       ...["--port", String(this.port), "--bind", "127.0.0.1"],
       ...["--save", "", "--appendonly", "no", "--logfile", "/dev/stderr"],
+      ...this.#further,
     ], Deno.cwd());
     await this.#process.logged("Ready to accept connections");
   }
