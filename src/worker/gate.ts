@@ -20,6 +20,7 @@ export class Gate {
   #mostWaiting = 0;
   #inside = 0;
   #waiting = 0;
+  #admitting = false;
   /** Those that wait, in order, by user; the users in the order of their turns. */
   readonly #users = new Map<string | undefined, Set<Waiter>>();
 
@@ -49,11 +50,18 @@ export class Gate {
 
   /** Waits, if the queue has room, or somebody in it has more in it than this one's user. */
   wait(waiter: Waiter): boolean {
-    const others = this.#users.get(waiter.userId);
-    if (this.#waiting >= this.#mostWaiting && !this.#displaceFor(others?.size ?? 0)) return false;
+    const { userId } = waiter;
+    let displaced: Waiter | undefined;
+    if (this.#waiting >= this.#mostWaiting) {
+      displaced = this.#lastOfLargest(this.#users.get(userId)?.size ?? 0);
+      if (displaced === undefined) return false;
+      this.giveUp(displaced);
+    }
     this.#waiting++;
-    if (others === undefined) this.#users.set(waiter.userId, new Set([waiter]));
+    const others = this.#users.get(userId);
+    if (others === undefined) this.#users.set(userId, new Set([waiter]));
     else others.add(waiter);
+    displaced?.displaced(); // last: what it does may well come back to this queue
     return true;
   }
 
@@ -71,10 +79,14 @@ export class Gate {
     if (own.size === 0) this.#users.delete(waiter.userId);
   }
 
+  // One that is admitted may give its place back at once, as all do where a circuit has opened: a round of the loop, and
+  // not a call within the call.
   #admit(): void {
+    if (this.#admitting) return;
+    this.#admitting = true;
     while (this.#inside < this.#most) {
       const [turn] = this.#users;
-      if (turn === undefined) return;
+      if (turn === undefined) break;
       const [userId, own] = turn;
       const [first] = [...own.values().take(1)];
       this.giveUp(first as Waiter);
@@ -86,18 +98,15 @@ export class Gate {
       this.#inside++;
       (first as Waiter).admitted();
     }
+    this.#admitting = false;
   }
 
-  /** The last one of the user who has the most loses its place, if that user would still have no fewer than this one. */
-  #displaceFor(ownCount: number): boolean {
+  /** The last one of the user who has the most, if that user would without it still have no fewer than this one. */
+  #lastOfLargest(ownCount: number): Waiter | undefined {
     let largest: Set<Waiter> | undefined;
     for (const each of this.#users.values()) {
       if (each.size > (largest?.size ?? 0)) largest = each;
     }
-    if (largest === undefined || largest.size <= ownCount + 1) return false;
-    const last = [...largest].at(-1) as Waiter;
-    this.giveUp(last);
-    last.displaced();
-    return true;
+    return largest === undefined || largest.size <= ownCount + 1 ? undefined : [...largest].at(-1);
   }
 }

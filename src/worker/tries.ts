@@ -93,11 +93,10 @@ export class Tries implements Answer {
     this.#attempt = attempt;
     if (route.gate.enter()) return this.#ask(attempt, request);
     attempt.waiting = request;
-    if (!route.gate.wait(attempt)) {
-      attempt.over = true;
-      return this.#refused(route, "queue_full");
-    }
     wheel.set(attempt, route.config.queueMs);
+    if (route.gate.wait(attempt)) return;
+    this.end(attempt);
+    this.#refused(route, "queue_full");
   }
 
   /** The attempt has a place. */
@@ -132,9 +131,9 @@ export class Tries implements Answer {
 
   /** For the present try, which has waited: it has a place. */
   admitted(attempt: Attempt, request: BackendRequest): void {
-    // A reload may have put another backend in its place.
+    // A reload may have put another backend in its place; one that was away for a while has places of its own.
     const route = this.#parts.backends.route(attempt.route.key);
-    if (route !== undefined) {
+    if (route?.gate === attempt.route.gate) {
       attempt.route = route;
       return this.#ask(attempt, request);
     }

@@ -90,6 +90,34 @@ Deno.test("gate: a raised limit lets in those that wait, a lowered one nobody un
   assert.deepEqual([told.length, gate.waiting], [4, 0]);
 });
 
+Deno.test("gate: those that give their place back at once, as where a circuit has opened, are any number", () => {
+  const gate = new Gate();
+  gate.set(1, 1e5);
+  assert(gate.enter());
+  let told = 0;
+  const waiter: Waiter = {
+    userId: undefined,
+    admitted() {
+      told++;
+      gate.leave();
+    },
+    displaced() {},
+  };
+  for (let count = 0; count < 1e5; count++) gate.wait({ ...waiter });
+  gate.leave();
+  assert.deepEqual([told, gate.waiting, gate.enter()], [1e5, 0, true]);
+});
+
+Deno.test("gate: one that is displaced may bring another one of the same user's to the queue at once", () => {
+  const { gate, waiters } = full("a1 a2 a3", 3);
+  const b2 = new Named("b2", "b", []);
+  (waiters[2] as Named).displaced = () => void gate.wait(b2);
+  const b1 = new Named("b1", "b", []);
+  assert(gate.wait(b1));
+  for (const each of [...waiters, b1, b2]) gate.giveUp(each);
+  assert.equal(gate.waiting, 0);
+});
+
 Deno.test("gate: whatever happens, no more are inside than may be, and whoever waits is admitted or displaced once", () => {
   const step = fc.record({
     what: fc.constantFrom("come", "come", "leave", "giveUp"),

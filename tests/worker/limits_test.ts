@@ -7,6 +7,7 @@ import type { FakeSocket } from "../support/fake_clients.ts";
 import {
   DONE,
   failed,
+  fakeBackends,
   fakeWorker,
   only,
   type ScriptedAnswer,
@@ -170,6 +171,21 @@ Deno.test("limit: a client that is full when its turn comes pauses the answer", 
 });
 
 const CIRCUIT = { circuitFailures: 2, circuitWithinMs: 60_000, circuitPauseMs: 1000 };
+
+Deno.test("limit: a backend that was away for two reloads has places of its own, and who waited at the old one none of them", async () => {
+  const b = new ScriptedBackend("b");
+  let current = fakeBackends(5000, { backend: b, ...ONE });
+  const { open } = fakeWorker({ others: [{ backend: b }], backends: { route: () => current.route("b") } });
+  await open();
+  const waiting = await open();
+  current = fakeBackends(5000, { backend: b, ...ONE });
+  at(b, 0).end();
+  await turn();
+  assert.equal(waiting.received, BUSY);
+  await open();
+  await open();
+  assert.equal(b.answers.length, 2);
+});
 
 Deno.test("circuit: after failures in a row clients are told 503 at once, and after a pause one tries", async () => {
   const { open, backend, timing, calls } = fakeWorker({ config: CIRCUIT });
