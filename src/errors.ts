@@ -103,9 +103,14 @@ export class BackendError extends Error {
 /** Whatever a backend threw, as its failure: of the `kind` that it has, if that is one, else `other`. */
 export function asBackendError(error: unknown): BackendError {
   if (error instanceof BackendError) return error;
-  const given = (error as { readonly kind?: unknown } | null | undefined)?.kind;
-  const kind = BACKEND_FAILURES.find((each) => each === given) ?? "other";
-  return new BackendError(kind, error instanceof Error ? error.message : String(error), { cause: error });
+  try {
+    const given = (error as { readonly kind?: unknown } | null | undefined)?.kind;
+    const kind = BACKEND_FAILURES.find((each) => each === given) ?? "other";
+    return new BackendError(kind, error instanceof Error ? error.message : String(error), { cause: error });
+  } catch {
+    // Anything may be thrown, also what is no text and cannot become one, such as `Object.create(null)`.
+    return new BackendError("other", "what was thrown has no text");
+  }
 }
 
 /** Flags, environment or file do not make a configuration: exit code 2, the message is complete. */

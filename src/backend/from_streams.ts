@@ -34,6 +34,8 @@ type Vet = (given: StreamEvent) => StreamEvent | undefined;
 
 /** Size of what one answer may give in a turn of the event loop, so that others have theirs. */
 const TURN_UNITS = 16 * 1024;
+/** What is looked at for nobody takes its time, too. */
+const DROPPED_UNITS = 32;
 
 /** The backend around a {@linkcode StreamSource}. */
 export function fromStreams(source: StreamSource): Backend {
@@ -112,10 +114,11 @@ class StreamAnswer implements Answer {
         if (this.#abort.signal.aborted) return;
         if (done) return this.#queue.push(this.#recipient, { kind: "end" });
         const event = vet === undefined ? value : vet(value);
-        if (event === undefined) continue;
-        this.#queue.push(this.#recipient, event);
-        if (event.kind === "end" || event.kind === "error") return this.cancel();
-        units += sizeUnits(event);
+        if (event !== undefined) {
+          this.#queue.push(this.#recipient, event);
+          if (event.kind === "end" || event.kind === "error") return this.cancel();
+        }
+        units += event === undefined ? DROPPED_UNITS : sizeUnits(event);
         if (units >= TURN_UNITS) {
           // Not setImmediate, which would leave Deno's sockets every 61st turn only.
           await new Promise((resolve) => setTimeout(resolve, 0));

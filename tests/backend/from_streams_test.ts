@@ -269,6 +269,46 @@ for (const [name, event] of ENDLESS) {
   });
 }
 
+Deno.test("a source that always has more of what nobody is to have leaves the event loop its turns as well", async () => {
+  let given = 0;
+  const backend = fromStreams({
+    name: "simple",
+    stream: () =>
+      new ReadableStream({
+        pull: (controller) => {
+          // An end, so that a failure of this test is one.
+          if (++given > 10_000) controller.close();
+          else controller.enqueue({ kind: "alive" });
+        },
+      }, { highWaterMark: 0 }),
+    vet: () => () => undefined,
+    close: () => Promise.resolve(),
+  });
+  const heard = new Heard(backend);
+  const answer = backend.ask(requestFor("x"), new FakeRecipient(1));
+  await turn();
+  assert(given <= 2 * 512 + 1, `${given} in a turn`);
+  answer.cancel();
+  await backend.close();
+  await heard.ended;
+});
+
+Deno.test("what a source throws may be anything, also what is no text: it is that answer's failure and nobody's else", async () => {
+  const bare: unknown = Object.create(null);
+  for (
+    const stream of [() => Promise.reject(bare), () => {
+      throw bare;
+    }]
+  ) {
+    const { backend, heard } = fixture(stream);
+    backend.ask(requestFor("x"), new FakeRecipient(1));
+    await turn();
+    assert.deepEqual(kinds(heard.of(1)), ["error"]);
+    await backend.close();
+    await heard.ended;
+  }
+});
+
 Deno.test("closed, it lets answers under way end, then closes the source, then its stream", async () => {
   const { backend, heard, asked, closes } = fixture();
   backend.ask(requestFor("x"), new FakeRecipient(1));

@@ -155,7 +155,9 @@ function paramOf(body: Record<string, unknown> | null): string | null {
   const param = (error as { readonly param?: unknown } | undefined)?.param;
   if (typeof param === "string") return param;
   const loc: unknown = Array.isArray(detail) ? detail[0]?.loc : null;
-  return Array.isArray(loc) && loc[0] === "body" ? loc.slice(1).join(".") : null;
+  return Array.isArray(loc) && loc[0] === "body"
+    ? loc.slice(1).filter((each) => typeof each !== "object").join(".")
+    : null;
 }
 
 /** An address without what may be secret in it. */

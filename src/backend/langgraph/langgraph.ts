@@ -7,6 +7,7 @@
 import type { RequestHead } from "../../upstream/exchange.ts";
 import type { BackendRequest } from "../backend.ts";
 import type { AnswerListener, BodyReader, Dialect, Draft, Wanted } from "../http/dialect.ts";
+import { cannotSay } from "../http/chat_words.ts";
 import { FixedDraft } from "../http/fixed_draft.ts";
 import { jsonHead } from "../http/head.ts";
 import type { HttpOptions } from "../http/options.ts";
@@ -42,6 +43,14 @@ export class LangGraph implements Dialect {
   draft(request: BackendRequest): Draft {
     const { threadId, runId } = request;
     if (threadId === undefined) return new FixedDraft(this.#head, () => this.#body(request));
+    for (const [field, id] of [["thread_id", threadId], ["run_id", runId]]) {
+      if (id === "." || id === "..") {
+        // In a path these lead elsewhere, encoded or not.
+        return new FixedDraft(this.#head, () => {
+          throw cannotSay(`${field} is ${id}, which is the id of nothing`);
+        });
+      }
+    }
     const thread = `../threads/${encodeURIComponent(threadId)}/runs/`;
     if (runId === undefined) {
       const head = { ...this.#head, url: new URL(`${thread}stream`, this.#head.url) };

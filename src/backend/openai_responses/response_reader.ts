@@ -114,7 +114,7 @@ export class ResponseReader extends EventReader {
 function kindOf(code: unknown): BackendFailure {
   const kind = KINDS.get(code);
   if (kind !== undefined) return kind;
-  return /^(invalid|image|unsupported|empty|failed_to|context_length)_/.test(String(code))
-    ? "bad_request"
-    : "stream_error";
+  const isRequests = typeof code === "string" &&
+    /^(invalid|image|unsupported|empty|failed_to|context_length)_/.test(code);
+  return isRequests ? "bad_request" : "stream_error";
 }

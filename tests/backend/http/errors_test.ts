@@ -171,6 +171,7 @@ Deno.test("openai errors: which part of the request it is about", () => {
   assert.equal(paramOf('{"error":{"message":"stream_options","param":null}}'), null);
   assert.equal(paramOf('{"detail":"stream_options"}'), null);
   assert.equal(paramOf("stream_options"), null);
+  assert.equal(paramOf('{"detail":[{"loc":["body",{"toString":1},"n",0]}]}'), "n.0");
 });
 
 Deno.test("openai errors: the head of a stream is no refusal, and an error's body is read to a bound", () => {

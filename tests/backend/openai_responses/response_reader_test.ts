@@ -185,6 +185,11 @@ Deno.test("openai-responses events: an error without a code, or within one", () 
   ]);
 });
 
+Deno.test("openai-responses events: an error whose code is no text, nor can become one", () => {
+  const [first] = read(stream('{"type":"error","code":{"toString":1},"message":"m"}'));
+  assert.match(String(first), /stream_error/);
+});
+
 Deno.test("openai-responses events: calls that never end are bounded", () => {
   const heard = read(stream(...Array.from({ length: 1_001 }, (_, place) => call(place, "c", "f"))));
   assert.equal(heard.at(-1), "<malformed: more than 1000 calls under way at once>");
