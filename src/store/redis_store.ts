@@ -7,35 +7,20 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { STREAM_FAILURES, type StreamFailure } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
-import {
-  type Include,
-  INCLUDES,
-  RESPONSE_FORMATS,
-  type ResponseFormat,
-} from "../protocol/response_choice.ts";
 import { RedisLink, type Reply } from "./redis_link.ts";
-
-/** What there is to know of a stream besides its bytes. */
-export interface StreamAbout {
-  /** Of the worker that makes it. */
-  readonly owner: string;
-  readonly format: ResponseFormat;
-  readonly include: readonly Include[];
-  readonly requestId: string;
-  readonly model: string;
-}
-
-/** A turn of a stream. */
-export interface Said {
-  /** The position in front of it. */
-  readonly start: number;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly end: boolean;
-  /** How it ended, if not as it should. */
-  readonly failure: StreamFailure | undefined;
-}
+import {
+  aboutKey,
+  askedKey,
+  endFields,
+  eventsKey,
+  leaseKey,
+  parseAbout,
+  parseEntry,
+  type Said,
+  type StreamAbout,
+  streamOf,
+} from "./redis_records.ts";
 
 /** Who hears of streams that are elsewhere. Must not throw. */
 export interface StoreEvents {
@@ -67,7 +52,6 @@ export interface StoreStats {
   readonly unsaved: number;
 }
 
-const PREFIX = "streaming-daemon:";
 const LEASE_MS = 10_000;
 const RENEW_MS = 3000;
 const BLOCK_MS = 1000;
@@ -408,7 +392,7 @@ export class RedisStore {
           ...after,
         );
         for (const [key, entries] of (streams ?? []) as readonly [Buffer, readonly Reply[]][]) {
-          const id = idOf(String(key));
+          const id = streamOf(String(key));
           for (const entry of entries) {
             if (id === undefined) this.#obey(entry);
             else this.#tell(id, entry);
@@ -450,44 +434,6 @@ export class RedisStore {
     this.#reader.close();
     this.#writer.close();
     await Promise.all([this.#opened, this.#reading]);
-  }
-}
-
-const aboutKey = (id: string): string => `${PREFIX}{${id}}:about`;
-const eventsKey = (id: string): string => `${PREFIX}{${id}}:events`;
-const leaseKey = (worker: string): string => `${PREFIX}worker:${worker}`;
-const askedKey = (worker: string): string => `${PREFIX}asked:${worker}`;
-
-/** The stream whose events a key has. */
-function idOf(key: string): string | undefined {
-  return /\{(.*)\}:events$/.exec(key)?.[1];
-}
-
-function endFields(end: boolean, failure: StreamFailure | undefined): string[] {
-  return end ? ["e", failure ?? ""] : [];
-}
-
-function parseEntry(entry: Reply): { id: string; said: Said } {
-  const [id, fields] = entry as [Buffer, readonly Buffer[]];
-  const bytes = new Uint8Array(fields[1] as Buffer);
-  const position = Number(String(id).split("-")[0]);
-  const failure = STREAM_FAILURES.find((each) => each === String(fields[3]));
-  return { id: String(id), said: { start: position - bytes.length, bytes, end: fields.length > 2, failure } };
-}
-
-function parseAbout(json: Buffer | null): StreamAbout | undefined {
-  if (json === null) return undefined;
-  try {
-    const { owner, format, include, requestId, model } = JSON.parse(String(json)) as Record<string, unknown>;
-    return {
-      owner: String(owner),
-      format: RESPONSE_FORMATS.find((each) => each === format) ?? "content",
-      include: INCLUDES.filter((each) => Array.isArray(include) && include.includes(each)),
-      requestId: String(requestId),
-      model: String(model),
-    };
-  } catch {
-    return undefined; // not ours: as if there were none
   }
 }
 

@@ -7,7 +7,7 @@ import { ContentFormat } from "../protocol/formats/content.ts";
 import { NumberedFormat } from "../protocol/formats/numbered.ts";
 import { FAILURE_TEXT } from "../protocol/sse.ts";
 import type { AnswerFormat } from "../protocol/stream_event.ts";
-import type { Said, StreamAbout } from "../store/redis_store.ts";
+import type { Said, StreamAbout } from "../store/redis_records.ts";
 import type { CallParts } from "./backend_call.ts";
 import { SharedStream, type StreamHome } from "./shared_stream.ts";
 

@@ -7,13 +7,8 @@ import type { BackendRequest } from "../backend/backend.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { StreamStats } from "../ops/metrics/metrics.ts";
 import type { StreamChoice } from "../protocol/stream_choice.ts";
-import {
-  RedisStore,
-  type RedisStoreOptions,
-  type Said,
-  type StoreEvents,
-  type StreamAbout,
-} from "../store/redis_store.ts";
+import type { Said, StreamAbout } from "../store/redis_records.ts";
+import { RedisStore, type RedisStoreOptions, type StoreEvents } from "../store/redis_store.ts";
 import type { CallParts } from "./backend_call.ts";
 import { RemoteStream } from "./remote_stream.ts";
 import { SharedStream, type StreamHome, type Watch, type Watcher } from "./shared_stream.ts";
