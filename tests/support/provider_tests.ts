@@ -89,7 +89,7 @@ export function providerTests(provider: ProviderCase): void {
     Deno.test(`${name} over ${protocol}: what each failure becomes`, async (t) => {
       await using both = await openaiDaemon(protocol, {
         provider,
-        env: { DAEMON_BACKEND_TIMEOUT_SECS: "1" },
+        env: { DAEMON_BACKEND_TIMEOUT_SECS: "2" },
       });
       const { daemon } = both;
       const { kinds, wholeWithoutMark, missing } = provider;
@@ -104,9 +104,9 @@ export function providerTests(provider: ProviderCase): void {
         ["json", UNAVAILABLE, "malformed", /the answer is application\/json; expected text\/event-stream/],
         ["gzip", UNAVAILABLE, "malformed", /in the coding gzip, which was not asked for/],
         ["reset-head", UNAVAILABLE, "unavailable", /reset|closed/],
-        ["stall-head", plainResponse(504, "Backend timeout"), "timeout", /gave nothing for 1000 ms/],
+        ["stall-head", plainResponse(504, "Backend timeout"), "timeout", /gave nothing for 2000 ms/],
         ["abort-2", broken(["word0 ", "word1 "]), "truncated", /reset|closed|ended/],
-        ["stall-1", broken(["word0 "], "Backend timeout"), "timeout", /gave nothing for 1000 ms/],
+        ["stall-1", broken(["word0 "], "Backend timeout"), "timeout", /gave nothing for 2000 ms/],
         ["badjson-1", broken(["word0 "]), "malformed", /an event that is not JSON: /],
         ["hugeline", broken(["word0 "]), "malformed", /an event of more than 524288 bytes/],
         ["nofinish-1", broken(["word0 "]), "truncated", missing],
@@ -146,10 +146,10 @@ export function providerTests(provider: ProviderCase): void {
       for (const [pattern, seen, resets] of [["stall-head", "", 1], ["stall-2", "word1 ", 2]] as const) {
         const asked = mock.requests.length + 1;
         const client = daemon.handOff({ prompt: "x", test_pattern: pattern });
-        await mock.received(asked);
+        await daemon.until("the request", () => mock.requests.length === asked);
         if (seen !== "") await client.readUntil(seen);
         client.close();
-        await mock.resets(resets);
+        await daemon.until("the end of the request", () => mock.counts.resets === resets);
       }
       await daemon.until(
         "both are counted",
