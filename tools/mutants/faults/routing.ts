@@ -120,9 +120,8 @@ export const ROUTING: readonly FaultyFile[] = [
       },
       {
         id: "a-full-queue-takes-more",
-        text:
-          "    if (this.#waiting >= this.#mostWaiting && !this.#displaceFor(others?.size ?? 0)) return false;\n",
-        instead: "",
+        text: "if (this.#waiting >= this.#mostWaiting) {",
+        instead: "if (this.#waiting < 0) {",
         tests: ["worker/gate_test.ts"],
       },
       {
