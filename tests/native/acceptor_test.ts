@@ -7,6 +7,7 @@ import { makeReactor, Reactor } from "../../src/native/reactor.ts";
 import { connect, socketPair } from "../../src/native/sender.ts";
 import { TEST_POLICY, TestAcceptor } from "../support/acceptor.ts";
 import { TestReactor } from "../support/reactor.ts";
+import { until } from "../support/until.ts";
 
 const utf8 = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
 
@@ -127,7 +128,8 @@ Deno.test("closing it closes the reactors that are left, and their clients; it c
   assert.equal(await near.read(), undefined);
   reactor.reactor.shutDown();
   near.close();
-  assert.equal(openFds(), before);
+  // What clients of former tests were is closed where nobody waits: it may have counted.
+  await until("no more descriptors than before", () => openFds() <= before);
 });
 
 Deno.test("one that is closed behind its back fails its run by name", async () => {
