@@ -115,7 +115,7 @@ export class RedisStore {
     this.#keepMs = options.keepMs;
     const { url, caFile } = options;
     this.#opened = Promise.all([
-      this.#writer.open(url, caFile, { up: () => this.#isUp(), down: (error) => this.#isDown(error) }),
+      this.#writer.open(url, caFile, { up: () => this.#renew(), down: (error) => this.#isDown(error) }),
       this.#reader.open(url, caFile, {
         up: () => void this.#readerIsUp(),
         down: (error) => this.#isDown(error),
@@ -133,16 +133,20 @@ export class RedisStore {
 
   /** For the metrics. */
   get stats(): StoreStats {
-    return { up: this.#writer.up && this.#reader.up, unsaved: this.#unsaved };
+    return {
+      up: this.#writer.up && this.#reader.up && this.#downSinceMs === undefined,
+      unsaved: this.#unsaved,
+    };
   }
 
-  #isUp(): void {
+  // It has taken something, which one that is only connected to need not: it may want a password, or be full.
+  #works(): void {
+    if (!this.#reader.up) return;
     const { log } = this.#options;
     if (this.#downSinceMs !== undefined) log.info("The store of streams is back");
     this.#downSinceMs = undefined;
     for (const id of this.#spoiled) this.forget(id);
     this.#spoiled.clear();
-    this.#renew();
     this.#started.resolve();
   }
 
@@ -157,6 +161,7 @@ export class RedisStore {
   }
 
   async #readerIsUp(): Promise<void> {
+    this.#renew();
     try {
       this.#readerId = await this.#reader.send("CLIENT", "ID") as number;
     } catch {
@@ -278,11 +283,12 @@ export class RedisStore {
         const page = await inTime(
           this.#writer.send("XRANGE", eventsKey(id), from, "+", "COUNT", String(PAGE_ENTRIES)),
         ) as readonly Reply[];
+        if (this.#followed.get(id) !== followed) return; // followed anew, or by nobody any more
         for (const entry of page) this.#tell(id, entry);
         if (page.length < PAGE_ENTRIES) break;
       }
     } catch (error) {
-      this.#followed.delete(id);
+      if (this.#followed.get(id) === followed) this.#followed.delete(id);
       throw error;
     }
     followed.caughtUp = true;
@@ -337,9 +343,12 @@ export class RedisStore {
       for (const id of [...this.#followed.keys()]) this.#lose(id);
     }
     if (!this.#writer.up) return;
-    const ignore = (): void => {}; // the next renewal is soon, and an outage is told elsewhere
-    this.#writer.send("SET", leaseKey(this.#name), "1", "PX", String(LEASE_MS)).catch(ignore);
-    this.#writer.send("PEXPIRE", askedKey(this.#name), String(LEASE_MS)).catch(ignore);
+    this.#writer.send("SET", leaseKey(this.#name), "1", "PX", String(LEASE_MS)).then(
+      () => this.#works(),
+      (error: Error) => this.#isDown(error),
+    );
+    // Where that fails, so does the one before.
+    this.#writer.send("PEXPIRE", askedKey(this.#name), String(LEASE_MS)).catch(() => {});
     for (const [id, { caughtUp }] of this.#followed) if (caughtUp) void this.#check(id);
   }
 
@@ -377,9 +386,9 @@ export class RedisStore {
   async #read(): Promise<void> {
     await this.#opened;
     while (!this.#closed) {
-      const ids = [...this.#followed].filter(([, { caughtUp }]) => caughtUp);
-      const keys = [askedKey(this.#name), ...ids.map(([id]) => eventsKey(id))];
-      const after = [this.#asked, ...ids.map(([, { entry }]) => entry)];
+      const read = new Map([...this.#followed].filter(([, { caughtUp }]) => caughtUp));
+      const keys = [askedKey(this.#name), ...[...read.keys()].map(eventsKey)];
+      const after = [this.#asked, ...[...read.values()].map(({ entry }) => entry)];
       try {
         const streams = await this.#reader.send(
           "XREAD",
@@ -395,7 +404,8 @@ export class RedisStore {
           const id = streamOf(String(key));
           for (const entry of entries) {
             if (id === undefined) this.#obey(entry);
-            else this.#tell(id, entry);
+            // One that is followed anew meanwhile is told from its beginning.
+            else if (this.#followed.get(id) === read.get(id)) this.#tell(id, entry);
           }
         }
       } catch {

@@ -47,6 +47,8 @@ export class SharedStreams implements StreamHome, StoreEvents {
   #evicted = 0;
   #ending = false;
   readonly #store: RedisStore | undefined;
+  /** Ids that the store is asked for, to begin a stream. */
+  readonly #claims = new Map<string, Promise<void>>();
 
   /** @param redis the server where daemons meet; none: each is alone */
   constructor(limits: KeepLimits, log: Log, redis?: Pick<RedisStoreOptions, "url" | "caFile">) {
@@ -95,7 +97,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
   watch(asked: Asked): Found | Promise<Found> {
     const stream = this.#byId.get(asked.choice.id);
     if (stream !== undefined) return this.#joinLoaded(stream, asked);
-    if (this.#store !== undefined) return this.#watchWith(this.#store, asked);
+    if (this.#store !== undefined) return this.#watchInTurn(this.#store, asked);
     return asked.choice.lastEventId === undefined ? this.#begin(asked, false) : this.#nothing(asked);
   }
 
@@ -132,6 +134,24 @@ export class SharedStreams implements StreamHome, StoreEvents {
     }
     stream.begin(request, requestBytes);
     return watch;
+  }
+
+  // One after the other where it is the same id: a claim whose client leaves is given back, and until then it looks as if
+  // somebody had it.
+  async #watchInTurn(store: RedisStore, asked: Asked): Promise<Found> {
+    const { choice: { id, lastEventId } } = asked;
+    for (let claim; (claim = this.#claims.get(id)) !== undefined;) await claim;
+    const stream = this.#byId.get(id);
+    if (stream !== undefined) return await this.#joinLoaded(stream, asked);
+    if (lastEventId !== undefined) return await this.#watchWith(store, asked);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#claims.set(id, promise);
+    try {
+      return await this.#watchWith(store, asked);
+    } finally {
+      this.#claims.delete(id);
+      resolve();
+    }
   }
 
   // It may be at another daemon.

@@ -156,6 +156,39 @@ Deno.test("who watches at another daemon when the store goes is told, and does n
   assert.equal(await there.readAll(), `${STREAM_HEAD}${HELLO}data: {"error":"Internal error"}\n\n`);
 });
 
+Deno.test("one of the two connections breaks: it is opened anew, and who watches at another daemon hears on", async () => {
+  await using redis = await Redis.start();
+  await using first = await daemonWith(redis, STANDING);
+  await using second = await daemonWith(redis, { ...STANDING, DAEMON_WORKERS: "1" });
+  using here = first.handOff({ stream_id: "s", ...CONTINUE });
+  await here.readUntil("Hello! ");
+  using there = second.handOff({ stream_id: "s", last_event_id: "0" });
+  await there.readUntil("Hello! ");
+  let readers: string[] = [];
+  await second.until("the readers of three workers", async () => {
+    const clients = await redis.cli("CLIENT", "LIST");
+    readers = [...clients.matchAll(/^id=(\d+) .* cmd=xread /gm)].map(([, id]) => id as string);
+    return readers.length === 3;
+  });
+  for (const id of readers) await redis.cli("CLIENT", "KILL", "ID", id);
+  await Promise.all([first, second].map((each) => each.logged("The store of streams is back")));
+  assert.equal(await answer(first, { stream_id: "s", action: "stop" }), plainResponse(200, "Stopped"));
+  assert.equal(await there.readAll(), `${STREAM_HEAD}${HELLO}id: 2\ndata: {"error":"Stopped"}\n\n`);
+});
+
+Deno.test("a store that takes nothing is one that cannot be reached: it wants a password, or has another one", async () => {
+  await using redis = await Redis.start();
+  await redis.cli("CONFIG", "SET", "requirepass", "right");
+  for (const url of [redis.url, redis.url.replace("//", "//:wrong-one@")]) {
+    await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1", DAEMON_RESUME_REDIS_URL: url });
+    const { fields } = await daemon.logged(/^The store of streams cannot be reached/);
+    assert.match(JSON.stringify(fields["error"]), /NOAUTH|WRONGPASS/);
+    assert.equal(await daemon.metric("daemon_resume_store_up"), 0);
+    assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+    assert.equal(daemon.log.some((line) => JSON.stringify(line).includes("wrong-one")), false);
+  }
+});
+
 Deno.test("a store that stands still holds nobody up for more than a second", async () => {
   await using redis = await Redis.start();
   await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1" });
@@ -171,6 +204,19 @@ Deno.test("a store that stands still holds nobody up for more than a second", as
   await daemon.until("the store", async () => await daemon.metric("daemon_resume_store_up") === 1);
   assert.equal(await answer(daemon, { stream_id: "c", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
   assert.notEqual(await redis.cli("KEYS", "*{c}*"), "");
+});
+
+Deno.test("who comes for an id while another one's claim of it is under way, which then leaves, is answered", async () => {
+  await using redis = await Redis.start();
+  await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1" });
+  assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  redis.freeze(true);
+  const left = daemon.handOff({ stream_id: "b", prompt: "Hi" });
+  left.close();
+  using client = daemon.handOff({ stream_id: "b", prompt: "Hi" });
+  await daemon.until("both", async () => await daemon.metric("daemon_handoffs_received") === 3);
+  redis.freeze(false);
+  assert.equal(await client.readAll(), STREAM_HEAD + mockEvents("Hi"));
 });
 
 Deno.test("a store that is not there at the start: the daemon starts, and begins streams", async () => {
