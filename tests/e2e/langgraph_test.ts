@@ -16,7 +16,7 @@ const LANGGRAPH: ProviderCase = {
     content_filter: "content_filter",
     another: "another",
   },
-  missing: /the stream ended before end and any finish reason of a last message/,
+  missing: null,
   wholeWithoutMark: true,
   kinds: { error: "stream_error", overloaded: "stream_error", "rate-limit": "stream_error" },
 };

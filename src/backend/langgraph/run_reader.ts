@@ -34,21 +34,25 @@ export class RunReader extends EventReader {
   /** The calls of the message under way: their number by their index in it. */
   readonly #calls = new Map<unknown, number>();
   #callCount = 0;
+  #begun = false;
   #said = false;
   /** A message has begun since the last text: a paragraph, too. */
   #paragraph = false;
   #reason = "";
   readonly #tokens = { input: 0, output: 0 };
 
-  /** The body has ended. Some servers send no `end`: a run whose last message has its finish reason is whole without. */
+  /**
+   * The body has ended in order. That is a run's end: the server (langgraph-api 0.16) has no other, tells of a failure
+   * before, and a run that waits for a person has no reason of its last message's.
+   */
   end(): void {
     if (this.over) return;
-    if (this.#reason === "" || this.#reason === "tool_calls") {
-      this.fail("truncated", "the stream ended before end and any finish reason of a last message");
-    } else this.#ended();
+    if (this.#begun) this.#ended();
+    else this.fail("truncated", "the stream ended before its first event");
   }
 
   sse(data: string, event: string): void {
+    this.#begun = true;
     // Of subgraphs, the name goes on with theirs.
     const [name] = event.split("|", 1);
     switch (name) {

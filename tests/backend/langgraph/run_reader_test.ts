@@ -187,19 +187,19 @@ const CASES: readonly (readonly [name: string, stream: string, heard: readonly s
     }) + END,
     ["<usage 0 0>", "<done>"],
   ],
-  ["an end without its mark, though the model had finished", META + piece({ content: "a" }) + stops("stop"), [
+  ["an end without its mark", META + piece({ content: "a" }) + stops("stop"), [
     "a",
     "<finish stop>",
     "<done>",
   ]],
-  ["an end without its mark while a tool is called", META + piece({ content: "a" }) + stops("tool_calls"), [
+  ["… where a tool waits for a person", META + piece({ content: "a" }) + stops("tool_calls"), [
     "a",
-    "<truncated: the stream ended before end and any finish reason of a last message>",
+    "<finish tool_calls>",
+    "<done>",
   ]],
-  ["an end without its mark", META + piece({ content: "a" }), [
-    "a",
-    "<truncated: the stream ended before end and any finish reason of a last message>",
-  ]],
+  ["… by a model that gives no reason", META + piece({ content: "a" }), ["a", "<done>"]],
+  ["… of a run without a word", META, ["<done>"]],
+  ["an end before all", "", ["<truncated: the stream ended before its first event>"]],
   ["an end with its status", META + event("end", '{"run_id":"r","status":"success"}'), ["<done>"]],
   ["an end that waits for a person", META + event("end", '{"run_id":"r","status":"interrupted"}'), [
     "<done>",

@@ -232,9 +232,9 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/langgraph/run_reader_test.ts"],
       },
       {
-        id: "a-run-that-is-cut-while-a-tool-works-is-whole",
-        text: 'this.#reason === "" || this.#reason === "tool_calls"',
-        instead: 'this.#reason === ""',
+        id: "a-run-that-never-began-is-whole",
+        text: "if (this.#begun) this.#ended();",
+        instead: "if (!this.over) this.#ended();",
         tests: ["backend/langgraph/run_reader_test.ts"],
       },
       {
