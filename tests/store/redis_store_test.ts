@@ -1,6 +1,7 @@
 /** What is said to a server of Redis, and answered in an order that a real one cannot be made to keep. */
 import assert from "node:assert/strict";
-import { RedisStore, type Said } from "../../src/store/redis_store.ts";
+import { RedisStore } from "../../src/store/redis_store.ts";
+import type { Said } from "../../src/store/redis_records.ts";
 import { listLog } from "../support/connections.ts";
 
 type Reply = string | number | null | readonly Reply[];
