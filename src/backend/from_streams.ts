@@ -104,9 +104,9 @@ class StreamAnswer implements Answer {
 
   async #pass(given: ReturnType<StreamSource["stream"]>, vet: Vet | undefined): Promise<void> {
     try {
-      const stream = given instanceof ReadableStream ? given : await given;
+      const stream = given instanceof ReadableStream ? given : await this.#opened(given);
+      if (stream === undefined) return;
       const reader = this.#reader = stream.getReader();
-      if (this.#abort.signal.aborted) return void await reader.cancel(this.#abort.signal.reason);
       let units = 0;
       while (true) {
         const { done, value } = await reader.read();
@@ -129,6 +129,19 @@ class StreamAnswer implements Answer {
       this.#fail(error);
       this.cancel();
     }
+  }
+
+  /** The stream; none where nobody wants it any more, however long it still takes. */
+  async #opened(
+    given: Promise<ReadableStream<StreamEvent>>,
+  ): Promise<ReadableStream<StreamEvent> | undefined> {
+    const { signal } = this.#abort;
+    const left = Promise.withResolvers<void>();
+    signal.addEventListener("abort", () => left.resolve());
+    const stream = await Promise.race([given, left.promise]);
+    if (!signal.aborted) return stream as ReadableStream<StreamEvent>;
+    given.then((late) => late.cancel(signal.reason)).catch(() => {}); // changes nothing for anybody
+    return undefined;
   }
 
   #fail(error: unknown): void {

@@ -24,13 +24,39 @@ export function moduleBackend(options: ModuleOptions): Backend {
   return fromStreams(new ModuleSource(options));
 }
 
+/** From the import of a module to the end of its close. */
+const TRY_MS = 10_000;
+
 /**
  * Loads the module as a worker will, and lets it go.
  *
+ * @param mostMs what all of that may take
  * @throws {ConfigError} if it cannot be used; the message says why
  */
-export async function tryModule(options: ModuleOptions): Promise<void> {
-  await (await load(options)).close?.();
+export async function tryModule(options: ModuleOptions, mostMs = TRY_MS): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => late.reject(wrong(options, `the module is not loaded, made and closed within ${mostMs} ms`)),
+    mostMs,
+  );
+  try {
+    await Promise.race([loadAndClose(options), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function loadAndClose(options: ModuleOptions): Promise<void> {
+  const own = await load(options);
+  try {
+    await own.close?.();
+  } catch (cause) {
+    throw wrong(options, `the module's close() failed: ${messageOf(cause)}`, cause);
+  }
+}
+
+function wrong({ path }: ModuleOptions, what: string, cause?: unknown): ConfigError {
+  return new ConfigError(`backend.module.path = ${JSON.stringify(path)}: ${what}`, { cause });
 }
 
 class ModuleSource implements StreamSource {
@@ -60,26 +86,28 @@ class ModuleSource implements StreamSource {
 }
 
 /** @throws {ConfigError} if it cannot be used */
-async function load({ path, options }: ModuleOptions): Promise<OwnBackend> {
-  const wrong = (what: string, cause?: unknown): ConfigError =>
-    new ConfigError(`backend.module.path = ${JSON.stringify(path)}: ${what}`, { cause });
+async function load(module: ModuleOptions): Promise<OwnBackend> {
+  const { path, options } = module;
   let make: unknown;
   try {
     make = (await import(pathToFileURL(path).href)).default;
   } catch (cause) {
-    throw wrong(`the module cannot be loaded: ${messageOf(cause)}`, cause);
+    throw wrong(module, `the module cannot be loaded: ${messageOf(cause)}`, cause);
   }
   if (typeof make !== "function") {
-    throw wrong(`the module's default export is ${typeof make}, expected a function that makes a backend`);
+    throw wrong(
+      module,
+      `the module's default export is ${typeof make}, expected a function that makes a backend`,
+    );
   }
   let own: unknown;
   try {
     own = await make(options);
   } catch (cause) {
-    throw wrong(`the module's function failed: ${messageOf(cause)}`, cause);
+    throw wrong(module, `the module's function failed: ${messageOf(cause)}`, cause);
   }
   if (typeof (own as Partial<OwnBackend> | null | undefined)?.stream !== "function") {
-    throw wrong("the module's function gave no backend, expected { stream(request, signal) }");
+    throw wrong(module, "the module's function gave no backend, expected { stream(request, signal) }");
   }
   return own as OwnBackend;
 }

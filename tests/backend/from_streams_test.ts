@@ -203,6 +203,20 @@ Deno.test("cancelled, its signal aborts, its stream is cancelled, and nothing of
   assert.deepEqual(heard.of(1), [{ kind: "text", text: "a" }]);
 });
 
+Deno.test("cancelled before it has a stream, it ends, though the source goes on for ever or gives one later", async () => {
+  const given = Promise.withResolvers<ReadableStream<StreamEvent>>();
+  for (const stream of [() => new Promise<never>(() => {}), () => given.promise]) {
+    const { backend, heard } = fixture(stream);
+    backend.ask(requestFor("x"), new FakeRecipient(1)).cancel();
+    await backend.close();
+    await heard.ended;
+    assert.deepEqual(heard.of(1), []);
+  }
+  const cancelled = Promise.withResolvers<unknown>();
+  given.resolve(new ReadableStream({ cancel: cancelled.resolve }));
+  await cancelled.promise;
+});
+
 Deno.test("cancelled while it is paused, it ends as well", async () => {
   const { backend, heard, asked } = fixture();
   const answer = backend.ask(requestFor("x"), new FakeRecipient(1));

@@ -170,6 +170,10 @@ Deno.test("own backend: what cannot be one is named with its key, and why", asyn
       /: the module's function gave no backend, expected { stream\(request, signal\) }$/,
     ],
     ["export default () => ({ stream: 1 });", /gave no backend/],
+    [
+      `export default () => ({ stream() {}, close() { throw new Error("no"); } });`,
+      /: the module's close\(\) failed: no$/,
+    ],
   ];
   for (const [source, message] of cases) {
     const options = source === undefined
@@ -181,6 +185,21 @@ Deno.test("own backend: what cannot be one is named with its key, and why", asyn
       assert.match(error.message, message);
       return true;
     });
+  }
+});
+
+Deno.test("own backend: one that is never made, or never closed, does not hold up the start or a reload for ever", async () => {
+  using folder = new TestFolder();
+  for (
+    const source of [
+      "export default () => new Promise(() => {});",
+      "export default () => ({ stream() {}, close: () => new Promise(() => {}) });",
+    ]
+  ) {
+    await assert.rejects(
+      tryModule({ ...moduleOf(folder, source), ...MORE }, 50),
+      { name: "ConfigError", message: /: the module is not loaded, made and closed within 50 ms$/ },
+    );
   }
 });
 

@@ -229,10 +229,9 @@ export const ROUTING: readonly FaultyFile[] = [
     faults: [
       {
         id: "a-stream-that-comes-too-late-is-kept",
-        text:
-          "      if (this.#abort.signal.aborted) return void await reader.cancel(this.#abort.signal.reason);\n",
-        instead: "",
-        tests: ["backend/module_test.ts"],
+        text: "    given.then((late) => late.cancel(signal.reason)).catch(() => {});",
+        instead: "   ",
+        tests: ["backend/from_streams_test.ts"],
       },
     ],
   },
