@@ -103,7 +103,16 @@ export class SharedStreams implements StreamHome, StoreEvents {
 
   #joinLoaded(stream: SharedStream, asked: Asked): Found | Promise<Found> {
     const loading = stream instanceof RemoteStream ? stream.loading : undefined;
-    return loading === undefined ? this.#join(stream, asked) : loading.then(() => this.#join(stream, asked));
+    if (loading === undefined) return this.#join(stream, asked);
+    return loading.then(() =>
+      this.#byId.get(stream.streamId) === stream ? this.#join(stream, asked) : this.#unknown(asked)
+    );
+  }
+
+  // An outage, which the store has told; or there is no room for it.
+  #unknown({ parts }: Asked): 503 {
+    parts.metrics.streamAskedFor("unknown");
+    return 503;
   }
 
   #nothing({ parts }: Asked): 204 {
@@ -178,9 +187,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
       if (reached) store.forget(id);
       return 503;
     }
-    if (reached) return this.#nothing(asked);
-    parts.metrics.streamAskedFor("unknown");
-    return 503;
+    return reached ? this.#nothing(asked) : this.#unknown(asked);
   }
 
   async #watchRemote(store: RedisStore, about: StreamAbout, asked: Asked): Promise<Found> {
@@ -189,8 +196,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
     if (this.reserve(STREAM_BYTES)) this.#byId.set(id, stream);
     else {
       stream.close();
-      parts.metrics.streamAskedFor("unknown");
-      return 503;
+      return this.#unknown(asked);
     }
     const followed = store.follow(id, about);
     stream.loading = followed.catch(() => {});
@@ -198,8 +204,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
       await followed;
     } catch {
       stream.close();
-      parts.metrics.streamAskedFor("unknown");
-      return 503; // an outage, which the store has told
+      return this.#unknown(asked);
     } finally {
       stream.loading = undefined;
     }
