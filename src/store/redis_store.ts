@@ -96,6 +96,8 @@ export class RedisStore {
   readonly #saved = new Map<string, Saved>();
   /** Their keys are to go when the server is back: a part is missing. */
   readonly #spoiled = new Set<string>();
+  /** Ids whose claim nobody waits for any more; it is given back once it is made. */
+  readonly #lateClaims = new Set<string>();
   readonly #followed = new Map<string, Followed>();
   #readerId: number | undefined;
   #asked = "0-0";
@@ -178,6 +180,7 @@ export class RedisStore {
   async claim(id: string, about: Omit<StreamAbout, "owner">): Promise<StreamAbout | undefined> {
     const value = JSON.stringify({ owner: this.#name, ...about });
     await this.#started.promise;
+    this.#checkLate(id);
     const key = aboutKey(id);
     const set = this.#writer.send("SET", key, value, "NX", "EX", String(this.#unendedSecs()));
     const other = this.#writer.send("GET", key);
@@ -186,7 +189,8 @@ export class RedisStore {
       answers = await inTime(Promise.all([set, other]));
     } catch (error) {
       // It goes on without being saved; if the claim is made later on, nobody is to wait for what it says.
-      set.then((set) => set === null || this.forget(id), () => {});
+      this.#lateClaims.add(id);
+      set.then((set) => set === null || this.forget(id), () => {}).finally(() => this.#lateClaims.delete(id));
       throw error;
     }
     if (answers[0] === null) {
@@ -205,7 +209,13 @@ export class RedisStore {
    */
   async find(id: string): Promise<StreamAbout | undefined> {
     await this.#started.promise;
+    this.#checkLate(id);
     return parseAbout(await inTime(this.#writer.send("GET", aboutKey(id))) as Buffer | null);
+  }
+
+  // What is there by now may be a claim that is about to be given back.
+  #checkLate(id: string): void {
+    if (this.#lateClaims.has(id)) throw new Error("An earlier claim of that id has had no answer yet");
   }
 
   /** Saves what a claimed stream has said. Never fails: the worst is that it is saved no longer. */

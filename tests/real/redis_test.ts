@@ -219,6 +219,20 @@ Deno.test("who comes for an id while another one's claim of it is under way, whi
   assert.equal(await client.readAll(), STREAM_HEAD + mockEvents("Hi"));
 });
 
+Deno.test("who comes for an id whose claim was late and is not given back yet is answered", async () => {
+  await using redis = await Redis.start();
+  await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1" });
+  assert.equal(await answer(daemon, { stream_id: "a", prompt: "Hi" }), STREAM_HEAD + mockEvents("Hi"));
+  redis.freeze(true);
+  const left = daemon.handOff({ stream_id: "b", prompt: "Hi" });
+  left.close();
+  await daemon.logged(/client answered 503/); // which has gone
+  using client = daemon.handOff({ stream_id: "b", prompt: "Hi" });
+  await daemon.until("its handoff", async () => await daemon.metric("daemon_handoffs_received") === 3);
+  redis.freeze(false);
+  assert.equal(await client.readAll(), STREAM_HEAD + mockEvents("Hi"));
+});
+
 Deno.test("a store that is not there at the start: the daemon starts, and begins streams", async () => {
   const redis = await Redis.start();
   await redis.down();
