@@ -199,6 +199,7 @@ export class RedisStore {
       return found;
     }
     this.#saved.set(id, { expiryMs: performance.now(), trimmed: 0 });
+    this.#spoiled.delete(id); // it was another one's of that id
     return undefined;
   }
 
@@ -275,8 +276,8 @@ export class RedisStore {
   /** Removes a stream that is made here. */
   forget(id: string): void {
     this.#saved.delete(id);
-    // Where that fails it goes by itself.
-    this.#writer.send("DEL", aboutKey(id), eventsKey(id)).catch(() => {});
+    // Where that fails it is for later.
+    this.#writer.send("DEL", aboutKey(id), eventsKey(id)).catch(() => this.#spoiled.add(id));
   }
 
   /**

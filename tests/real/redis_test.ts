@@ -189,6 +189,18 @@ Deno.test("a store that takes nothing is one that cannot be reached: it wants a 
   }
 });
 
+Deno.test("a stream with a gap is taken out of the store as soon as that takes something again", async () => {
+  await using redis = await Redis.start();
+  await using daemon = await daemonWith(redis, { ...SLOW, DAEMON_WORKERS: "1" });
+  using client = daemon.handOff({ stream_id: "s", prompt: "Hi", ...CONTINUE });
+  await client.readUntil("id: 2\n");
+  await redis.cli("REPLICAOF", "127.0.0.1", "1"); // it takes no writes any more
+  await daemon.until("the gap", async () => await daemon.metric("daemon_resume_unsaved_total") > 0);
+  await redis.cli("REPLICAOF", "NO", "ONE");
+  await daemon.until("its end", async () => await redis.cli("KEYS", "*{s}*") === "");
+  assert.equal(await client.readAll(), STREAM_HEAD + mockEvents("Hi"));
+});
+
 Deno.test("a store that stands still holds nobody up for more than a second", async () => {
   await using redis = await Redis.start();
   await using daemon = await daemonWith(redis, { DAEMON_WORKERS: "1" });
