@@ -6,10 +6,11 @@
  */
 
 import http from "node:http";
-import http2 from "node:http2";
 import https from "node:https";
-import type { AddressInfo, Socket } from "node:net";
+import net, { type AddressInfo, type Socket } from "node:net";
 import process from "node:process";
+import tls from "node:tls";
+import { H2Request, H2Response, H2Session } from "./h2_stand_in.ts";
 import { ANTHROPIC } from "./mock_anthropic.ts";
 import { LANGGRAPH } from "./mock_langgraph.ts";
 import { type Pace, scriptFor, type Step } from "./mock_llm_patterns.ts";
@@ -128,8 +129,11 @@ function voiceOf(path: string): Voice | null {
   return null;
 }
 
-type Request = http.IncomingMessage | http2.Http2ServerRequest;
-type Response = http.ServerResponse | http2.Http2ServerResponse;
+type Request = http.IncomingMessage | H2Request;
+type Response = http.ServerResponse | H2Response;
+
+/** INTERNAL_ERROR of RFC 9113, section 7. */
+const INTERNAL_ERROR = 2;
 
 /** Starts it. */
 export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
@@ -162,12 +166,10 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
       gone.abort();
       tell();
     };
-    // Of a stream that is reset, the response says that it finished.
-    if ("stream" in response) response.stream.on("aborted", () => over("reset"));
     response.on("close", () => over(response.writableFinished ? "whole" : "reset"));
     response.on("finish", () => over("whole"));
     response.on("error", () => over("reset"));
-    request.on("error", () => over("reset"));
+    if (!(request instanceof H2Request)) request.on("error", () => over("reset"));
     const signal = AbortSignal.any([gone.signal, stop.signal]);
     const task = respond(request, response, signal, () => over("whole")).catch((error: unknown) => {
       if (!signal.aborted) throw error;
@@ -181,9 +183,7 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
     signal: AbortSignal,
     over: () => void,
   ): Promise<void> => {
-    let json = "";
-    request.setEncoding("utf8");
-    for await (const piece of request) json += piece;
+    const json = await bodyOf(request);
     const body = JSON.parse(json === "" ? "{}" : json);
     requests.push({
       method: request.method ?? "",
@@ -205,7 +205,7 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
       : voiceScript(voice, pattern, pace, tries, { body, path, key });
     const reset = (): void => {
       over();
-      if ("stream" in response) response.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+      if (response instanceof H2Response) response.reset(INTERNAL_ERROR);
       else response.socket?.destroy();
     };
     if (script.noHead === "reset") return reset();
@@ -232,14 +232,6 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
     socket.on("close", () => sockets.delete(socket));
     socket.on("error", () => {/* the client went away */});
   });
-  const sessions = new Set<http2.ServerHttp2Session>();
-  if (options.protocol === "h2c" || options.protocol === "h2") {
-    server.on("session", (session: http2.ServerHttp2Session) => {
-      sessions.add(session);
-      session.on("close", () => sessions.delete(session));
-      session.on("error", () => {/* the client went away */});
-    });
-  }
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     if (options.socketPath !== undefined) server.listen(options.socketPath, resolve);
@@ -252,7 +244,6 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     // The sockets first: what is under way then ends without a GOAWAY, as when a server dies.
     for (const socket of sockets) socket.destroy();
-    for (const session of sessions) session.destroy();
     await Promise.all([closed, ...answered]);
   };
   return {
@@ -273,18 +264,30 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
 function createServer(
   { protocol, certificate, maxStreams = 100 }: MockLlmOptions,
   onRequest: (request: Request, response: Response) => void,
-): http.Server | https.Server | http2.Http2Server | http2.Http2SecureServer {
-  const settings = { maxConcurrentStreams: maxStreams };
+): net.Server {
   switch (protocol) {
     case "h1":
       return http.createServer(onRequest);
     case "h1s":
       return https.createServer({ ...certificate }, onRequest);
     case "h2c":
-      return http2.createServer({ settings }, onRequest);
-    case "h2":
-      return http2.createSecureServer({ ...certificate, settings, allowHTTP1: true }, onRequest);
+      return net.createServer((socket) => void new H2Session(socket, maxStreams, onRequest));
+    case "h2": {
+      const older = http.createServer(onRequest);
+      return tls.createServer({ ...certificate, ALPNProtocols: ["h2", "http/1.1"] }, (socket) => {
+        if (socket.alpnProtocol === "h2") new H2Session(socket, maxStreams, onRequest);
+        else older.emit("connection", socket);
+      });
+    }
   }
+}
+
+async function bodyOf(request: Request): Promise<string> {
+  if (request instanceof H2Request) return await request.body();
+  let text = "";
+  request.setEncoding("utf8");
+  for await (const piece of request) text += piece;
+  return text;
 }
 
 async function play(
