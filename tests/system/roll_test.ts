@@ -93,5 +93,4 @@ Deno.test(`${ROLLS} rolls with a thousand streams under way each`, async () => {
     const { p99_ms } = report.ttfb;
     assert(p99_ms < startMs / 2, `p99 of the first byte is ${p99_ms} ms; a start took ${startMs} ms`);
   }
-  for (const way of ways) show("outside", way, await load(machine, way));
 });

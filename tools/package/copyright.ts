@@ -64,15 +64,21 @@ async function crates(): Promise<[name: string, folder: string][]> {
     ) => [`${name} ${version}`, manifest_path.replace(/\/Cargo\.toml$/, "")]);
 }
 
-/** The licence's text in a package's folder; MIT's where there are several. */
+/** The licence's text in a package's folder; MIT's where there are several, or where it is but named. */
 async function licenceIn(folder: string): Promise<string> {
   const names = [...Deno.readDirSync(folder)].map(({ name }) => name)
     .filter((name) => /^licen[cs]e/i.test(name))
     .sort((a, b) => Number(/mit/i.test(b)) - Number(/mit/i.test(a)));
   const [name] = names;
-  if (name === undefined) throw new Error(`${folder} has no licence`);
+  if (name === undefined) return await namedLicence(folder);
   const text = await Deno.readTextFile(`${folder}/${name}`);
   return /^\s*Apache License\s+Version 2\.0/.test(text) ? APACHE : text;
+}
+
+async function namedLicence(folder: string): Promise<string> {
+  const { license } = JSON.parse(await Deno.readTextFile(`${folder}/package.json`)) as { license?: unknown };
+  if (license !== "MIT") throw new Error(`${folder} has no licence, and is not of MIT's, but of ${license}`);
+  return await Deno.readTextFile("tools/package/debian/mit-licence");
 }
 
 function holders(licence: string, name: string): string {
