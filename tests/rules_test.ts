@@ -215,3 +215,16 @@ Deno.test("of the other providers' SDKs nothing but types is used", () => {
   assert(used.length > 0);
   assert.deepEqual(used.filter(({ typeOnly }) => !typeOnly), []);
 });
+
+Deno.test("a worker loads no library that only the daemon's start, or some of its configurations, need", () => {
+  const reached = new Set(["daemon/worker_thread"]);
+  for (const name of reached) {
+    for (const { target, typeOnly } of modules.find((module) => module.name === name)?.imports ?? []) {
+      if (!typeOnly) reached.add(target);
+    }
+  }
+  assert(reached.has("worker/worker"));
+  const libraries = [...reached].filter((name) => !modules.some((module) => module.name === name));
+  const dear = ["zod", "smol-toml", "commander", "openai", "@redis/client"];
+  assert.deepEqual(libraries.filter((name) => dear.some((each) => name.startsWith(each))), []);
+});

@@ -2,7 +2,13 @@
  * The registry of backends: name to backend. A new one is added here.
  * @module
  */
-import { allBackends, type BackendConfig, type Config, DEFAULT_BACKEND, httpTable } from "../config/load.ts";
+import {
+  allBackends,
+  type BackendConfig,
+  type Config,
+  DEFAULT_BACKEND,
+  httpTable,
+} from "../config/config.ts";
 import { ConfigError } from "../errors.ts";
 import type { ReadCoalescer } from "../timing/read_coalescer.ts";
 import type { TimerWheel } from "../timing/timer_wheel.ts";

@@ -2,8 +2,8 @@
  * What no single key of a backend can tell, of `[backend]` and of each `[backends.NAME]`. Pure.
  * @module
  */
-import { type BackendConfig, type Config, type HttpSettings, httpTable } from "./config.ts";
-import { allKeys, DEFAULT_BACKEND } from "./key_places.ts";
+import { allBackends, type Config, DEFAULT_BACKEND, type HttpSettings, httpTable } from "./config.ts";
+import { allKeys } from "./key_places.ts";
 import { editDistance, nearest } from "./nearest.ts";
 
 /** Where nobody is answered without a key. */
@@ -16,11 +16,6 @@ export interface BackendProblem {
   /** The value as a message has it. */
   readonly shown: string;
   readonly expected: string;
-}
-
-/** All backends of a configuration, by name: `[backend]` first, as `default`. */
-export function allBackends(config: Config): readonly (readonly [name: string, config: BackendConfig])[] {
-  return [[DEFAULT_BACKEND, config.backend], ...Object.entries(config.backends)];
 }
 
 /** What is wrong with them. */

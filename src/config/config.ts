@@ -1,5 +1,6 @@
 /**
- * The configuration's type, made of the table of keys.
+ * The configuration's type, made of the table of keys, and what can be told of a configuration by itself. Workers import
+ * this and not `load.ts`, which brings the schema's library with it: 8 MiB an isolate.
  * @module
  */
 import type { BackendProvider, Key, KEYS } from "./keys.ts";
@@ -19,6 +20,14 @@ export type Config = ValuesOf<typeof KEYS> & {
 
 /** What is configured for one backend. */
 export type BackendConfig = Omit<ValuesOf<typeof KEYS.backend>, "selectable">;
+
+/** How `[backend]` is called where backends are named. */
+export const DEFAULT_BACKEND = "default";
+
+/** All backends of a configuration, by name: `[backend]` first, as `default`. */
+export function allBackends(config: Config): readonly (readonly [name: string, config: BackendConfig])[] {
+  return [[DEFAULT_BACKEND, config.backend], ...Object.entries(config.backends)];
+}
 
 /** The keys that all providers have which are asked over HTTP. */
 export type HttpSettings = Omit<BackendConfig["openai"], "organization" | "project" | "includeUsage">;

@@ -3,6 +3,7 @@
  * the same keys.
  * @module
  */
+import { DEFAULT_BACKEND } from "./config.ts";
 import { type Key, KEYS } from "./keys.ts";
 
 /** A key of the table with its place: in TOML, and in `Config`. */
@@ -15,9 +16,6 @@ export interface KeyPlace {
 }
 
 type Tree = { readonly [name: string]: unknown };
-
-/** How `[backend]` is called where backends are named. */
-export const DEFAULT_BACKEND = "default";
 
 /** Whether a backend can have that name. */
 export function isBackendName(name: string): boolean {

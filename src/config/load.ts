@@ -12,9 +12,8 @@ import { editDistance, nearest } from "./nearest.ts";
 import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
 import { ConfigError } from "../errors.ts";
 
-export { type BackendConfig, type Config, httpTable } from "./config.ts";
-export { allKeys, DEFAULT_BACKEND, type KeyPlace } from "./key_places.ts";
-export { allBackends } from "./backends.ts";
+export { allBackends, type BackendConfig, type Config, DEFAULT_BACKEND, httpTable } from "./config.ts";
+export { allKeys, type KeyPlace } from "./key_places.ts";
 export { BACKEND_PROVIDERS, type BackendProvider } from "./keys.ts";
 export type { ListenAddr } from "./types.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { Backend, UpstreamStats } from "../backend/backend.ts";
 import { type BackendParts, type BackendPlan, makeBackend } from "../backend/mod.ts";
-import { allBackends, type Config, DEFAULT_BACKEND } from "../config/load.ts";
+import { allBackends, type Config, DEFAULT_BACKEND } from "../config/config.ts";
 import type { Log } from "../ops/log/log.ts";
 import type { BackendState } from "../ops/metrics/worker_metrics.ts";
 import type { BackendChoice } from "../protocol/handoff_request.ts";

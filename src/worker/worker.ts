@@ -4,7 +4,7 @@
  */
 import { EventQueue } from "../backend/event_queue.ts";
 import type { BackendParts } from "../backend/mod.ts";
-import { allBackends, type Config } from "../config/load.ts";
+import { allBackends, type Config } from "../config/config.ts";
 import { type ClientEvents, type Handoff, type HandoffTaker, Reactor } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
 import { type MetricsSnapshot, Totals } from "../ops/metrics/metrics.ts";
