@@ -100,7 +100,10 @@ export class RunReader extends EventReader {
     else this.#text(content);
     if (isPiece) further = this.#callPieces(message.tool_call_chunks) || further;
     else this.#wholeCalls(message.tool_calls);
-    further = this.#counts(message.usage_metadata) || this.#stops(message.response_metadata) || further;
+    // Both are asked: a provider's last piece may have the counts and the reason at once.
+    const counts = this.#counts(message.usage_metadata);
+    const stops = this.#stops(message.response_metadata);
+    further = counts || stops || further;
     if (isPiece && !further && typeof content === "string" && content !== "") {
       this.#template.learn(data, content, contentOf);
     }

@@ -197,6 +197,15 @@ const CASES: readonly (readonly [name: string, stream: string, heard: readonly s
     "<finish tool_calls>",
     "<done>",
   ]],
+  [
+    "the counts and the reason in one piece",
+    META + piece({ content: "a" }) +
+    piece({
+      response_metadata: { stop_reason: "max_tokens" },
+      usage_metadata: { input_tokens: 3, output_tokens: 4 },
+    }) + END,
+    ["a", "<finish length>", "<usage 3 4>", "<done>"],
+  ],
   ["… by a model that gives no reason", META + piece({ content: "a" }), ["a", "<done>"]],
   ["… of a run without a word", META, ["<done>"]],
   ["an end before all", "", ["<truncated: the stream ended before its first event>"]],
