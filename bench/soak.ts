@@ -1,9 +1,12 @@
 /**
  * `deno task soak [MINUTES]`: a daemon at half of its highest rate for an hour, or as long as is said, with clients that
- * leave or read slowly, a scrape each second and a reload each minute; then the slope of its memory over the last half,
- * and its descriptors when all have gone.
+ * leave or read slowly, a scrape each second, a reload each minute, and each five minutes a second daemon on the same
+ * socket that comes, serves and goes as in a roll; then the slope of its memory over the last half, and its descriptors
+ * when all have gone.
  * @module
  */
+import { setTimeout } from "node:timers/promises";
+import { TextLineStream } from "../tests/support/lines.ts";
 import { build } from "./loadgen.ts";
 import { slope } from "./slope.ts";
 
@@ -18,10 +21,13 @@ const LEAVERS = 126;
 const SLOW_READERS = 12;
 const SCRAPE_MS = 1_000;
 const RELOAD_MS = 60_000;
+const ROLL_MS = 240_000;
+const ROLL_SERVES_MS = 60_000;
 const SAMPLE_MS = 5_000;
 const WAIT_MS = 20_000;
 
 const METRICS = "127.0.0.1:9391";
+const ROLL_METRICS = "127.0.0.1:9392";
 const print = (text: string): void => void Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
 
 /** A look at the process. */
@@ -31,7 +37,33 @@ interface Sample {
 }
 
 /** What became of clients, added up over all loads. */
-type Streams = Record<"complete" | "broken" | "lost" | "refused" | "left", number>;
+type Counts = Record<"complete" | "broken" | "lost" | "refused" | "left", number>;
+interface Streams extends Counts {
+  /** Why some were broken, lost or refused. */
+  readonly reasons: Record<string, number>;
+}
+
+/**
+ * Holds a listening socket and passes it to a daemon for each line of its input, the address of its metrics; prints the
+ * daemon's process id (sd_listen_fds(3)). It waits for them all.
+ */
+const PARENT = `
+  use Socket; $^F = 100; $| = 1;
+  my $path = shift @ARGV;
+  socket(my $socket, AF_UNIX, SOCK_SEQPACKET, 0) or die $!;
+  fileno($socket) == 3 or die "the listener is not descriptor 3";
+  bind($socket, sockaddr_un($path)) && listen($socket, 1024) or die $!;
+  while (my $address = <STDIN>) {
+    chomp $address;
+    defined(my $pid = fork()) or die $!;
+    if (!$pid) {
+      @ENV{"LISTEN_FDS", "LISTEN_PID", "DAEMON_METRICS_ADDR"} = (1, $$, $address);
+      exec @ARGV;
+    }
+    print "$pid\n";
+  }
+  1 while wait() > 0;
+`;
 
 /** Runs a load after the other until the time is over; `streams` has what came of all. */
 async function load(socket: string, over: AbortSignal, streams: Streams): Promise<void> {
@@ -47,8 +79,11 @@ async function load(socket: string, over: AbortSignal, streams: Streams): Promis
       stderr: "inherit",
     }).output();
     if (!success) throw new Error("The load generator failed");
-    const report = JSON.parse(new TextDecoder().decode(stdout)) as { streams: Streams };
-    for (const end of Object.keys(streams) as (keyof Streams)[]) streams[end] += report.streams[end];
+    const report = (JSON.parse(new TextDecoder().decode(stdout)) as { streams: Streams }).streams;
+    for (const end of ["complete", "broken", "lost", "refused", "left"] as const) streams[end] += report[end];
+    for (const [why, count] of Object.entries(report.reasons)) {
+      streams.reasons[why] = (streams.reasons[why] ?? 0) + count;
+    }
   }
 }
 
@@ -57,7 +92,7 @@ async function each(ms: number, over: AbortSignal, act: () => Promise<void> | vo
   let times = 0;
   for (; !over.aborted; times++) {
     await act();
-    await new Promise((resolve) => setTimeout(resolve, ms));
+    await rest(ms, over);
   }
   return times;
 }
@@ -70,16 +105,16 @@ function look(pid: number, begunMs: number): Sample {
 const descriptors = (pid: number): number => [...Deno.readDirSync(`/proc/${pid}/fd`)].length;
 
 /** Waits until a page answers as it should. */
-async function until(path: string, holds: (text: string) => boolean): Promise<void> {
+async function until(path: string, holds: (text: string) => boolean, address = METRICS): Promise<void> {
   const endMs = performance.now() + WAIT_MS;
   while (true) {
     try {
-      if (holds(await (await fetch(`http://${METRICS}${path}`)).text())) return;
+      if (holds(await (await fetch(`http://${address}${path}`)).text())) return;
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // nobody listens yet
     }
     if (performance.now() > endMs) throw new Error(`Waited ${WAIT_MS} ms for ${path}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await setTimeout(100);
   }
 }
 
@@ -95,40 +130,83 @@ function tell(samples: readonly Sample[]): void {
   print(`Memory in the last half: ${value.toFixed(2)} ± ${error.toFixed(2)} MiB an hour`);
 }
 
+/** Waits for so long, or until the time is over. */
+const rest = (ms: number, signal: AbortSignal): Promise<void> =>
+  setTimeout(ms, undefined, { signal }).catch(() => {});
+
+/** Starts daemons on one socket. */
+class Daemons {
+  readonly #parent: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+
+  constructor(socket: string) {
+    this.#parent = new Deno.Command("perl", {
+      args: ["-e", PARENT, socket, "sh", "tools/launch", Deno.execPath(), "main.ts"],
+      env: {
+        DAEMON_TOKEN_DELAY_MS: `${INTERVAL_MS}`,
+        DAEMON_WORKERS: "1",
+        DAEMON_WRITE_TIMEOUT_SECS: "5",
+      },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    this.#input = this.#parent.stdin.getWriter();
+    const text = this.#parent.stdout.pipeThrough(new TextDecoderStream());
+    this.#lines = text.pipeThrough(new TextLineStream()).getReader();
+  }
+
+  /** Resolves with the process that takes handoffs. */
+  async start(metrics: string): Promise<number> {
+    await this.#input.write(new TextEncoder().encode(`${metrics}\n`));
+    const pid = Number((await this.#lines.read()).value);
+    await until("/readyz", (text) => text === "ready\n", metrics);
+    return pid;
+  }
+
+  /** Those that were started have to end by themselves. */
+  async ended(): Promise<void> {
+    await this.#input.close();
+    await this.#parent.status;
+  }
+}
+
+/** A second daemon comes, takes its share, and lets its streams end. */
+async function roll(daemons: Daemons, over: AbortSignal): Promise<void> {
+  await rest(ROLL_MS, over);
+  if (over.aborted) return;
+  const pid = await daemons.start(ROLL_METRICS);
+  await rest(ROLL_SERVES_MS, over);
+  Deno.kill(pid, "SIGTERM");
+}
+
 async function soak(minutes: number): Promise<void> {
   await build(["loadgen"], AbortSignal.timeout(600_000));
   const folder = await Deno.makeTempDir({ prefix: "soak-" });
-  const daemon = new Deno.Command("sh", {
-    args: ["tools/launch", Deno.execPath(), "main.ts"],
-    env: {
-      DAEMON_SOCKET_PATH: `${folder}/daemon.sock`,
-      DAEMON_METRICS_ADDR: METRICS,
-      DAEMON_TOKEN_DELAY_MS: `${INTERVAL_MS}`,
-      DAEMON_WORKERS: "1",
-      DAEMON_WRITE_TIMEOUT_SECS: "5",
-    },
-    stderr: "null",
-  }).spawn();
+  const socket = `${folder}/daemon.sock`;
+  const daemons = new Daemons(socket);
+  const pid = await daemons.start(METRICS);
   try {
-    await until("/readyz", (text) => text === "ready\n");
-    const before = descriptors(daemon.pid);
+    const before = descriptors(pid);
     const begunMs = performance.now();
     const over = AbortSignal.timeout(minutes * 60_000);
-    const streams: Streams = { complete: 0, broken: 0, lost: 0, refused: 0, left: 0 };
+    const streams: Streams = { complete: 0, broken: 0, lost: 0, refused: 0, left: 0, reasons: {} };
     const samples: Sample[] = [];
-    const [scrapes, reloads] = await Promise.all([
+    const [scrapes, reloads, rolls] = await Promise.all([
       each(SCRAPE_MS, over, async () => void await (await fetch(`http://${METRICS}/metrics`)).text()),
-      each(RELOAD_MS, over, () => daemon.kill("SIGHUP")),
-      each(SAMPLE_MS, over, () => void samples.push(look(daemon.pid, begunMs))),
-      ...Array.from({ length: LOADS }, () => load(`${folder}/daemon.sock`, over, streams)),
+      each(RELOAD_MS, over, () => Deno.kill(pid, "SIGHUP")),
+      each(0, over, () => roll(daemons, over)),
+      each(SAMPLE_MS, over, () => void samples.push(look(pid, begunMs))),
+      ...Array.from({ length: LOADS }, () => load(socket, over, streams)),
     ]);
     await until("/metrics", (text) => text.includes("\ndaemon_connections_active 0\n"));
     tell(samples);
-    print(`Descriptors: ${before} before, ${descriptors(daemon.pid)} after`);
-    print(`${scrapes} scrapes, ${reloads} reloads; clients: ${JSON.stringify(streams)}`);
+    print(`Descriptors: ${before} before, ${descriptors(pid)} after`);
+    print(`${scrapes} scrapes, ${reloads} reloads, ${rolls} rolls; clients: ${JSON.stringify(streams)}`);
   } finally {
-    daemon.kill("SIGTERM");
-    await daemon.status;
+    Deno.kill(pid, "SIGTERM");
+    await daemons.ended();
     await Deno.remove(folder, { recursive: true });
   }
 }
