@@ -6,9 +6,11 @@
 import { pathToFileURL } from "node:url";
 import type { BackendConfig } from "../config/load.ts";
 import { asBackendError, BackendError, ConfigError } from "../errors.ts";
+import { within } from "../timing/within.ts";
 import type { Backend, BackendRequest, StreamEvent } from "./backend.ts";
 import { fromStreams, type StreamSource } from "./from_streams.ts";
 import { type Wanted, wantedOf } from "./http/dialect.ts";
+import { isCount } from "./http/event_reader.ts";
 
 /** The keys of `backend.module`. */
 export type ModuleOptions = BackendConfig["module"];
@@ -34,16 +36,9 @@ const TRY_MS = 10_000;
  * @throws {ConfigError} if it cannot be used; the message says why
  */
 export async function tryModule(options: ModuleOptions, mostMs = TRY_MS): Promise<void> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => late.reject(wrong(options, `the module is not loaded, made and closed within ${mostMs} ms`)),
-    mostMs,
-  );
-  try {
-    await Promise.race([loadAndClose(options), late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+  await within(loadAndClose(options), mostMs, () => {
+    throw wrong(options, `the module is not loaded, made and closed within ${mostMs} ms`);
+  });
 }
 
 async function loadAndClose(options: ModuleOptions): Promise<void> {
@@ -157,10 +152,6 @@ function vetted(given: unknown, wanted: Wanted): StreamEvent | undefined {
 
 function textOf(text: string): StreamEvent | undefined {
   return text === "" ? undefined : { kind: "text", text: text.toWellFormed() };
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function isOptionalText(value: unknown): boolean {

@@ -103,7 +103,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     this.#route = route;
     if (!isPlain(route)) {
       // One time for all that may come, the wait for a place included; before the wait is set, so that it is not later.
-      const dueMs = wheel.now() + route.timeoutMs;
+      const dueMs = wheel.now() + this.#timeoutMs;
       this.waitForBackend();
       this.#backendDueMs = dueMs;
       const tries = new Tries(this.parts, this);
@@ -222,7 +222,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   get #timeoutMs(): number {
-    return (this.#route as Route).timeoutMs;
+    return (this.#route as Route).config.timeoutMs;
   }
 
   /** The backend gave nothing for too long, or it is time for a sign of life. */
@@ -236,9 +236,8 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   #backendTimedOut(): void {
-    const { name, timeoutMs } = this.#route as Route;
-    this.parts.metrics.backendError(name, "timeout");
-    this.logFailure(`Backend gave nothing for ${timeoutMs} ms`, {});
+    this.parts.metrics.backendError((this.#route as Route).name, "timeout");
+    this.logFailure(`Backend gave nothing for ${this.#timeoutMs} ms`, {});
     if (this.answer instanceof Tries) this.answer.gaveNothing();
     this.cut("backend_timeout");
   }
@@ -284,17 +283,20 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   /** What there is to tell once all of it is over: trace, tokens, log. */
   protected summarize(what: string, model: string, durationSecs: number): void {
     this.#trace?.end({ failure: this.failure, finishReason: this.#finishReason, usage: this.#usage });
-    const { metrics, log } = this.parts;
     if (this.#usage !== undefined) {
-      metrics.tokensUsed(model, this.#usage.inputTokens, this.#usage.outputTokens);
+      this.parts.metrics.tokensUsed(model, this.#usage.inputTokens, this.#usage.outputTokens);
     }
+    this.logEnd(what, durationSecs, model);
+  }
+
+  /** @param model that was asked, if one was */
+  protected logEnd(what: string, durationSecs: number, model?: string): void {
+    const { log } = this.parts;
     if (!log.enabled("info")) return;
     log.info(this.failure === undefined ? `${what} complete` : `${what} ended early`, {
       ...this.identity(),
-      backend: this.#route?.name,
-      model,
+      ...(model === undefined ? {} : { backend: this.#route?.name, model, events: this.#events }),
       duration_ms: Math.round(durationSecs * 1000),
-      events: this.#events,
       ...(this.failure === undefined ? {} : { reason: this.failure }),
       ...(this.#finishReason === undefined ? {} : { finish_reason: this.#finishReason }),
       ...(this.#usage === undefined

@@ -9,6 +9,7 @@ import type { Log } from "../ops/log/log.ts";
 import type { BackendState } from "../ops/metrics/worker_metrics.ts";
 import type { BackendChoice } from "../protocol/handoff_request.ts";
 import type { EventBatch } from "../protocol/stream_event.ts";
+import { within } from "../timing/within.ts";
 import { Circuit } from "./circuit.ts";
 import { Gate } from "./gate.ts";
 
@@ -19,8 +20,6 @@ export interface Route {
   /** In log and metrics: the provider of `[backend]`, or the name of `[backends.NAME]`. */
   readonly name: string;
   readonly backend: Backend;
-  /** To the first event, and from one to the next, in milliseconds. */
-  readonly timeoutMs: number;
   readonly config: BackendPlan;
   /** Stays the same over reloads, with those that have a place or wait for one. */
   readonly gate: Gate;
@@ -129,18 +128,14 @@ export class Backends {
   // Never rejects.
   async #close(backend: Backend, withinMs?: number): Promise<void> {
     const log = this.#log;
-    let timer: ReturnType<typeof setTimeout> | undefined;
     try {
       const closed = backend.close();
       if (withinMs === undefined) return await closed;
-      const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(true), withinMs));
-      if (await Promise.race([closed, late])) {
+      await within(closed, withinMs, () => {
         log.warning("A backend has answers under way that nobody waits for", { backend: backend.name });
-      }
+      });
     } catch (error) {
       log.warning("Cannot close a backend", { backend: backend.name, error });
-    } finally {
-      clearTimeout(timer);
     }
   }
 }
@@ -165,7 +160,7 @@ export function makeRoute(
       log.warning("Backend fails and is left alone", { backend: name, failures, pause_ms: pauseMs });
     } else log.info("Backend answers again", { backend: name });
   });
-  return { key, name, backend, timeoutMs: config.timeoutMs, config, gate, circuit };
+  return { key, name, backend, config, gate, circuit };
 }
 
 /** A worker's part of a number: all parts together are that, unless there are more workers, of which each has one. */

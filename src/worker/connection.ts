@@ -309,14 +309,9 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
   }
 
   #watchEnded(watch: Watch, durationSecs: number): void {
-    const { metrics, log } = this.parts;
     watch.cancel();
-    metrics.streamEnded(durationSecs, this.failure);
-    log.info(this.failure === undefined ? "Stream complete" : "Stream ended early", {
-      ...this.identity(),
-      duration_ms: Math.round(durationSecs * 1000),
-      ...(this.failure === undefined ? {} : { reason: this.failure }),
-    });
+    this.parts.metrics.streamEnded(durationSecs, this.failure);
+    this.logEnd("Stream", durationSecs);
   }
 
   protected override identity(): Record<string, unknown> {

@@ -23,7 +23,7 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "backend-time-out-not-counted",
-        text: '    this.parts.metrics.backendError(name, "timeout");\n',
+        text: '    this.parts.metrics.backendError((this.#route as Route).name, "timeout");\n',
         instead: "",
         tests: ["worker/connection_test.ts"],
       },
