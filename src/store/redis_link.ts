@@ -3,6 +3,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { within } from "../timing/within.ts";
 import type { createClient } from "./redis_client.ts";
 
 /** What a command is made of, and what may come back (RESP 2): texts come as bytes. */
@@ -17,6 +18,7 @@ export interface LinkEvents {
   down(error: Error): void;
 }
 
+const ANSWER_MS = 1000;
 const CONNECT_MS = 5000;
 /** Longer than a blocking read lasts, and than it takes to the next renewal of a lease. */
 const SILENCE_MS = 8000;
@@ -92,4 +94,11 @@ export class RedisLink {
     this.#up = false;
     this.#client?.destroy();
   }
+}
+
+/** Gives up a wait for the server after a second. @throws {Error} then, and if the wait fails */
+export function inTime<Value>(wait: Promise<Value>): Promise<Value> {
+  return within(wait, ANSWER_MS, () => {
+    throw new Error(`The store gave no answer for ${ANSWER_MS} ms`);
+  });
 }

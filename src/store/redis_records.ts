@@ -2,7 +2,7 @@
  * What streams with an id are in Valkey or Redis: keys, entries, and how they are read.
  * @module
  */
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { STREAM_FAILURES, type StreamFailure } from "../errors.ts";
 import {
   type Include,
@@ -10,7 +10,7 @@ import {
   RESPONSE_FORMATS,
   type ResponseFormat,
 } from "../protocol/response_choice.ts";
-import type { Reply } from "./redis_link.ts";
+import type { Argument, Reply } from "./redis_link.ts";
 
 /** What there is to know of a stream besides its bytes. */
 export interface StreamAbout {
@@ -48,9 +48,13 @@ export function streamOf(key: string): string | undefined {
   return /\{(.*)\}:events$/.exec(key)?.[1];
 }
 
-/** What marks an entry as the last one. */
-export function endFields(end: boolean, failure: StreamFailure | undefined): string[] {
-  return end ? ["e", failure ?? ""] : [];
+/** The id in front of all entries. */
+export const NO_ENTRY = "0-0";
+
+/** The command that adds what was said to a stream's events, with a mark if it is the last. */
+export function addCommand(id: string, { start, bytes, end, failure }: Said): Argument[] {
+  const entry = `${start + bytes.length}-0`;
+  return ["XADD", eventsKey(id), entry, "b", Buffer.from(bytes), ...(end ? ["e", failure ?? ""] : [])];
 }
 
 /** An entry of a stream's events. */

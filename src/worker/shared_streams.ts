@@ -8,7 +8,8 @@ import type { Log } from "../ops/log/log.ts";
 import type { StreamStats } from "../ops/metrics/metrics.ts";
 import type { StreamChoice } from "../protocol/stream_choice.ts";
 import type { Said, StreamAbout } from "../store/redis_records.ts";
-import { RedisStore, type RedisStoreOptions, type StoreEvents } from "../store/redis_store.ts";
+import { RedisStore, type RedisStoreOptions } from "../store/redis_store.ts";
+import type { StoreEvents } from "../store/stream_reader.ts";
 import type { CallParts } from "./backend_call.ts";
 import { RemoteStream } from "./remote_stream.ts";
 import { SharedStream, type StreamHome, type Watch, type Watcher } from "./shared_stream.ts";
@@ -61,7 +62,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
   /** Holds from now on. */
   configure(limits: KeepLimits): void {
     this.#limits = limits;
-    if (this.#store !== undefined) this.#store.keepMs = limits.keepMs;
+    if (this.#store !== undefined) this.#store.writer.keepMs = limits.keepMs;
   }
 
   get keepMs(): number {
@@ -184,7 +185,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
       if (!watcher.ended && parts.backends.route(request.backend) !== undefined) {
         return this.#begin(asked, reached);
       }
-      if (reached) store.forget(id);
+      if (reached) store.writer.forget(id);
       return 503;
     }
     return reached ? this.#nothing(asked) : this.#unknown(asked);
@@ -192,13 +193,13 @@ export class SharedStreams implements StreamHome, StoreEvents {
 
   async #watchRemote(store: RedisStore, about: StreamAbout, asked: Asked): Promise<Found> {
     const { parts, choice: { id } } = asked;
-    const stream = new RemoteStream(parts, this, id, about, () => store.unfollow(id));
+    const stream = new RemoteStream(parts, this, id, about, () => store.reader.unfollow(id));
     if (this.reserve(STREAM_BYTES)) this.#byId.set(id, stream);
     else {
       stream.close();
       return this.#unknown(asked);
     }
-    const followed = store.follow(id, about);
+    const followed = store.reader.follow(id, about);
     stream.loading = followed.catch(() => {});
     try {
       await followed;
@@ -229,7 +230,8 @@ export class SharedStreams implements StreamHome, StoreEvents {
   }
 
   grown(stream: SharedStream, start: number, bytes: Uint8Array<ArrayBuffer>, end: boolean): void {
-    if (stream.saved) this.#store?.append(stream.streamId, { start, bytes, end, failure: stream.endedBy });
+    if (!stream.saved) return;
+    this.#store?.writer.append(stream.streamId, { start, bytes, end, failure: stream.endedBy });
   }
 
   heard(id: string, said: Said): void {
@@ -238,7 +240,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
 
   ownerGone(id: string): void {
     const stream = this.#remote(id);
-    if (stream !== undefined) this.#store?.end(id, stream.wordsOfTheGone());
+    if (stream !== undefined) this.#store?.writer.endForOwner(id, stream.wordsOfTheGone());
   }
 
   lost(id: string): void {
@@ -286,7 +288,7 @@ export class SharedStreams implements StreamHome, StoreEvents {
   forgotten(stream: SharedStream): void {
     this.#ended.delete(stream);
     // It has failed before it said anything, and the id is free again; or there is no room for it.
-    if (stream.saved && stream.log.end === 0) this.#store?.forget(stream.streamId);
+    if (stream.saved && stream.log.end === 0) this.#store?.writer.forget(stream.streamId);
     if (this.#byId.get(stream.streamId) !== stream) return;
     this.#byId.delete(stream.streamId);
     this.release(STREAM_BYTES);

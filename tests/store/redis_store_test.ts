@@ -28,7 +28,7 @@ Deno.test("a stream that is followed anew is told from its beginning, though a r
   const about = { owner: "other", format: "content", include: [], requestId: "r", model: "m" } as const;
   await (await redis.next("XREAD", "STREAMS")).answer(null);
   await store.find("s"); // once it is connected
-  const first = store.follow("s", about);
+  const first = store.reader.follow("s", about);
   await (await redis.next("XRANGE", KEY)).answer([HELLO]);
   await first;
   let read = await redis.next("XREAD", "STREAMS");
@@ -36,15 +36,15 @@ Deno.test("a stream that is followed anew is told from its beginning, though a r
     await read.answer(null);
     read = await redis.next("XREAD", "STREAMS");
   }
-  store.unfollow("s");
-  const second = store.follow("s", about);
+  store.reader.unfollow("s");
+  const second = store.reader.follow("s", about);
   const range = await redis.next("XRANGE", KEY);
   await read.answer([[KEY, [WORLD]]]);
   const next = await redis.next("XREAD", "STREAMS"); // so the one before was taken
   await range.answer([HELLO, WORLD]);
   await second;
   assert.deepEqual(heard, [[0, "hello"], [0, "hello"], [5, "world"]]);
-  store.unfollow("s");
+  store.reader.unfollow("s");
   await next.answer(null);
   await store.close();
 });
