@@ -135,7 +135,7 @@ function dialectOf(plan: BackendPlan): Dialect {
     case "module":
       throw new Error(`the provider ${plan.provider} has no API`);
     case "openai":
-      return new OpenAi({ ...plan.openai, ...common(plan) }, templateOf(plan));
+      return new OpenAi(plan.openai, templateOf(plan));
     case "openai-responses":
       return new OpenAiResponses(plan.openai_responses, templateOf(plan));
     case "anthropic":

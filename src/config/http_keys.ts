@@ -4,6 +4,7 @@
  */
 import {
   bool,
+  DAY_SECS,
   httpHeaders,
   httpUrl,
   integer,
@@ -13,8 +14,6 @@ import {
   socketPath,
   text,
 } from "./types.ts";
-
-const DAY_SECS = 86_400;
 
 /**
  * Its keys.

@@ -8,6 +8,7 @@ import { httpKeys } from "./http_keys.ts";
 import { LOG_LEVELS, LOG_PARTS } from "./log_words.ts";
 import {
   bool,
+  DAY_SECS,
   fileMode,
   hosts,
   integer,
@@ -58,8 +59,6 @@ export interface Key<Value> {
   /** Of `[backend]` alone: no backend with a name has it. */
   readonly defaultOnly?: true;
 }
-
-const DAY_SECS = 86_400;
 
 /** The tables of the file as groups, in its order. */
 export const KEYS = {

@@ -115,6 +115,9 @@ export function integer(min: number, max: number): ValueType<number> {
   };
 }
 
+/** The longest that most durations may be. */
+export const DAY_SECS = 86_400;
+
 /** Seconds, also fractional; the value is in whole milliseconds. */
 export function seconds(minSecs: number, maxSecs: number): ValueType<number> {
   return {

@@ -11,12 +11,10 @@ import type { BackendRequest } from "../backend.ts";
 import type { AnswerListener, Dialect, Draft, Wanted } from "../http/dialect.ts";
 import type { Refused } from "../http/refusal.ts";
 import { AnswerReader } from "./answer_reader.ts";
+import { padsEvents, templateHead } from "./head.ts";
 import type { OpenAiOptions } from "./options.ts";
 import { adapted, type BodyOptions, Models, requestBody, type Traits } from "./request.ts";
 import type { RequestTemplate } from "./template.ts";
-
-/** Whose chunks are padded unless it is asked not to. */
-const PADDING_HOST = "api.openai.com";
 
 /** See the module. */
 export class OpenAi implements Dialect {
@@ -26,13 +24,12 @@ export class OpenAi implements Dialect {
   readonly models = new Models();
 
   /** @param template made of the same options */
-  constructor(options: OpenAiOptions, template: RequestTemplate) {
-    this.head = { method: "POST", url: new URL(template.url), headers: template.headers };
-    this.body = {
-      body: options.body,
-      includeUsage: options.includeUsage,
-      padsChunks: this.head.url.hostname === PADDING_HOST,
-    };
+  constructor(
+    { body, includeUsage }: Pick<OpenAiOptions, "body" | "includeUsage">,
+    template: RequestTemplate,
+  ) {
+    this.head = templateHead(template);
+    this.body = { body, includeUsage, padsChunks: padsEvents(this.head) };
   }
 
   get url(): URL {

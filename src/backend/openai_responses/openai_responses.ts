@@ -9,12 +9,10 @@ import type { BackendRequest } from "../backend.ts";
 import type { AnswerListener, BodyReader, Dialect, Draft, Wanted } from "../http/dialect.ts";
 import { FixedDraft } from "../http/fixed_draft.ts";
 import type { HttpOptions } from "../http/options.ts";
+import { padsEvents, templateHead } from "../openai/head.ts";
 import type { RequestTemplate } from "../openai/template.ts";
 import { responsesBody } from "./request.ts";
 import { ResponseReader } from "./response_reader.ts";
-
-/** Who pads the events at random unless it is asked not to. */
-const PADDING_HOST = "api.openai.com";
 
 /** See the module. */
 export class OpenAiResponses implements Dialect {
@@ -24,8 +22,8 @@ export class OpenAiResponses implements Dialect {
 
   /** @param template made of the same options */
   constructor({ body }: Pick<HttpOptions, "body">, template: RequestTemplate) {
-    this.#head = { method: "POST", url: new URL(template.url), headers: template.headers };
-    this.#options = { body, pads: this.#head.url.hostname === PADDING_HOST };
+    this.#head = templateHead(template);
+    this.#options = { body, pads: padsEvents(this.#head) };
   }
 
   get url(): URL {
