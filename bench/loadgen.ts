@@ -19,6 +19,11 @@ export interface Contender {
   readonly log: string;
 }
 
+interface RunOptions {
+  readonly signal: AbortSignal;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** Builds these packages of the cargo workspace. */
 export async function build(packages: readonly string[], signal: AbortSignal): Promise<void> {
   const args = [
@@ -81,29 +86,32 @@ export async function measure(
   signal: AbortSignal,
 ): Promise<Report> {
   const secs = step.clients / step.ratePerSec + (events * step.intervalMs) / 1000;
-  const args = ["run", ...daemonArgs(contender), "--json", "-"].concat(
-    Object.entries({
-      clients: step.clients,
-      rate: step.ratePerSec,
-      "interval-ms": step.intervalMs,
-      processes: step.players,
-      "expect-events": events,
-      "settle-secs": settleSecs,
-      "after-secs": restSecs,
-      // Twice what it takes if nobody is late, so that a daemon that stalls is found out and not waited for.
-      "time-limit-secs": Math.ceil(2 * secs) + 5,
-    }).flatMap(([flag, value]) => [`--${flag}`, String(value)]),
-  );
-  if (step.instances !== undefined) {
-    args.push("--instances", String(step.instances));
-  }
-  if (payload !== undefined) {
-    args.push("--payload", payload);
-  }
-  if (beside !== undefined) {
-    args.push("--beside", beside);
-  }
-  return JSON.parse(await run(PROGRAM, args, { signal, env: contender.env })) as Report;
+  const flags = {
+    clients: step.clients,
+    rate: step.ratePerSec,
+    "interval-ms": step.intervalMs,
+    processes: step.players,
+    "expect-events": events,
+    "settle-secs": settleSecs,
+    "after-secs": restSecs,
+    // Twice what it takes if nobody is late, so that a daemon that stalls is found out and not waited for.
+    "time-limit-secs": Math.ceil(2 * secs) + 5,
+    instances: step.instances,
+    payload,
+    beside,
+  };
+  return await play(daemonArgs(contender), flags, { signal, env: contender.env });
+}
+
+/** Plays clients against a daemon, with these flags. */
+export async function play(
+  daemon: readonly string[],
+  flags: Readonly<Record<string, string | number | undefined>>,
+  options: RunOptions,
+): Promise<Report> {
+  const given = Object.entries(flags).filter(([, value]) => value !== undefined);
+  const args = given.flatMap(([flag, value]) => [`--${flag}`, String(value)]);
+  return JSON.parse(await run(PROGRAM, ["run", ...daemon, ...args, "--json", "-"], options)) as Report;
 }
 
 /** Knocks with these flags; the JSON of what came of it. */
@@ -130,11 +138,7 @@ export function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-async function run(
-  program: string,
-  args: string[],
-  options: { signal: AbortSignal; env?: Readonly<Record<string, string>> },
-): Promise<string> {
+async function run(program: string, args: string[], options: RunOptions): Promise<string> {
   const command = new Deno.Command(program, { args, stdin: "null", stderr: "inherit", ...options });
   const { success, code, signal, stdout } = await command.output();
   options.signal.throwIfAborted();

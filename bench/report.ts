@@ -22,6 +22,8 @@ export interface Report {
     readonly broken: number;
     readonly lost: number;
     readonly refused: number;
+    /** Those that were to. */
+    readonly left: number;
     readonly reasons: Readonly<Record<string, number>>;
   };
   readonly events: number;

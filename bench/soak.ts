@@ -7,7 +7,7 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { TextLineStream } from "../tests/support/lines.ts";
-import { build } from "./loadgen.ts";
+import { build, play } from "./loadgen.ts";
 import { slope } from "./slope.ts";
 
 const EVENTS = 19;
@@ -17,6 +17,8 @@ const LOADS = 2;
 const CLIENTS_PER_SEC = 525;
 /** A load begins anew after so many clients. */
 const CLIENTS = 6300;
+/** Longer than the generator's own limit. */
+const LOAD_MS = 150_000;
 const LEAVERS = 126;
 const SLOW_READERS = 12;
 const SCRAPE_MS = 1_000;
@@ -68,20 +70,20 @@ const PARENT = `
 /** Runs a load after the other until the time is over; `streams` has what came of all. */
 async function load(socket: string, over: AbortSignal, streams: Streams): Promise<void> {
   while (!over.aborted) {
-    const { success, stdout } = await new Deno.Command("target/release/loadgen", {
-      args: [
-        "run",
-        ...["--socket", socket, "--clients", `${CLIENTS}`, "--rate", `${CLIENTS_PER_SEC}`],
-        ...["--interval-ms", `${INTERVAL_MS}`, "--expect-events", `${EVENTS}`],
-        ...["--leavers", `${LEAVERS}`, "--slow-readers", `${SLOW_READERS}`],
-        ...["--settle-secs", "0", "--after-secs", "0", "--json", "-"],
-      ],
-      stderr: "inherit",
-    }).output();
-    if (!success) throw new Error("The load generator failed");
-    const report = (JSON.parse(new TextDecoder().decode(stdout)) as { streams: Streams }).streams;
-    for (const end of ["complete", "broken", "lost", "refused", "left"] as const) streams[end] += report[end];
-    for (const [why, count] of Object.entries(report.reasons)) {
+    const flags = {
+      clients: CLIENTS,
+      rate: CLIENTS_PER_SEC,
+      "interval-ms": INTERVAL_MS,
+      "expect-events": EVENTS,
+      leavers: LEAVERS,
+      "slow-readers": SLOW_READERS,
+      "settle-secs": 0,
+      "after-secs": 0,
+    };
+    const signal = AbortSignal.timeout(LOAD_MS);
+    const { streams: ends } = await play(["--socket", socket], flags, { signal });
+    for (const end of ["complete", "broken", "lost", "refused", "left"] as const) streams[end] += ends[end];
+    for (const [why, count] of Object.entries(ends.reasons)) {
       streams.reasons[why] = (streams.reasons[why] ?? 0) + count;
     }
   }

@@ -32,6 +32,7 @@ function report(cpuUs: number, lost = 0): Report {
       broken: 0,
       lost,
       refused: 0,
+      left: 0,
       reasons: lost ? { "closed without an answer": lost } : {},
     },
     events: 100,

@@ -18,7 +18,6 @@ for (const workers of [1, 2]) {
     timeout: 120_000,
     async fn() {
       const gate = Promise.withResolvers<void>();
-      // Not HTTP/2: where hundreds of streams break at once, the server of node:http2 can abort the process.
       await using mock = await mockLlm({ protocol: "h1", gate: gate.promise });
       const v8Flags = startFlags().find((flag) => flag.startsWith("--v8-flags=")) ?? "--v8-flags=";
       await using daemon = await startDaemon({

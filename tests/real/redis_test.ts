@@ -35,6 +35,20 @@ async function answer(daemon: TestDaemon, data: Record<string, unknown>): Promis
   return await client.readAll();
 }
 
+/** A stream that stands after its first event, watched at the daemon that makes it and at another one. */
+async function standing(env: Record<string, string> = {}) {
+  await using parts = new AsyncDisposableStack();
+  const redis = parts.use(await Redis.start());
+  const first = parts.use(await daemonWith(redis, STANDING));
+  const second = parts.use(await daemonWith(redis, { ...STANDING, ...env }));
+  const here = parts.use(first.handOff({ stream_id: "s", ...CONTINUE }));
+  await here.readUntil("Hello! ");
+  const there = parts.use(second.handOff({ stream_id: "s", last_event_id: "0" }));
+  await there.readUntil("Hello! ");
+  const all = parts.move();
+  return { redis, first, second, here, there, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
 Deno.test("begun at one daemon, resumed at another while it lasts, watched at both, and kept in both", async () => {
   await using redis = await Redis.start();
   await using first = await daemonWith(redis, SLOW);
@@ -79,13 +93,8 @@ Deno.test("one that has ended before is at a daemon that has never heard of it, 
 });
 
 Deno.test("stopped at another daemon: all who watch get the end, wherever they are", async () => {
-  await using redis = await Redis.start();
-  await using first = await daemonWith(redis, STANDING);
-  await using second = await daemonWith(redis, STANDING);
-  using here = first.handOff({ stream_id: "s", ...CONTINUE });
-  await here.readUntil("Hello! ");
-  using there = second.handOff({ stream_id: "s", last_event_id: "0" });
-  await there.readUntil("Hello! ");
+  await using site = await standing();
+  const { first, second, here, there } = site;
   assert.equal(await answer(second, { stream_id: "s", action: "stop" }), plainResponse(200, "Stopped"));
   const all = `${STREAM_HEAD}${HELLO}id: 2\ndata: {"error":"Stopped"}\n\n`;
   assert.deepEqual(await Promise.all([here.readAll(), there.readAll()]), [all, all]);
@@ -98,17 +107,14 @@ Deno.test("stopped at another daemon: all who watch get the end, wherever they a
 });
 
 Deno.test("a daemon that is killed: what it said is there, and ends with an error that says so, everywhere the same", async () => {
-  await using redis = await Redis.start();
-  await using first = await daemonWith(redis, STANDING);
-  await using second = await daemonWith(redis, STANDING);
-  await using third = await daemonWith(redis, STANDING);
-  using here = first.handOff({ stream_id: "s", ...CONTINUE });
-  await here.readUntil("Hello! ");
-  using watching = second.handOff({ stream_id: "s", last_event_id: "0" });
-  await watching.readUntil("Hello! ");
-  first.signal("SIGKILL");
+  await using site = await standing();
+  await using third = await daemonWith(site.redis, STANDING);
+  site.first.signal("SIGKILL");
   const all = `${STREAM_HEAD}${HELLO}id: 2\ndata: {"error":"The daemon that gave this answer has gone"}\n\n`;
-  const got = await Promise.all([watching.readAll(), answer(third, { stream_id: "s", last_event_id: "0" })]);
+  const got = await Promise.all([
+    site.there.readAll(),
+    answer(third, { stream_id: "s", last_event_id: "0" }),
+  ]);
   assert.deepEqual(got, [all, all]);
   assert.equal(await answer(third, { stream_id: "s", last_event_id: "1" }), all.replace(HELLO, ""));
 });
@@ -145,25 +151,15 @@ Deno.test("the store goes: streams go on and begin, one line and a metric say so
 });
 
 Deno.test("who watches at another daemon when the store goes is told, and does not wait for ever", async () => {
-  await using redis = await Redis.start();
-  await using first = await daemonWith(redis, STANDING);
-  await using second = await daemonWith(redis, STANDING);
-  using here = first.handOff({ stream_id: "s", ...CONTINUE });
-  await here.readUntil("Hello! ");
-  using there = second.handOff({ stream_id: "s", last_event_id: "0" });
-  await there.readUntil("Hello! ");
+  await using site = await standing();
+  const { redis, there } = site;
   await redis.down();
   assert.equal(await there.readAll(), `${STREAM_HEAD}${HELLO}data: {"error":"Internal error"}\n\n`);
 });
 
 Deno.test("one of the two connections breaks: it is opened anew, and who watches at another daemon hears on", async () => {
-  await using redis = await Redis.start();
-  await using first = await daemonWith(redis, STANDING);
-  await using second = await daemonWith(redis, { ...STANDING, DAEMON_WORKERS: "1" });
-  using here = first.handOff({ stream_id: "s", ...CONTINUE });
-  await here.readUntil("Hello! ");
-  using there = second.handOff({ stream_id: "s", last_event_id: "0" });
-  await there.readUntil("Hello! ");
+  await using site = await standing({ DAEMON_WORKERS: "1" });
+  const { redis, first, second, there } = site;
   let readers: string[] = [];
   await second.until("the readers of three workers", async () => {
     const clients = await redis.cli("CLIENT", "LIST");

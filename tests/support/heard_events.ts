@@ -15,13 +15,13 @@ export const EVERYTHING: Wanted = {
 };
 
 /** A reader of some provider. */
-export type ReaderClass = new (listener: AnswerListener, wanted?: Wanted) => BodyReader;
+export type ReaderClass = new (listener: AnswerListener, wanted: Wanted) => BodyReader;
 
 /** The events, with how it ended: `done` or the error's kind and message. */
 export function heardOf(
   Reader: ReaderClass,
   pieces: readonly (string | Uint8Array)[],
-  wanted: Wanted | undefined = EVERYTHING,
+  wanted: Wanted = EVERYTHING,
 ): string[] {
   const heard: string[] = [];
   const reader = new Reader({
@@ -33,6 +33,7 @@ export function heardOf(
       else if (event.kind === "finish") heard.push(`<finish ${event.reason}>`);
       else if (event.kind === "reasoning") heard.push(`<reasoning ${event.text}>`);
       else if (event.kind === "source") heard.push(`<source ${event.url} ${event.title}>`);
+      else if (event.kind === "chunk") heard.push(event.data);
       else if (event.kind === "tool_call") {
         const { index, id = "-", name = "-", arguments: piece } = event;
         heard.push(`<call ${index} ${id} ${name} ${piece}>`);

@@ -4,7 +4,7 @@ import { spawnDaemon, startDaemon, type TestDaemon } from "../support/daemon.ts"
 import { TestFolder } from "../support/folders.ts";
 import { randomInts } from "../support/random.ts";
 import { daemonTest, streamsActive, watched } from "../support/with_daemon.ts";
-import { ATTACK_SECS, SETUP, underAttack } from "./under_attack.ts";
+import { again, SETUP, underAttack } from "./under_attack.ts";
 
 /** Well below the pace that the streams are judged by. */
 const STOPPED_MS = 300;
@@ -15,14 +15,6 @@ const WHOLE = /data: \[DONE\]\n\n$/;
 const BUG = /[Uu]ncaught|panicked| {4}at /;
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Does something again and again until the attack's time is over. Returns how often. */
-async function again(act: () => Promise<void>): Promise<number> {
-  const endMs = performance.now() + ATTACK_SECS * 1000;
-  let times = 0;
-  for (; performance.now() < endMs; times++) await act();
-  return times;
-}
 
 daemonTest("signals: a storm of SIGHUP, while the pages are read", SETUP, async (daemon) => {
   const { outcome, counted } = await underAttack(daemon, () =>

@@ -65,6 +65,17 @@ export async function underAttack<Outcome>(
   };
 }
 
+/** Does something again and again, once at least, until an attack's time is over. Returns how often. */
+export async function again(act: () => Promise<void>): Promise<number> {
+  const endMs = performance.now() + ATTACK_SECS * 1000;
+  let times = 0;
+  do {
+    await act();
+    times++;
+  } while (performance.now() < endMs);
+  return times;
+}
+
 async function counts(daemon: TestDaemon): Promise<Counts> {
   const families = parsePage(await (await daemon.page("/metrics")).text());
   return (name, labels = "") => {

@@ -1,34 +1,14 @@
 import assert from "node:assert/strict";
-import type { Wanted } from "../../../src/backend/http/dialect.ts";
+import { ONLY_TEXT } from "../../../src/backend/http/dialect.ts";
 import { AnswerReader } from "../../../src/backend/openai/answer_reader.ts";
+import { EVERYTHING, heardOf } from "../../support/heard_events.ts";
 import { chunk, finish, sse, text, usage } from "../../support/mock_llm_patterns.ts";
 import { randomCuts, randomInts } from "../../support/random.ts";
 
 const encoder = new TextEncoder();
 
-/** @returns the events in a short form, with how it ended: `done` or the error's kind and message */
-function read(pieces: readonly (string | Uint8Array)[], wanted?: Wanted): string[] {
-  const heard: string[] = [];
-  const reader = new AnswerReader({
-    event: (event) => {
-      if (event.kind === "text") heard.push(event.text);
-      else if (event.kind === "usage") heard.push(`<usage ${event.inputTokens} ${event.outputTokens}>`);
-      else if (event.kind === "finish") heard.push(`<finish ${event.reason}>`);
-      else if (event.kind === "reasoning") heard.push(`<reasoning ${event.text}>`);
-      else if (event.kind === "source") heard.push(`<source ${event.url} ${event.title}>`);
-      else if (event.kind === "chunk") heard.push(event.data);
-      else if (event.kind === "tool_call") {
-        const { index, id = "-", name = "-", arguments: piece } = event;
-        heard.push(`<call ${index} ${id} ${name} ${piece}>`);
-      } else heard.push("<open>");
-    },
-    done: () => heard.push("<done>"),
-    failed: (error) => heard.push(`<${error.kind}: ${error.message}>`),
-  }, wanted);
-  for (const piece of pieces) reader.push(typeof piece === "string" ? encoder.encode(piece) : piece);
-  reader.end();
-  return heard;
-}
+const read = (pieces: readonly (string | Uint8Array)[], wanted = ONLY_TEXT): string[] =>
+  heardOf(AnswerReader, pieces, wanted);
 
 const stream = (...data: string[]): string[] => data.map(sse);
 const DONE = "[DONE]";
@@ -158,7 +138,6 @@ for (const reason of ["stop", "length", "content_filter", "tool_calls", "functio
   });
 }
 
-const ALL: Wanted = { reasoning: true, toolCalls: true, sources: true, chunks: false, counts: true };
 const call = (call: unknown, rest = {}): string => delta({ ...rest, tool_calls: [call] });
 
 const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]][] = [
@@ -216,7 +195,7 @@ const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]
 ];
 for (const [name, pieces, heard] of WANTED) {
   Deno.test(`openai events: where they are wanted, ${name}`, () => {
-    assert.deepEqual(read([pieces.join("")], ALL), heard);
+    assert.deepEqual(read([pieces.join("")], EVERYTHING), heard);
   });
   Deno.test(`openai events: where they are not wanted, ${name}`, () => {
     assert.deepEqual(read([pieces.join("")]), heard.filter((each) => !/^<(?:call|reasoning)/.test(each)));
@@ -234,7 +213,11 @@ Deno.test("openai events: pages that the answer cites", () => {
     delta({ annotations: [null] }),
     DONE,
   );
-  assert.deepEqual(read(pieces, ALL), ["<source https://x/ X>", "<source https://y/ undefined>", "<done>"]);
+  assert.deepEqual(read(pieces, EVERYTHING), [
+    "<source https://x/ X>",
+    "<source https://y/ undefined>",
+    "<done>",
+  ]);
   assert.deepEqual(read(pieces), ["<done>"]);
 });
 
