@@ -40,7 +40,7 @@ export class HostPool implements ConnectionOwner, Carrier {
   readonly #target: Target;
   readonly #limits: PoolLimits;
   readonly #connections = new Set<Connection>();
-  readonly #idleH1 = new IdleStack();
+  readonly #idleH1 = new IdleStack((connection) => this.changed(connection));
   readonly #h2 = new Packing();
   readonly #waiting = new Set<Exchange>();
   /** Those that were sent back, in the pause before they are submitted again. */
@@ -143,7 +143,7 @@ export class HostPool implements ConnectionOwner, Carrier {
   /** A connection's room may be another: its policy is told. */
   #place(connection: Connection): void {
     if (connection instanceof H2Connection) this.#h2.update(connection);
-    else this.#idleH1.update(connection);
+    else if (connection instanceof H1Connection) this.#idleH1.update(connection);
   }
 
   /** Closes what idles too long, and what is dead. */

@@ -29,6 +29,8 @@ export class H1Connection implements Connection, H1Listener, WriteListener {
   #unpause: (() => void) | null = null;
   idleSinceMs: number;
   maxIdleMs = Infinity;
+  /** Takes no exchange yet: see {@linkcode IdleStack}, which ends it. */
+  resting = false;
   readonly closed: Promise<void>;
 
   /**
@@ -45,7 +47,7 @@ export class H1Connection implements Connection, H1Listener, WriteListener {
   }
 
   get room(): number {
-    return this.#closed || this.#exchange !== null || this.#parser !== null ? 0 : 1;
+    return this.#closed || this.resting || this.#exchange !== null || this.#parser !== null ? 0 : 1;
   }
 
   get active(): number {
@@ -143,12 +145,14 @@ export class H1Connection implements Connection, H1Listener, WriteListener {
     if (taken < bytes.length || !this.#keep) return this.#end("the server closes the connection");
     this.#parser = null;
     this.idleSinceMs = performance.now();
+    this.resting = true;
     this.#owner.changed(this);
   }
 
   #end(why: string, cause?: unknown): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.resting = false;
     const exchange = this.#exchange;
     this.#exchange = null;
     this.#stream.close();

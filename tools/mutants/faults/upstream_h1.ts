@@ -176,6 +176,12 @@ export const H1: readonly FaultyFile[] = [
     file: "src/upstream/h1/idle_stack.ts",
     faults: [
       {
+        id: "no-rest-after-an-answer",
+        text: "if (connection.resting) {",
+        instead: "connection.resting = false;\n    if (connection.resting) {",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
         id: "the-connection-idle-longest-is-used",
         text: "for (let at = this.#idle.length - 1; at >= 0; at--) {",
         instead: "for (let at = 0; at < this.#idle.length; at++) {",
