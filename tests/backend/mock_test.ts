@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
-import { MOCK_PIECES, MockBackend } from "../../src/backend/mock.ts";
+import { MockBackend } from "../../src/backend/mock.ts";
 import { TimerWheel } from "../../src/timing/timer_wheel.ts";
 import { Heard, requestFor, turn } from "../support/answers.ts";
 import { FakeRecipient } from "../support/fake_clients.ts";
 import { FakeTiming } from "../support/fake_timing.ts";
+import { mockPieces } from "../support/mock_answer.ts";
+
+const PIECES = 18;
 
 function fixture(tokenDelayMs = 50): { timing: FakeTiming; backend: MockBackend; heard: Heard } {
   const timing = new FakeTiming();
@@ -21,8 +24,7 @@ async function piecesFor(prompt: string): Promise<string[]> {
 
 Deno.test("an answer greets, repeats the prompt's beginning, and ends with its mark, in 18 pieces", async () => {
   const pieces = await piecesFor("What is this?");
-  assert.equal(pieces.length, MOCK_PIECES);
-  assert.equal(MOCK_PIECES, 18);
+  assert.equal(pieces.length, 18);
   const text = pieces.join("");
   assert.match(text, /^Hello! You said: "What is this\?"\. /);
   assert.match(text, /streaming-daemon-ts.*\[DONE-CONTENT\]$/);
@@ -37,7 +39,7 @@ Deno.test("the first piece comes at once, the others one delay apart, the end wi
   const { timing, backend, heard } = fixture();
   backend.ask(requestFor("x"), new FakeRecipient(1));
   await turn();
-  for (let count = 1; count < MOCK_PIECES; count++) {
+  for (let count = 1; count < PIECES; count++) {
     assert.equal(heard.of(1).length, count);
     timing.advance(49);
     await turn();
@@ -45,7 +47,7 @@ Deno.test("the first piece comes at once, the others one delay apart, the end wi
     timing.advance(1);
     await turn();
   }
-  const pieces = (await piecesFor("x")).map((text) => ({ kind: "text", text }));
+  const pieces = mockPieces("x").map((text) => ({ kind: "text", text }));
   assert.deepEqual(heard.of(1), [...pieces, { kind: "end" }]);
   assert.equal(timing.pending, 0);
 });
@@ -68,13 +70,13 @@ Deno.test("it makes nothing while it is paused, holds nobody else up, and goes o
   const answer = backend.ask(requestFor("x"), new FakeRecipient(1));
   backend.ask(requestFor("x"), new FakeRecipient(2));
   answer.pause();
-  timing.advance(50 * MOCK_PIECES);
+  timing.advance(50 * PIECES);
   await turn();
   assert.equal(heard.of(1).length, 1);
   assert.deepEqual(heard.of(2).at(-1), { kind: "end" });
   assert.equal(timing.pending, 0);
   answer.resume();
-  timing.advance(50 * MOCK_PIECES);
+  timing.advance(50 * PIECES);
   await turn();
   assert.deepEqual(heard.of(1), heard.of(2));
 });
@@ -112,7 +114,7 @@ Deno.test("without a delay all comes at once, without a timer", async () => {
   const { backend, heard, timing } = fixture(0);
   backend.ask(requestFor("x"), new FakeRecipient(1));
   await turn();
-  assert.equal(heard.texts(1).length, MOCK_PIECES);
+  assert.equal(heard.texts(1).length, PIECES);
   assert.deepEqual(heard.of(1).at(-1), { kind: "end" });
   assert.equal(timing.started, 0);
 });
@@ -125,7 +127,7 @@ Deno.test("closed, it lets answers under way end, however they do, and then its 
   const closing = backend.close().then(() => closed = true);
   cancelled.cancel();
   cancelled.cancel();
-  timing.advance(50 * (MOCK_PIECES - 2));
+  timing.advance(50 * (PIECES - 2));
   await turn();
   assert(!closed);
   timing.advance(50);

@@ -1,7 +1,7 @@
 /** What a handoff may ask for besides an answer, over the real daemon and the stand-in provider. */
 import assert from "node:assert/strict";
-import { plainResponse, streamHead } from "../../src/protocol/http_response.ts";
 import { answer, HELLO, openaiDaemon, told } from "../support/openai_daemon.ts";
+import { plainResponse, streamHead } from "../support/wire.ts";
 
 const MESSAGES = [
   { role: "system", content: "Be brief." },

@@ -1,10 +1,10 @@
 /** Limits of a backend in the running daemon: places, queue, and one that is left alone. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { fill, pairEnds } from "../support/clients.ts";
 import { mockLlm } from "../support/mock_llm.ts";
 import { HELLO, UNAVAILABLE } from "../support/openai_daemon.ts";
 import { ask, openaiBackend, startSite } from "../support/several_backends.ts";
+import { plainResponse } from "../support/wire.ts";
 
 const BUSY = plainResponse(503, "Backend is busy");
 const limited = (provider: { readonly base: string }, more: string): string =>

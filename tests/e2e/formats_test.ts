@@ -14,10 +14,10 @@ import {
 import * as ai7 from "ai7";
 import OpenAI from "openai";
 import { Front } from "../../demo/front.ts";
-import { plainResponse, streamHead } from "../../src/protocol/http_response.ts";
 import { startDaemon } from "../support/daemon.ts";
 import { AGENT_CHUNKS, chunk, finish, sse, text, usage } from "../support/mock_llm_patterns.ts";
 import { answer, HELLO, openaiDaemon, type Pair, type PairSetup } from "../support/openai_daemon.ts";
+import { plainResponse, streamHead } from "../support/wire.ts";
 
 const ALL = ["usage", "finish", "reasoning", "tool_calls"];
 const WEATHER = { city: "Zürich" };

@@ -1,10 +1,10 @@
 /** A backend of one's own in the running daemon, in its sandbox: `examples/backend/ollama.ts`. */
 import assert from "node:assert/strict";
-import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { launch } from "../support/launch.ts";
 import { TestFolder } from "../support/folders.ts";
 import { broken, told, UNAVAILABLE } from "../support/openai_daemon.ts";
 import { ask } from "../support/several_backends.ts";
+import { STREAM_HEAD } from "../support/wire.ts";
 
 const EXAMPLE = new URL("../../examples/backend/ollama.ts", import.meta.url);
 

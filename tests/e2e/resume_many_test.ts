@@ -1,10 +1,10 @@
 /** A thousand streams with an id, cut at random bytes and resumed at random, until each has its end. */
 import assert from "node:assert/strict";
-import { STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { tcpEnds } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 import { randomInts } from "../support/random.ts";
+import { STREAM_HEAD } from "../support/wire.ts";
 
 const STREAMS = 1000;
 const AT_ONCE = 200;

@@ -1,8 +1,8 @@
 /** Streams with an id in the running daemon: resumed, watched from elsewhere, stopped. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const STANDING = { DAEMON_TOKEN_DELAY_MS: "3600000" };

@@ -1,9 +1,9 @@
 /** Several backends in one daemon: who is asked. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { mockLlm } from "../support/mock_llm.ts";
 import { HELLO } from "../support/openai_daemon.ts";
 import { ask, openaiBackend, startSite } from "../support/several_backends.ts";
+import { plainResponse } from "../support/wire.ts";
 
 Deno.test("a handoff names its backend or a model that is one's own, or gets the default one", async () => {
   await using a = await mockLlm({ protocol: "h1" });

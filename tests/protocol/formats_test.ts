@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { BackendError } from "../../src/errors.ts";
 import { formatFor } from "../../src/protocol/formats/choose.ts";
-import { plainResponse, streamHead } from "../../src/protocol/http_response.ts";
 import { type Include, INCLUDES, type ResponseFormat } from "../../src/protocol/response_choice.ts";
 import { SseEncoder } from "../../src/protocol/sse.ts";
 import type { ClientEvent, StreamEvent } from "../../src/protocol/stream_event.ts";
 import { FakeRecipient } from "../support/fake_clients.ts";
+import { plainResponse, streamHead } from "../support/wire.ts";
 
 const HEAD = streamHead("");
 const AI_HEAD = streamHead("x-vercel-ai-ui-message-stream: v1\r\n");

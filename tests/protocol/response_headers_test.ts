@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { HandoffRequestError } from "../../src/errors.ts";
-import { headerLines, MAX_HEADER_BYTES, MAX_HEADER_LINES } from "../../src/protocol/response_headers.ts";
+import { headerLines } from "../../src/protocol/response_headers.ts";
 
 function refusal(value: unknown): string {
   try {
@@ -89,13 +89,13 @@ Deno.test("response_headers: no value can begin a line, or end the head", () => 
 
 Deno.test("response_headers: limited in number and in bytes", () => {
   const many = (count: number) => ({ "Set-Cookie": Array.from({ length: count }, () => "a=1") });
-  assert.equal(headerLines(many(MAX_HEADER_LINES)).split("\r\n").length, MAX_HEADER_LINES + 1);
+  assert.equal(headerLines(many(64)).split("\r\n").length, 65);
   assert.equal(
-    refusal(many(MAX_HEADER_LINES + 1)),
+    refusal(many(65)),
     'Field "response_headers" has 65 fields of 1105 bytes, expected at most 64 fields of 8192 bytes in all',
   );
-  const value = "a".repeat(MAX_HEADER_BYTES - "X-A: \r\n".length);
-  assert.equal(headerLines({ "X-A": value }).length, MAX_HEADER_BYTES);
+  const value = "a".repeat(8192 - "X-A: \r\n".length);
+  assert.equal(headerLines({ "X-A": value }).length, 8192);
   assert.match(refusal({ "X-A": `${value}a` }), /has 1 fields of 8193 bytes/);
 });
 

@@ -1,10 +1,16 @@
 import assert from "node:assert/strict";
-import { BackendError, STREAM_FAILURES } from "../../src/errors.ts";
-import { plainResponse, STREAM_HEAD, streamHead } from "../../src/protocol/http_response.ts";
-import { DONE_EVENT, errorEvent, textEvent } from "../../src/protocol/formats/content.ts";
-import { FAILURE_TEXT, failureOf, SseEncoder, SseEncoderStream, utf8Length } from "../../src/protocol/sse.ts";
+import { BackendError, type StreamFailure } from "../../src/errors.ts";
+import { failureOf, SseEncoder, SseEncoderStream, utf8Length } from "../../src/protocol/sse.ts";
 import type { ClientEvent, EventBatch } from "../../src/protocol/stream_event.ts";
 import { FakeRecipient } from "../support/fake_clients.ts";
+import {
+  DONE_EVENT,
+  errorEvent,
+  plainResponse,
+  STREAM_HEAD,
+  streamHead,
+  textEvent,
+} from "../support/wire.ts";
 
 type Step = readonly [FakeRecipient, string | ClientEvent];
 
@@ -51,22 +57,6 @@ const error = (kind: BackendError["kind"]): ClientEvent => ({
   kind: "error",
   error: new BackendError(kind, "for the log"),
 });
-
-Deno.test("the event of a text", () => assert.equal(textEvent("Hi"), 'data: {"content":"Hi"}\n\n'));
-
-Deno.test("no text can break the framing", () => {
-  const event = textEvent('a\r\nb\n\ndata: x\0"\\\u2028');
-  assert.equal(event, 'data: {"content":"a\\r\\nb\\n\\ndata: x\\u0000\\"\\\\\u2028"}\n\n');
-  assert.equal(event.indexOf("\n"), event.length - 2);
-});
-
-Deno.test("half of a surrogate pair is escaped, so that the bytes stay UTF-8", () => {
-  assert.equal(textEvent("\ud83d"), 'data: {"content":"\\ud83d"}\n\n');
-});
-
-Deno.test("the event of a failure", () => assert.equal(errorEvent("no"), 'data: {"error":"no"}\n\n'));
-
-Deno.test("the last event", () => assert.equal(DONE_EVENT, "data: [DONE]\n\n"));
 
 Deno.test("the head comes with the first event that says the provider has accepted, and once", () => {
   const silent: ClientEvent[] = [
@@ -115,15 +105,22 @@ Deno.test("an error before the head is a response with a status, after it an eve
 });
 
 Deno.test("a cut before the head is a response with a status, after it an event; both end the connection", () => {
-  for (const failure of STREAM_FAILURES) {
-    const cut: ClientEvent = { kind: "cut", failure };
-    const [response, flags] = said(new FakeRecipient(1), cut);
-    const status =
-      { shutdown: 503, backend_busy: 503, backend_timeout: 504, max_stream: 504 }[failure as string] ?? 502;
-    assert(response.startsWith(`HTTP/1.1 ${status} `), response);
-    assert(response.endsWith(`\r\n\r\n${status === 502 ? "Backend unavailable" : FAILURE_TEXT[failure]}\n`));
-    assert.equal(flags, 1);
-    assert.deepEqual(said(started(1)[0] as FakeRecipient, cut), [errorEvent(FAILURE_TEXT[failure]), 1]);
+  const unavailable = [502, "Backend unavailable"] as const;
+  const told: Record<StreamFailure, readonly [text: string, status: 502 | 503 | 504, line: string]> = {
+    client_disconnected: ["Client disconnected", ...unavailable],
+    write_timeout: ["Write timeout", ...unavailable],
+    backend_timeout: ["Backend timeout", 504, "Backend timeout"],
+    backend_error: ["Backend error", ...unavailable],
+    backend_busy: ["Backend is busy", 503, "Backend is busy"],
+    max_stream: ["The answer took longer than is allowed", 504, "The answer took longer than is allowed"],
+    stopped: ["Stopped", ...unavailable],
+    shutdown: ["Server is shutting down", 503, "Server is shutting down"],
+    other: ["Internal error", ...unavailable],
+  };
+  for (const [failure, [text, status, line]] of Object.entries(told)) {
+    const cut: ClientEvent = { kind: "cut", failure: failure as StreamFailure };
+    assert.deepEqual(said(new FakeRecipient(1), cut), [plainResponse(status, line), 1]);
+    assert.deepEqual(said(started(1)[0] as FakeRecipient, cut), [errorEvent(text), 1]);
   }
 });
 

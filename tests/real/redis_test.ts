@@ -1,12 +1,12 @@
 /** Streams with an id over several daemons that meet in Debian's redis-server. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { shimPath } from "../../src/native/library.ts";
 import { bundle } from "../../tools/package/program.ts";
 import { allowFlag, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockPieces } from "../support/mock_answer.ts";
 import { makeAuthority } from "../support/mock_llm.ts";
 import { Redis } from "../support/redis.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const OUT = plainResponse(503, "The store of streams cannot be reached");

@@ -21,6 +21,8 @@ import { turn } from "./answers.ts";
 import { FakeReactor, type FakeSocket } from "./fake_clients.ts";
 import { FakeTiming } from "./fake_timing.ts";
 
+export { DONE_EVENT as DONE, errorEvent as failed, textEvent as text } from "./wire.ts";
+
 /** One answer of a {@linkcode ScriptedBackend}, which does what the test says, cancelled or not. */
 export class ScriptedAnswer implements Answer {
   readonly request: BackendRequest;
@@ -125,19 +127,6 @@ export function listMetrics(calls: unknown[][], durationsSecs: [name: string, se
 /** The calls of these names. */
 export function only(calls: unknown[][], ...names: string[]): unknown[][] {
   return calls.filter(([name]) => names.includes(name as string));
-}
-
-/** The last event of a whole answer. */
-export const DONE = "data: [DONE]\n\n";
-
-/** The event of a piece that needs no escapes. */
-export function text(content: string): string {
-  return `data: {"content":"${content}"}\n\n`;
-}
-
-/** The event of a failure after the head. */
-export function failed(error: string): string {
-  return `data: {"error":"${error}"}\n\n`;
 }
 
 /** How a handoff comes, besides its data. */

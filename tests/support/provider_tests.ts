@@ -5,7 +5,6 @@
  */
 import assert from "node:assert/strict";
 import OpenAI from "openai";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { PROTOCOLS } from "./backend_rig.ts";
 import type { LogLine, TestDaemon } from "./daemon.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "./mock_llm_patterns.ts";
@@ -20,6 +19,7 @@ import {
   told,
   UNAVAILABLE,
 } from "./openai_daemon.ts";
+import { plainResponse } from "./wire.ts";
 
 /** A provider, and what is its own. */
 export interface ProviderCase extends Provider {

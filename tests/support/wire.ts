@@ -9,6 +9,14 @@ export const STREAM_HEAD =
   "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n" +
   "Connection: close\r\nX-Accel-Buffering: no\r\n\r\n";
 
+/** The head of a stream with further lines, each with its CRLF. */
+export function streamHead(headers: string): string {
+  return STREAM_HEAD.replace(/\r\n$/, () => `${headers}\r\n`);
+}
+
+/** A sign of life. */
+export const HEARTBEAT = ":\n\n";
+
 /** The last event of a whole answer. */
 export const DONE_EVENT = "data: [DONE]\n\n";
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import type { EventBatch } from "../../src/protocol/stream_event.ts";
-import { textEvent } from "../../src/protocol/formats/content.ts";
 import { SseEncoder } from "../../src/protocol/sse.ts";
 import { Clients } from "../../src/worker/clients.ts";
 import { FakeReactor, FakeRecipient, type FakeSocket } from "../support/fake_clients.ts";
+import { textEvent } from "../support/wire.ts";
 
 const EPIPE = -32;
 

@@ -1,9 +1,8 @@
 /** Signs of life in silence. Backend time-out 5000 ms. */
 import assert from "node:assert/strict";
-import { HEARTBEAT } from "../../src/protocol/sse.ts";
 import { turn } from "../support/answers.ts";
 import { DONE, failed, fakeWorker, only, text } from "../support/connections.ts";
-import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
+import { HEARTBEAT, plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const TICK_MS = 2;
 

@@ -1,7 +1,5 @@
 /** A backend with limits: who waits for a place, and one that fails and is left alone. Time-out of the whole 5000 ms. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { HEARTBEAT } from "../../src/protocol/sse.ts";
 import { turn } from "../support/answers.ts";
 import type { FakeSocket } from "../support/fake_clients.ts";
 import {
@@ -14,6 +12,7 @@ import {
   ScriptedBackend,
   text,
 } from "../support/connections.ts";
+import { HEARTBEAT, plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const BUSY = plainResponse(503, "Backend is busy");
 const QUEUE_MS = 1000;

@@ -1,10 +1,10 @@
 /** Streams of another daemon, and a store that does not give them. */
 import assert from "node:assert/strict";
-import { plainResponse } from "../../src/protocol/http_response.ts";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { fakeWorker, listLog } from "../support/connections.ts";
 import { SlowRedis } from "../support/slow_redis.ts";
 import { until } from "../support/until.ts";
+import { plainResponse } from "../support/wire.ts";
 
 Deno.test("a stream that the store has and does not give: all who wait for it are told", async () => {
   await using redis = new SlowRedis();

@@ -1,6 +1,5 @@
 /** Streams that have an id: who watches them, and what is kept. */
 import assert from "node:assert/strict";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
 import { turn } from "../support/answers.ts";
 import {
@@ -12,6 +11,7 @@ import {
   type ScriptedAnswer,
 } from "../support/connections.ts";
 import type { FakeSocket } from "../support/fake_clients.ts";
+import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const CONTINUE = { stream_id: "s", on_disconnect: "continue" };

@@ -1,8 +1,6 @@
 /** Fallback: where a backend fails before its first event, the next is asked. Time-out of the whole 5000 ms. */
 import assert from "node:assert/strict";
 import type { BackendFailure } from "../../src/errors.ts";
-import { plainResponse, STREAM_HEAD } from "../../src/protocol/http_response.ts";
-import { HEARTBEAT } from "../../src/protocol/sse.ts";
 import { turn } from "../support/answers.ts";
 import {
   DONE,
@@ -14,6 +12,7 @@ import {
   ScriptedBackend,
   text,
 } from "../support/connections.ts";
+import { HEARTBEAT, plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
 const UNAVAILABLE = plainResponse(502, "Backend unavailable");
 const AFTER_MS = 1000;
