@@ -1,5 +1,5 @@
 /**
- * Mutation fuzzing of what reads a provider's bytes:
+ * Mutation fuzzing of what reads a provider's bytes and the site's, and of what writes to browsers:
  *
  * ```sh
  * deno task fuzz [--inputs 1000000] [--seed N] [TARGET…]

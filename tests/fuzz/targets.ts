@@ -1,5 +1,5 @@
 /**
- * What is fuzzed: the readers of all that a provider sends. Each target throws if an input breaks a property:
+ * What is fuzzed: the readers of all that a provider sends, and {@linkcode OWN_TARGETS}. Each target throws if an input breaks a property:
  *
  * - nothing but the errors that a reader documents comes out of it;
  * - it tells the same whatever pieces the bytes come in;
@@ -26,6 +26,7 @@ import cases from "../support/h2_server/cases.json" with { type: "json" };
 import { unhex } from "../support/h2_server/server.ts";
 import { EVERYTHING, type ReaderClass } from "../support/heard_events.ts";
 import { randomCuts } from "../support/random.ts";
+import { OWN_TARGETS } from "./own_targets.ts";
 
 type Random = (below: number) => number;
 
@@ -222,7 +223,7 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   frames: { corpus: FRAMES, share: 200_000, run: inPieces(frames) },
   hpack: {
     corpus: BLOCKS,
-    share: 350_000,
+    share: 300_000,
     run(input) {
       const all = transcript((say) => say(JSON.stringify(decodeFields(input))), isViolation);
       const head = transcript((say) => say(JSON.stringify(readResponseHead(input))), isViolation);
@@ -240,4 +241,5 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   responses: { corpus: RESPONSES, share: 25_000, run: inPieces(answerBy(ResponseReader)) },
   langgraph: { corpus: LANGGRAPH, share: 20_000, run: inPieces(answerBy(RunReader)) },
   connection: { corpus: FRAMES, share: 10_000, run: connection },
+  ...OWN_TARGETS,
 };
