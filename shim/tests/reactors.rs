@@ -193,7 +193,7 @@ fn a_full_reactor_does_not_hold_up_another() {
 /// A timeout holds also while no reactor has room, and what came in time is not lost.
 #[test]
 fn while_nobody_has_room_time_goes_on() {
-    let (_no_leak, _directory, path, acceptor) = setup(Policy { handoff_timeout_ms: 100, ..POLICY });
+    let (_no_leak, _directory, path, acceptor) = setup(Policy { handoff_timeout_ms: 1000, ..POLICY });
     let (_browser, passed) = pair(STREAM);
     let reactor = acceptor.reactor();
     let [silent, late] = [connect(&path, SEQPACKET), connect(&path, SEQPACKET)];
@@ -202,7 +202,7 @@ fn while_nobody_has_room_time_goes_on() {
     assert_eq!(reactor.close(), 0);
     hand_off(&path, SEQPACKET, b"{}", &passed);
     sendmsg(&late, b"{\"late\":1}", &[&passed]);
-    assert_eq!(acceptor.refusal(), (0, TIMEOUT, 100));
+    assert_eq!(acceptor.refusal(), (0, TIMEOUT, 1000));
     assert_eq!(recv_to_end(&silent), b"");
     let heir = acceptor.reactor();
     let mut payloads = [heir.handoff().payload, heir.handoff().payload];
