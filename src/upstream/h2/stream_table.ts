@@ -4,20 +4,15 @@
  */
 
 import type { Exchange } from "../exchange.ts";
+import { type AnswerSoFar, UNKNOWN } from "./answer_rules.ts";
 import * as h2 from "./frames.ts";
 import type { SendStream } from "./sender.ts";
 
 /** Streams whose end the server is remembered to have told. */
 const MAX_ENDED = 128;
-/** Of {@linkcode Stream.leftBytes}: the head does not say it. */
-export const UNKNOWN = -1;
-
 /** An exchange on its way over a connection. */
-export interface Stream extends SendStream {
+export interface Stream extends SendStream, AnswerSoFar {
   readonly exchange: Exchange;
-  /** What of the answer is still to come, as its head says; or {@linkcode UNKNOWN}. */
-  leftBytes: number;
-  interimHeads: number;
 }
 
 /** See the module. */
