@@ -50,7 +50,7 @@ interface Streams extends Counts {
  * daemon's process id (sd_listen_fds(3)). It waits for them all.
  */
 const PARENT = `
-  use Socket; $^F = 100; $| = 1;
+  use Socket; $^F = 100; $| = 1; $SIG{CHLD} = "IGNORE";
   my $path = shift @ARGV;
   socket(my $socket, AF_UNIX, SOCK_SEQPACKET, 0) or die $!;
   fileno($socket) == 3 or die "the listener is not descriptor 3";

@@ -1,9 +1,10 @@
 //! The clients of one reactor: sends, ends, and what epoll says about them. Only the caller's calls touch them.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::socket::{self, MsgFlags, sockopt};
 use slab::Slab;
@@ -22,6 +23,8 @@ pub const EVENT_BYTES: usize = 2 * HEAD_BYTES;
 /// was watched for and the one for which a short send watched it anew.
 const GONE: EpollFlags = EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLONESHOT);
 const WRITABLE: EpollFlags = EpollFlags::EPOLLOUT.union(EpollFlags::EPOLLONESHOT);
+/// poll(2)'s word for EPOLLRDHUP, for which nix has no name.
+const LEFT: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 const BROKEN: EpollFlags = EpollFlags::EPOLLHUP.union(EpollFlags::EPOLLERR);
 
 const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
@@ -38,6 +41,14 @@ struct Client {
     is_gone: bool,
 }
 
+/// Whether a client that was taken in is watched.
+pub enum Watched {
+    Yes,
+    /// It had left before: nothing is told of it any more.
+    IsGone,
+    Cannot(Errno),
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Clients {
@@ -46,15 +57,23 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Takes a client in and watches it. Returns its number, and why it cannot be watched if so.
-    pub fn insert(&mut self, socket: Passed, epoll: &Epoll) -> (u32, Option<Errno>) {
+    /// Takes a client in and watches it. Returns its number, and what came of that.
+    pub fn insert(&mut self, socket: Passed, epoll: &Epoll) -> (u32, Watched) {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let slot = self.slots.vacant_entry();
         let client = slot.key() as u32;
-        let watched = epoll.add(&socket, EpollEvent::new(GONE, token(client, serial)));
-        slot.insert(Client { socket, serial, is_full: false, is_gone: false });
-        (client, watched.err())
+        let watched = if is_gone(&socket) {
+            Watched::IsGone
+        } else {
+            match epoll.add(&socket, EpollEvent::new(GONE, token(client, serial))) {
+                Ok(()) => Watched::Yes,
+                Err(errno) => Watched::Cannot(errno),
+            }
+        };
+        let is_gone = matches!(watched, Watched::IsGone);
+        slot.insert(Client { socket, serial, is_full: false, is_gone });
+        (client, watched)
     }
 
     /// Sends a batch; `results` gets one result for each entry. Returns how many clients have ended.
@@ -140,6 +159,13 @@ impl Clients {
             _ => {}
         }
     }
+}
+
+/// Whether a client has left, as [`GONE`] and [`BROKEN`] would say of it.
+fn is_gone(socket: &Passed) -> bool {
+    let mut watched = [PollFd::new(socket.as_fd(), LEFT)];
+    // An error, which is one of memory, says nothing about the client.
+    poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 fn token(client: u32, serial: u32) -> u64 {

@@ -18,7 +18,7 @@ use crate::process;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 
-const SHIM_ABI_VERSION: u32 = 4;
+const SHIM_ABI_VERSION: u32 = 5;
 
 static ACCEPTORS: Registry<Acceptor> = Registry::new();
 static REACTORS: Registry<Reactor> = Registry::new();

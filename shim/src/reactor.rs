@@ -13,10 +13,10 @@ use streaming_daemon_border::{Outcome, Status, count, guard};
 
 use crate::acceptor::{Acceptor, Seat};
 use crate::bell::Bell;
-use crate::clients::{Clients, EVENT_BYTES};
+use crate::clients::{Clients, EVENT_BYTES, Watched};
 use crate::events::{Arrival, Event};
 use crate::handoff::Reason;
-use crate::records::{HANDOFF, MOVED, REASON_SHIFT, Records};
+use crate::records::{HANDOFF, IS_GONE, MOVED, REASON_SHIFT, Records};
 use crate::registry::lock;
 
 /// Events taken from the kernel at once.
@@ -111,11 +111,15 @@ impl Reactor {
             self.acceptor.wake();
         }
         let (mut flags, mut payload) = (arrival.flags, &arrival.payload[..]);
-        let (client, failure) = clients.insert(arrival.socket, &self.epoll);
-        if let Some(errno) = failure {
-            let reason = Reason::ReceiveError;
-            self.acceptor.refuse(reason, payload.len() as u32, arrival.micros, errno as u32);
-            (flags, payload) = (flags & 0xFF | (reason as u32) << REASON_SHIFT, &[]);
+        let (client, watched) = clients.insert(arrival.socket, &self.epoll);
+        match watched {
+            Watched::Yes => {}
+            Watched::IsGone => flags |= IS_GONE,
+            Watched::Cannot(errno) => {
+                let reason = Reason::ReceiveError;
+                self.acceptor.refuse(reason, payload.len() as u32, arrival.micros, errno as u32);
+                (flags, payload) = (flags & 0xFF | (reason as u32) << REASON_SHIFT, &[]);
+            }
         }
         let length = payload.len() as u32;
         records.push([HANDOFF, client, flags, arrival.micros, length, arrival.uid], payload);

@@ -15,6 +15,7 @@ pub const TCP: u32 = 2;
 pub const CAME_OVER_STREAM: u32 = 4;
 pub const NO_ROOM: u32 = 8;
 pub const MOVED: u32 = 16;
+pub const IS_GONE: u32 = 32;
 pub const REASON_SHIFT: u32 = 8;
 
 /// The kinds of an acceptor's records.

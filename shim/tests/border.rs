@@ -19,7 +19,7 @@ fn notify(address: &str, state: &str) -> i32 {
 
 #[test]
 fn the_version_is_the_one_of_the_contract() {
-    assert_eq!(shim_abi_version(), 4);
+    assert_eq!(shim_abi_version(), 5);
 }
 
 #[test]

@@ -108,6 +108,34 @@ fn a_client_s_fin_is_told_once_and_what_it_still_reads_is_sent() {
 }
 
 #[test]
+fn a_client_that_had_left_comes_with_a_flag_and_nothing_more_is_told_of_it() {
+    const IS_GONE: u32 = 32;
+    const TCP: u32 = 2;
+    let setup = setup();
+    let reset = tcp_pair();
+    set_linger(&reset.0, 0);
+    let finished = tcp_pair();
+    finished.0.shutdown(Shutdown::Write).unwrap();
+    let here = tcp_pair();
+    drop(reset.0);
+    for (passed, flags) in [(reset.1, TCP | IS_GONE), (finished.1, TCP | IS_GONE), (here.1, TCP)] {
+        setup.hand_off(b"{}", &passed);
+        drop(passed);
+        let handoff = setup.reactor.handoff();
+        assert_eq!((handoff.flags, handoff.reason, &handoff.payload[..]), (flags, 0, &b"{}"[..]));
+        setup.reactor.stays_silent();
+        assert_eq!(setup.reactor.close_client(handoff.client), 0);
+    }
+    let mut local = pair(STREAM);
+    drop(local.0);
+    setup.hand_off(b"{}", &local.1);
+    assert_eq!(setup.reactor.handoff().flags, IS_GONE);
+    local = pair(STREAM);
+    setup.hand_off(b"{}", &local.1);
+    assert_eq!(setup.reactor.handoff().flags, 0);
+}
+
+#[test]
 fn a_client_s_reset_is_told_with_its_errno() {
     let setup = setup();
     let (browser, client) = setup.tcp();

@@ -125,15 +125,6 @@ fn past_max_connections_a_handoff_is_flagged() {
 }
 
 #[test]
-fn a_client_that_is_gone_already_is_a_handoff_and_then_gone() {
-    let setup = Setup::new(SEQPACKET, POLICY);
-    let (browser, passed) = pair(STREAM);
-    drop(browser);
-    let client = setup.admit(&passed);
-    assert_eq!(setup.reactor.event(), Event::Gone { client, errno: 0 });
-}
-
-#[test]
 fn the_same_socket_handed_off_twice_at_once_is_two_clients() {
     let setup = Setup::new(SEQPACKET, POLICY);
     let (browser, passed) = pair(STREAM);

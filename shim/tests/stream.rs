@@ -115,9 +115,9 @@ fn a_second_descriptor_is_refused_before_the_payload_is_whole() {
 fn the_sender_s_end_completes_a_payload() {
     for text in [&b"{\"cut\":"[..], b"no braces", b" \0"] {
         let setup = setup(POLICY);
-        let open = setup.in_pieces(&[text], 0);
+        let (connection, _browser) = setup.in_pieces(&[text], 0);
         setup.another();
-        drop(open);
+        drop(connection);
         assert_eq!(setup.payload(), text);
     }
 }

@@ -29,6 +29,8 @@ export interface Handoff {
   readonly noRoom: boolean;
   /** Another worker has given it here. */
   readonly moved: boolean;
+  /** The client had left before; {@linkcode ClientEvents.gone} does not come any more. */
+  readonly gone: boolean;
   /** Why it was refused although its client is a good one, who is to be told. */
   readonly refusal: HandoffFailure | undefined;
   readonly durationSecs: number;
@@ -43,7 +45,7 @@ export interface HandoffTaker {
 const HEAD_BYTES = 24;
 const FIRST_BUFFER_BYTES = 64 * 1024;
 const HANDOFF = 1, CLIENT_GONE = 2, CLIENT_WRITABLE = 3;
-const OVER_LIMIT = 1, NO_ROOM = 8, MOVED = 16, REASON_SHIFT = 8;
+const OVER_LIMIT = 1, NO_ROOM = 8, MOVED = 16, IS_GONE = 32, REASON_SHIFT = 8;
 /** So many handoffs are taken from the shim at a time. */
 const HANDOFFS_AT_ONCE = 128;
 /** After so long a turn leaves the rest to the next one, so that streams which run keep their pace. */
@@ -188,6 +190,7 @@ export class Reactor {
       overLimit: (flags & OVER_LIMIT) !== 0,
       noRoom: (flags & NO_ROOM) !== 0,
       moved: (flags & MOVED) !== 0,
+      gone: (flags & IS_GONE) !== 0,
       refusal: reasonOf(flags >> REASON_SHIFT),
       durationSecs: (this.#words[word + 3] as number) / 1e6,
     });

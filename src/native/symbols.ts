@@ -4,7 +4,7 @@
  */
 
 /** The ABI this daemon was written against; `shim_abi_version` must return it. */
-export const SHIM_ABI_VERSION = 4;
+export const SHIM_ABI_VERSION = 5;
 
 /** The symbol table for `Deno.dlopen`. Pointers are `buffer`s: no address ever becomes a JavaScript value. */
 export const SYMBOLS = {

@@ -69,11 +69,22 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     const request = this.#admit(handoff, stopping);
     if (request === undefined) return;
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
-    if (request.stream !== undefined) this.#name(request, request.stream, handoff);
-    else {
+    if (request.stream !== undefined) {
+      this.#name(request, request.stream, handoff);
+      if (handoff.gone) this.gone(0); // the stream may go on
+    } else {
       parts.metrics.streamStarted();
-      this.ask(request, handoff.payload.length);
+      if (handoff.gone) this.#hadLeft(request);
+      else this.ask(request, handoff.payload.length);
     }
+  }
+
+  // Nobody is asked for somebody who is gone.
+  #hadLeft(request: BackendRequest): void {
+    this.requestId = request.requestId;
+    this.userId = request.userId;
+    this.model = request.model;
+    this.gone(0);
   }
 
   // It names a stream, which may well be another worker's.

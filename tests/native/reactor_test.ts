@@ -22,6 +22,7 @@ Deno.test("a handoff comes with its data and time", async () => {
     overLimit: false,
     noRoom: false,
     moved: false,
+    gone: false,
     refusal: undefined,
   });
   assert(Number.isInteger(client) && durationSecs >= 0 && durationSecs < tookSecs);
@@ -247,8 +248,8 @@ Deno.test("a client goes from one reactor to another with its data; it stays whe
   assert.equal(first.reactor.move(client, second.reactor.handle, payload), true);
   await second.until(() => second.handoffs.length === 1);
   const [{ client: moved, ...handoff }] = second.handoffs as [typeof second.handoffs[0]];
-  const seen = { text: '{"a":"ü"}', overLimit: false, noRoom: false, moved: true, refusal: undefined };
-  assert.deepEqual(handoff, { ...seen, durationSecs: 0 });
+  const seen = { text: '{"a":"ü"}', overLimit: false, noRoom: false, moved: true, gone: false };
+  assert.deepEqual(handoff, { ...seen, refusal: undefined, durationSecs: 0 });
   assert.deepEqual(second.send([moved, "x", true]), [1]);
   second.reactor.closedByEnd(moved);
   assert.equal(await near.readAll(), "x");

@@ -237,6 +237,7 @@ export function fakeWorker(
       overLimit: false,
       noRoom: false,
       moved: false,
+      gone: false,
       refusal: undefined,
       durationSecs: 0,
       ...handoff,

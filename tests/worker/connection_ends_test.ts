@@ -49,6 +49,23 @@ for (const [when, pieces] of [["before the first event", []], ["in the middle", 
   });
 }
 
+Deno.test("for a client that had left before it was taken, nobody is asked", async () => {
+  const { open, backend, calls, lines, reactor, connections, timing } = fakeWorker();
+  const client = await open({ request_id: "r1", user_id: 7 }, { gone: true });
+  assert.deepEqual([client.closed, client.received, backend.answers.length], ["at once", "", 0]);
+  assert.deepEqual(calls, [
+    ["connectionOpened"],
+    ["streamStarted"],
+    ["streamEnded", "client_disconnected"],
+  ]);
+  assert.deepEqual(lines.map(({ message, fields }) => [message, fields["request_id"], fields["user_id"]]), [
+    ["Stream ended early", "r1", "7"],
+  ]);
+  assert.deepEqual([reactor.open, connections.size, timing.pending], [0, 0, 0]);
+  const refused = await open({ prompt: 1 }, { gone: true });
+  assert.deepEqual([refused.closed, connections.size], ["in order", 0]);
+});
+
 Deno.test("a failed send ends its client and nobody else", async () => {
   const { ask, calls } = fakeWorker();
   const [[client, answer], [other, otherAnswer]] = [await ask(), await ask()];

@@ -565,6 +565,16 @@ Deno.test("the last resort: closed without a word, nothing left", async () => {
   assert.deepEqual([streams.stats.bytes, worker.timing.pending, worker.reactor.open], [0, 0, 0]);
 });
 
+Deno.test("a client that had left before it was taken: its stream is made where it is to go on", async () => {
+  for (const [on_disconnect, told] of [["continue", []], ["cancel", ["cancel"]]] as const) {
+    const worker = fakeWorker();
+    const client = await worker.open({ stream_id: "s", on_disconnect }, { gone: true });
+    assert.deepEqual([client.closed, client.received], ["at once", ""]);
+    const [answer] = worker.backend.answers;
+    assert.deepEqual([worker.backend.answers.length, answer?.told], [1, told]);
+  }
+});
+
 Deno.test("a stream that is at another worker: its client goes there, and is nothing here any more", async () => {
   const worker = fakeWorker({ homeOf: (id) => id === "s" ? 7 : 1 });
   const data = { stream_id: "s", prompt: "ü" };

@@ -301,6 +301,12 @@ export const SHIM: readonly FaultyFile[] = [
         cargo: ["clients"],
       },
       {
+        id: "a-client-that-had-left-is-not-seen",
+        text: "poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)",
+        instead: "poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 1)",
+        cargo: ["clients", "moves"],
+      },
+      {
         id: "a-reset-has-no-errno",
         text: "errno.unwrap_or(0).unsigned_abs()",
         instead: "0",

@@ -105,6 +105,18 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/connection.ts",
     faults: [
       {
+        id: "a-client-that-had-left-is-asked-for",
+        text: "if (handoff.gone) this.#hadLeft(request);",
+        instead: "if (handoff.gone && handoff.moved) this.#hadLeft(request);",
+        tests: ["worker/connection_ends_test.ts"],
+      },
+      {
+        id: "a-client-that-had-left-keeps-its-stream",
+        text: "      if (handoff.gone) this.gone(0); // the stream may go on\n",
+        instead: "",
+        tests: ["worker/shared_stream_test.ts"],
+      },
+      {
         id: "a-full-client-does-not-pause-its-answer",
         text: "if (isNew) (this.#watch ?? this.answer)?.pause();",
         instead: "",
