@@ -65,8 +65,10 @@ async function said(program: string, args: readonly string[], env?: Environment)
 
 /** Whether tests pass is the gate's affair; what they reach is counted all the same. */
 async function test(program: string, args: readonly string[], env?: Environment): Promise<void> {
-  const { success } = await output(program, ["test", ...args], env);
-  if (!success) console.log(`Not all of ${program}'s tests passed: what they did not come to is not counted`);
+  const { success, stdout } = await output(program, ["test", ...args], env);
+  if (success) return;
+  console.log("Not all tests passed; what these did not come to is not counted:");
+  for (const [, name] of text(stdout).matchAll(/^(.*) (?:\.\.\.|---) FAILED/gm)) console.log(`  ${name}`);
 }
 
 /** They have to be of Rust's own version: rustup has them, and so may have Debian. */
