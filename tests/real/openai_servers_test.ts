@@ -4,6 +4,7 @@ import type { TestClient } from "../support/clients.ts";
 import { certificate } from "../support/backend_rig.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { mockLlm } from "../support/mock_llm.ts";
+import { answers, askMany } from "../support/many_clients.ts";
 import { broken, HELLO, KEY } from "../support/openai_daemon.ts";
 import { type ServerName, type ServerProtocol, startServer } from "../support/real_server.ts";
 
@@ -22,26 +23,8 @@ const CASES: readonly (readonly [ServerName, ServerProtocol])[] = [
   ["apache", "h2c"],
 ];
 
-async function ask(daemon: TestDaemon, count: number, testPattern = "plain"): Promise<TestClient[]> {
-  const clients: TestClient[] = [];
-  for (let i = 0; i < count; i++) {
-    clients.push(daemon.handOff({ prompt: "the same for all", test_pattern: testPattern }));
-    // Now and then the provider, which is in this process, has its turn.
-    if (i % 50 === 0) await new Promise((next) => setTimeout(next, 0));
-  }
-  return clients;
-}
-
-/** What they read, each other answer once, with its count. */
-async function answers(clients: readonly TestClient[]): Promise<Record<string, number>> {
-  const counts: Record<string, number> = {};
-  for (const client of clients) {
-    const answer = await client.readAll();
-    client.close();
-    counts[answer] = (counts[answer] ?? 0) + 1;
-  }
-  return counts;
-}
+const ask = (daemon: TestDaemon, count: number, testPattern = "plain"): Promise<TestClient[]> =>
+  askMany(daemon, count, { test_pattern: testPattern });
 
 for (const [name, protocol] of CASES) {
   Deno.test(`openai over ${protocol} through ${name}: limits, closes, a reload and a restart with ${STREAMS} streams`, async (t) => {

@@ -4,7 +4,7 @@
  */
 import { TextLineStream } from "./lines.ts";
 
-const WAIT_MS = 20_000;
+const WAIT_MS = 120_000;
 
 /** See the module. */
 export class ServerProcess {
