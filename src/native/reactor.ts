@@ -49,7 +49,9 @@ const OVER_LIMIT = 1, NO_ROOM = 8, MOVED = 16, IS_GONE = 32, REASON_SHIFT = 8;
 /** So many handoffs are taken from the shim at a time. */
 const HANDOFFS_AT_ONCE = 128;
 /** After so long a turn leaves the rest to the next one, so that streams which run keep their pace. */
-const TURN_MS = 2;
+const TURN_MS = 1;
+/** From such a turn to the next. A thread that never sleeps is the one the kernel lets wait where cores are short. */
+const PAUSE_MS = 1;
 
 /** One epoll set in the shim, and the clients it watches. */
 export class Reactor {
@@ -119,7 +121,7 @@ export class Reactor {
     return promise;
   }
 
-  // A share of what waits. The rest has a turn of its own, after everybody else's.
+  // A share of what waits. The rest has a turn of its own, after a pause and everybody else's.
   readonly #turn = (): void => {
     this.#turnComes = false;
     try {
@@ -140,7 +142,7 @@ export class Reactor {
   #comeAgain(): void {
     if (this.#turnComes) return;
     this.#turnComes = true;
-    setTimeout(this.#turn, 0);
+    setTimeout(this.#turn, PAUSE_MS);
   }
 
   #take(): void {
