@@ -38,9 +38,10 @@ interface Sample {
   readonly rssMib: number;
 }
 
+const ENDS = ["complete", "broken", "lost", "refused", "left"] as const;
+
 /** What became of clients, added up over all loads. */
-type Counts = Record<"complete" | "broken" | "lost" | "refused" | "left", number>;
-interface Streams extends Counts {
+interface Streams extends Record<typeof ENDS[number], number> {
   /** Why some were broken, lost or refused. */
   readonly reasons: Record<string, number>;
 }
@@ -82,7 +83,7 @@ async function load(socket: string, over: AbortSignal, streams: Streams): Promis
     };
     const signal = AbortSignal.timeout(LOAD_MS);
     const { streams: ends } = await play(["--socket", socket], flags, { signal });
-    for (const end of ["complete", "broken", "lost", "refused", "left"] as const) streams[end] += ends[end];
+    for (const end of ENDS) streams[end] += ends[end];
     for (const [why, count] of Object.entries(ends.reasons)) {
       streams.reasons[why] = (streams.reasons[why] ?? 0) + count;
     }

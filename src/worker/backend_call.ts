@@ -89,14 +89,19 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   /** Nobody takes what comes for the moment, and the backend was told so. */
   protected abstract get waits(): boolean;
 
+  /** What the log says of it from now on. */
+  protected identify({ requestId, userId }: BackendRequest): void {
+    this.requestId = requestId;
+    this.userId = userId;
+  }
+
   /** @param requestBytes what the request keeps in memory until the provider has taken it */
   protected ask(request: BackendRequest, requestBytes: number): void {
     const { backends, shedding, wheel } = this.parts;
     const route = backends.route(request.backend);
     this.#requestBytes = requestBytes;
     shedding.hold(requestBytes);
-    this.requestId = request.requestId;
-    this.userId = request.userId;
+    this.identify(request);
     this.model = request.model;
     this.format = this.formatOf(request);
     if (route === undefined) return this.cut("backend_busy"); // a reload has taken it away since it was chosen

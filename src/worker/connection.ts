@@ -81,8 +81,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
 
   // Nobody is asked for somebody who is gone.
   #hadLeft(request: BackendRequest): void {
-    this.requestId = request.requestId;
-    this.userId = request.userId;
+    this.identify(request);
     this.model = request.model;
     this.gone(0);
   }
@@ -90,8 +89,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
   // It names a stream, which may well be another worker's.
   #name(request: BackendRequest, choice: StreamChoice, { moved, payload }: Handoff): void {
     const { homeOf, reactor, sockets, connections, metrics, log } = this.parts;
-    this.requestId = request.requestId;
-    this.userId = request.userId;
+    this.identify(request);
     this.#streamId = choice.id;
     const home = homeOf(choice.id);
     if (home === reactor) return this.#join(request, choice, payload.length);

@@ -2,6 +2,7 @@
  * Debian's Apache as a process of its own, on a port of its own, that reads nothing of the machine's configuration.
  * @module
  */
+import { comeUp } from "./come_up.ts";
 import { ServerProcess } from "./server_process.ts";
 
 /** Debian's. */
@@ -34,18 +35,12 @@ export async function checkApacheConfig(setup: ApacheSetup): Promise<{ valid: bo
 }
 
 /** Starts Apache and waits until it answers. Its ServerRoot is a folder of its own below /tmp. */
-export async function startApache(setup: ApacheSetup): Promise<TestApache> {
+export function startApache(setup: ApacheSetup): Promise<TestApache> {
   const port = freePort();
   const folder = serverRoot(setup, port);
   const process = new ServerProcess([APACHE, "-D", "FOREGROUND", "-f", `${folder}/apache.conf`], folder);
   const apache = new TestApache(process, folder, `http://127.0.0.1:${port}`);
-  try {
-    await process.logged("resuming normal operations");
-  } catch (error) {
-    await apache[Symbol.asyncDispose]();
-    throw error;
-  }
-  return apache;
+  return comeUp(apache, () => process.logged("resuming normal operations"));
 }
 
 /** An Apache that ends with its test. */

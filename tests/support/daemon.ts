@@ -10,6 +10,7 @@
  */
 import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
+import { comeUp } from "./come_up.ts";
 import { TextLineStream } from "./lines.ts";
 import { daemonPermissions, permissionFlags } from "../../src/cli/permissions.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -79,15 +80,8 @@ export function allowFlag(name: string): string {
 }
 
 /** Starts a daemon and waits until it takes handoffs. */
-export async function startDaemon(setup: DaemonSetup = {}): Promise<TestDaemon> {
-  const daemon = spawnDaemon(setup);
-  try {
-    await daemon.logged("Taking handoffs");
-  } catch (error) {
-    await daemon[Symbol.asyncDispose]();
-    throw error;
-  }
-  return daemon;
+export function startDaemon(setup: DaemonSetup = {}): Promise<TestDaemon> {
+  return comeUp(spawnDaemon(setup), (daemon) => daemon.logged("Taking handoffs"));
 }
 
 /** Starts a daemon that may not come up. */

@@ -4,12 +4,16 @@
  * @module
  */
 import { freePort } from "./apache.ts";
+import { comeUp } from "./come_up.ts";
 import { ServerProcess } from "./server_process.ts";
 import { tinyGguf } from "./tiny_gguf.ts";
 
 const INSTALLED = new URL("../../target/llm/", import.meta.url).pathname;
 /** The only key that LiteLLM takes. */
 export const LITELLM_KEY = "sk-litellm-0123456789";
+
+/** LiteLLM loads for long. */
+const START_MS = 120_000;
 
 type Command = readonly [program: string, ...args: string[]];
 
@@ -85,15 +89,9 @@ export async function startLlama({ slots, contextLength }: LlamaOptions): Promis
   ]);
 }
 
-async function started(folder: string, port: number, begins: string, command: Command): Promise<LlmServer> {
+function started(folder: string, port: number, begins: string, command: Command): Promise<LlmServer> {
   const server = new LlmServer(folder, `http://127.0.0.1:${port}/v1`, begins, command);
-  try {
-    await server.start();
-  } catch (error) {
-    await server[Symbol.asyncDispose]();
-    throw error;
-  }
-  return server;
+  return comeUp(server, () => server.start());
 }
 
 /** A server that ends with its test. */
@@ -115,7 +113,7 @@ export class LlmServer implements AsyncDisposable {
   /** Starts it, the first time or after {@linkcode stop}; it takes connections then. */
   async start(): Promise<void> {
     this.#process = new ServerProcess(this.#command, this.#folder);
-    await this.#process.logged(this.#begins);
+    await this.#process.logged(this.#begins, 1, START_MS);
   }
 
   /** Ends it, and waits until it has. */

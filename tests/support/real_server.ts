@@ -5,6 +5,7 @@
  * @module
  */
 import { APACHE, freePort, serverRoot } from "./apache.ts";
+import { comeUp } from "./come_up.ts";
 import type { Certificate } from "./mock_llm.ts";
 import { ServerProcess } from "./server_process.ts";
 
@@ -106,7 +107,7 @@ const KINDS: Readonly<Record<ServerName, Kind>> = {
 };
 
 /** Starts one in front of a provider's port and waits until it takes connections. */
-export async function startServer(
+export function startServer(
   name: ServerName,
   protocol: ServerProtocol,
   provider: number,
@@ -116,13 +117,7 @@ export async function startServer(
   const folder = KINDS[name].folder({ protocol, port, provider, certificate });
   const base = `${protocol === "h2" ? "https" : "http"}://127.0.0.1:${port}/v1`;
   const server = new RealServer(KINDS[name], folder, base);
-  try {
-    await server.start();
-  } catch (error) {
-    await server[Symbol.asyncDispose]();
-    throw error;
-  }
-  return server;
+  return comeUp(server, () => server.start());
 }
 
 /** A server that ends with its test. */

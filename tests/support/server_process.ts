@@ -4,7 +4,7 @@
  */
 import { TextLineStream } from "./lines.ts";
 
-const WAIT_MS = 120_000;
+const WAIT_MS = 20_000;
 
 /** See the module. */
 export class ServerProcess {
@@ -47,9 +47,9 @@ export class ServerProcess {
   }
 
   /** Waits until so many lines of the log hold `text`. */
-  async logged(text: string, times = 1): Promise<void> {
+  async logged(text: string, times = 1, waitMs = WAIT_MS): Promise<void> {
     const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => late.reject(new Error("too late")), WAIT_MS);
+    const timer = setTimeout(() => late.reject(new Error("too late")), waitMs);
     try {
       while (this.log.filter((line) => line.includes(text)).length < times) {
         if (this.#ended) throw new Error("it ended");

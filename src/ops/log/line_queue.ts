@@ -4,6 +4,8 @@
  * @module
  */
 
+import { within } from "../../timing/within.ts";
+
 /** UTF-16 units that wait for the writer at most. */
 const MAX_WAITING_UNITS = 1_048_576;
 /** PIPE_BUF of pipe(7): so much goes into a pipe whole, and lines of several isolates do not mix. */
@@ -45,10 +47,7 @@ export class LineQueue {
 
   /** Waits until all lines are written, at most `timeoutMs`; what is pushed later is dropped. */
   async close(timeoutMs: number): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, timeoutMs));
-    await Promise.race([this.#writing, timeout]);
-    clearTimeout(timer);
+    await within(Promise.resolve(this.#writing), timeoutMs, () => {});
     this.#open = false;
   }
 

@@ -3,17 +3,16 @@
  *
  * It says what each frame means to its stream, and is the one way in which a stream and the connection end. Frames are
  * read by {@linkcode FrameReader}, windows counted by {@linkcode Flow}, streams kept in a {@linkcode StreamTable}; what
- * an answer may be made of is in `answer_rules.ts`. Its
- * own framing, since `node:http2` costs 24 µs per event where this costs 3 (bench/upstream). Received bytes go to their
- * exchange from the read buffer, uncopied.
+ * an answer may be made of is in `answer_rules.ts`. Its own framing, since `node:http2` costs 24 µs per event where this
+ * costs 3 (bench/upstream). Received bytes go to their exchange from the read buffer, uncopied.
  * @module
  */
 
 import { BackendError } from "../../errors.ts";
 import type { ByteStream } from "../byte_stream.ts";
 import type { Connection, ConnectionOwner, Exchange } from "../exchange.ts";
-import { Flow } from "./flow.ts";
 import { readAnswerHead, takeData } from "./answer_rules.ts";
+import { Flow } from "./flow.ts";
 import { type FrameListener, FrameReader } from "./frame_reader.ts";
 import * as h2 from "./frames.ts";
 import { Liveness } from "./liveness.ts";

@@ -10,6 +10,7 @@ import type { SendStream } from "./sender.ts";
 
 /** Streams whose end the server is remembered to have told. */
 const MAX_ENDED = 128;
+
 /** An exchange on its way over a connection. */
 export interface Stream extends SendStream, AnswerSoFar {
   readonly exchange: Exchange;

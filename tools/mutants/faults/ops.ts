@@ -295,7 +295,7 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "a-log-that-nobody-reads-is-waited-for",
-        text: "await Promise.race([this.#writing, timeout]);",
+        text: "await within(Promise.resolve(this.#writing), timeoutMs, () => {});",
         instead: "await this.#writing;",
         tests: ["ops/log_test.ts"],
       },
