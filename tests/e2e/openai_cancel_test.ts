@@ -51,18 +51,24 @@ for (const protocol of PROTOCOLS) {
       await client.readUntil("word1 ");
       await goes(client, true);
     });
-    await t.step("in the pause before another try, which does not come", async () => {
-      const client = daemon.handOff({
-        prompt: "x",
-        test_pattern: "retry-after-2-times-1",
-        request_id: "paused",
+    // Nothing is on its way then, over whichever protocol.
+    if (protocol === "h2") {
+      await t.step("in the pause before another try, which does not come", async () => {
+        const client = daemon.handOff({
+          prompt: "x",
+          test_pattern: "retry-after-2-times-1",
+          request_id: "paused",
+        });
+        await daemon.until(
+          "the pause",
+          async () => await daemon.metric("daemon_upstream_retries_total") === 1,
+        );
+        await goes(client, false);
+        // Whose pause began later and is longer.
+        assert.equal(await answer(daemon, "retry-after-3-times-1", { request_id: "later" }), HELLO);
+        assert.deepEqual([triesOf("paused"), triesOf("later")], [1, 2]);
       });
-      await daemon.until("the pause", async () => await daemon.metric("daemon_upstream_retries_total") === 1);
-      await goes(client, false);
-      // Whose pause began later and is longer.
-      assert.equal(await answer(daemon, "retry-after-3-times-1", { request_id: "later" }), HELLO);
-      assert.deepEqual([triesOf("paused"), triesOf("later")], [1, 2]);
-    });
+    }
     await t.step("the one beside them comes to its end, and no connection was lost", async () => {
       gate.resolve();
       assert.equal(
@@ -73,6 +79,6 @@ for (const protocol of PROTOCOLS) {
       // A request over HTTP/1.1 can be cancelled with its connection only.
       if (protocol !== "h1") assert.equal(mock.counts.connections, connections);
     });
-    assert.equal(await daemon.metric("daemon_stream_errors_total", { reason: "client_disconnected" }), 3);
+    assert.equal(await daemon.metric("daemon_stream_errors_total", { reason: "client_disconnected" }), gone);
   });
 }

@@ -11,11 +11,12 @@ export interface TestProxy {
 
 /**
  * Makes tunnels (RFC 9110, section 9.3.6) and takes requests in the absolute form, wherever to it is asked for, all to
- * `targetPort` on loopback.
+ * loopback.
  *
+ * @param targetPort all of them; absent: the port that each is asked for
  * @param status of its answers; one that is no success makes no tunnel, and passes no request on
  */
-export function testProxy(status: string, targetPort: number): TestProxy {
+export function testProxy(status: string, targetPort?: number): TestProxy {
   const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const asked: string[] = [];
   const tunnels: Promise<unknown>[] = [];
@@ -34,7 +35,8 @@ export function testProxy(status: string, targetPort: number): TestProxy {
         connection.close();
         continue;
       }
-      const onward = await Deno.connect({ port: targetPort, hostname: "127.0.0.1" });
+      const port = targetPort ?? Number(/^\S+ [^ ]*:(\d+)/.exec(asked.at(-1) ?? "")?.[1]);
+      const onward = await Deno.connect({ port, hostname: "127.0.0.1" });
       if (!tunnel) await onward.write(buffer.subarray(0, count));
       tunnels.push(
         Promise.allSettled([

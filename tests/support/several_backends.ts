@@ -24,18 +24,19 @@ export function openaiBackend(name: string, { base }: Pick<MockLlm, "base">, mor
     `[backends.${name}.openai]\napi_base = "${base}"\nhttp2 = false\nmax_retries = 0\n`;
 }
 
-/** Starts it. The mock backend gives an answer at once. */
+/** Starts it. The mock backend gives an answer at once. @param files that it may read, besides */
 export async function startSite(
   toml: string,
   env: Readonly<Record<string, string>> = {},
   permissions: readonly string[] = [],
+  files: readonly string[] = [],
 ): Promise<Site> {
   const folder = new TestFolder();
   const path = `${folder.path}/daemon.toml`;
   Deno.writeTextFileSync(path, toml);
   const daemon = await startDaemon({
     args: [path],
-    permissions: [...permissions, `--allow-read=${folder.path},src`],
+    permissions: [...permissions, `--allow-read=${[folder.path, "src", ...files]}`],
     env: { DAEMON_TOKEN_DELAY_MS: "0", ...env },
   });
   return {
