@@ -28,7 +28,7 @@ async function open(daemon: TestDaemon, count: number): Promise<TestClient[]> {
 Deno.test("a worker that hangs: the page comes, the worker is replaced, its streams are counted as lost", async () => {
   await using daemon = await unruly({ ...SLOW, DAEMON_WORKERS: "2" });
   const clients = await open(daemon, 8);
-  using _culprit = daemon.handOff({ prompt: "loop" });
+  using _culprit = daemon.handOff({ prompt: "hang" });
   const askedAt = performance.now();
   const page = await (await daemon.page("/metrics")).text();
   assert(performance.now() - askedAt < 5000, "the page does not wait for it");
@@ -61,10 +61,10 @@ Deno.test("a worker that hangs: the page comes, the worker is replaced, its stre
   assert.equal(await daemon.exit(), 0);
 });
 
-for (const workers of ["1", "2"]) {
+for (const [workers, prompt] of [["1", "loop"], ["2", "hang"]] as const) {
   Deno.test(`a worker that hangs does not keep the daemon from stopping (${workers})`, async () => {
     await using daemon = await unruly({ ...SLOW, DAEMON_WORKERS: workers });
-    using _culprit = daemon.handOff({ prompt: "loop" });
+    using _culprit = daemon.handOff({ prompt });
     daemon.signal("SIGTERM");
     await daemon.logged("Stopping");
     await new Promise((resolve) => setTimeout(resolve, 500));
@@ -82,7 +82,7 @@ Deno.test("systemd's watchdog is not fed while a worker hangs, and is again once
   const fed = () => systemd.states.filter((state) => state === "WATCHDOG=1").length;
   await using daemon = await unruly({ DAEMON_WORKERS: "2", NOTIFY_SOCKET: path, WATCHDOG_USEC: "400000" });
   await daemon.until("the first meal", () => fed() > 0);
-  using _culprit = daemon.handOff({ prompt: "loop" });
+  using _culprit = daemon.handOff({ prompt: "hang" });
   let before = fed();
   await daemon.until("hunger", async () => {
     before = fed();

@@ -5,6 +5,7 @@ import { mockPieces } from "../support/mock_answer.ts";
 import { connect } from "../../src/native/sender.ts";
 import { namesIn, TestFolder } from "../support/folders.ts";
 import { spawnDaemon, startDaemon, startFlags } from "../support/daemon.ts";
+import { daemonTests } from "../support/with_daemon.ts";
 
 const decoder = new TextDecoder();
 
@@ -282,52 +283,52 @@ Deno.test("--benchmark: no series of the workers on the page, a summary at the e
   assert.deepEqual([fields["connections"], fields["events"], fields["bytes"]], [1, 18, answer.length]);
 });
 
-Deno.test("try plays Apache over both kinds: the answer to stdout, times and counts to stderr, exit 0", async () => {
-  await using daemon = await startDaemon();
-  const answer = mockPieces("Grüße")
-    .join("");
-  for (
-    const args of [["--socket", daemon.socketPath], ["--socket", `${daemon.socketPath}.stream`, "--stream"]]
-  ) {
-    const { code, stdout, stderr } = await run(["try", ...args, "Grüße"]);
-    assert.equal(code, 0, stderr);
-    assert.equal(stdout, `${answer}\n`);
-    assert.match(
-      stderr,
-      /^HTTP\/1\.1 200 OK; first byte after [\d.]+ ms, 19 events and \d+ bytes in [\d.]+ s \(/,
-    );
-  }
-});
+daemonTests("try", {}, {
+  "try plays Apache over both kinds: the answer to stdout, times and counts to stderr, exit 0": async (
+    daemon,
+  ) => {
+    const answer = mockPieces("Grüße")
+      .join("");
+    for (
+      const args of [["--socket", daemon.socketPath], ["--socket", `${daemon.socketPath}.stream`, "--stream"]]
+    ) {
+      const { code, stdout, stderr } = await run(["try", ...args, "Grüße"]);
+      assert.equal(code, 0, stderr);
+      assert.equal(stdout, `${answer}\n`);
+      assert.match(
+        stderr,
+        /^HTTP\/1\.1 200 OK; first byte after [\d.]+ ms, 19 events and \d+ bytes in [\d.]+ s \(/,
+      );
+    }
+  },
 
-Deno.test("try takes the socket's path from the configuration", async () => {
-  await using daemon = await startDaemon();
-  const { code } = await run(["try", "--stream"], { env: { DAEMON_SOCKET_PATH: daemon.socketPath } });
-  assert.equal(code, 0);
-});
+  "try takes the socket's path from the configuration": async (daemon) => {
+    const { code } = await run(["try", "--stream"], { env: { DAEMON_SOCKET_PATH: daemon.socketPath } });
+    assert.equal(code, 0);
+  },
 
-Deno.test("try without a daemon, or on the socket of the other kind, says so and exits 1", async () => {
-  await using daemon = await startDaemon();
-  assert.deepEqual(await run(["try", "--socket", `${daemon.folder}/none.sock`]), {
-    code: 1,
-    stdout: "",
-    stderr: `${PREFIX}Cannot connect to ${daemon.folder}/none.sock: ENOENT, no such file or directory\n`,
-  });
-  const wrong = await run(["try", "--socket", daemon.socketPath, "--stream"]);
-  assert.equal(wrong.code, 1);
-  assert.match(wrong.stderr, /EPROTOTYPE/);
-});
+  "try without a daemon, or on the socket of the other kind, says so and exits 1": async (daemon) => {
+    assert.deepEqual(await run(["try", "--socket", `${daemon.folder}/none.sock`]), {
+      code: 1,
+      stdout: "",
+      stderr: `${PREFIX}Cannot connect to ${daemon.folder}/none.sock: ENOENT, no such file or directory\n`,
+    });
+    const wrong = await run(["try", "--socket", daemon.socketPath, "--stream"]);
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.stderr, /EPROTOTYPE/);
+  },
 
-Deno.test("try shows an answer that is no stream, and exits 1", async () => {
-  await using daemon = await startDaemon();
-  const { code, stdout, stderr } = await run([
-    "try",
-    "--socket",
-    daemon.socketPath,
-    "--data",
-    '{"prompt":1}',
-  ]);
-  assert.deepEqual([code, stdout], [1, 'Field "prompt" is 1, expected a string\n']);
-  assert.match(stderr, /^HTTP\/1\.1 400 Bad Request; /);
+  "try shows an answer that is no stream, and exits 1": async (daemon) => {
+    const { code, stdout, stderr } = await run([
+      "try",
+      "--socket",
+      daemon.socketPath,
+      "--data",
+      '{"prompt":1}',
+    ]);
+    assert.deepEqual([code, stdout], [1, 'Field "prompt" is 1, expected a string\n']);
+    assert.match(stderr, /^HTTP\/1\.1 400 Bad Request; /);
+  },
 });
 
 Deno.test("try into a pipe that nobody reads any more ends quietly, exit 1", async () => {

@@ -8,7 +8,7 @@ function startUnruly(env: Readonly<Record<string, string>>): Promise<TestDaemon>
 
 Deno.test("a reload that meets a worker that hangs ends when that one is given up", async () => {
   await using daemon = await startUnruly({ DAEMON_WORKERS: "2" });
-  using _culprit = daemon.handOff({ prompt: "loop" });
+  using _culprit = daemon.handOff({ prompt: "hang" });
   daemon.signal("SIGHUP");
   await daemon.logged("Worker died");
   await daemon.logged("Configuration reloaded");

@@ -56,29 +56,10 @@ Deno.test("openai: each chunk as the provider sent it", async () => {
   assert.deepEqual([line?.fields["finish_reason"], line?.fields["events"]], ["stop", 8]);
 });
 
-Deno.test("what asks for no format is as it was, whatever others ask for", async () => {
-  await using both = await openaiDaemon("h1");
-  const asked = ["content", "openai", "ai-sdk", undefined, null].map((format) =>
-    answer(both.daemon, "plain", format === undefined ? {} : { format })
-  );
-  const [content, , , absent, none] = await Promise.all(asked);
-  assert.deepEqual([content, absent, none], [HELLO, HELLO, HELLO]);
-});
-
 Deno.test("response.format is for handoffs that do not say", async () => {
   await using both = await openaiDaemon("h1", { env: { DAEMON_RESPONSE_FORMAT: "openai" } });
   assert.equal(await answer(both.daemon, "plain"), await answer(both.daemon, "plain", { format: "openai" }));
   assert.equal(await answer(both.daemon, "plain", { format: "content" }), HELLO);
-});
-
-Deno.test("a failure before the head has the same status in each format", async () => {
-  await using both = await openaiDaemon("h1");
-  for (const format of ["content", "openai", "ai-sdk"]) {
-    assert.equal(
-      await answer(both.daemon, "status-500", { format }),
-      plainResponse(502, "Backend unavailable"),
-    );
-  }
 });
 
 /** An OpenAI client whose requests are the front's; the response is read as it comes. */
@@ -115,21 +96,6 @@ Deno.test("openai: the package's stream reader has every chunk, its helper the w
   const plain = openaiClient(all.url, { test_pattern: "plain" });
   const whole = await plain.chat.completions.stream({ model: "m", messages: [] }).finalChatCompletion();
   assert.equal(whole.choices[0]?.message.content, "word0 word1 word2 word3 word4 ");
-});
-
-Deno.test("openai: the package throws what breaks off, and what never began", async () => {
-  await using all = await behindFront();
-  const broken = await openaiClient(all.url, { test_pattern: "error-1" }).chat.completions.create(ASKED);
-  await assert.rejects(
-    async () => {
-      for await (const _ of broken);
-    },
-    (error) => error instanceof OpenAI.APIError && error.message.includes("Backend error"),
-  );
-  await assert.rejects(
-    openaiClient(all.url, { test_pattern: "status-500" }).chat.completions.create(ASKED),
-    (error) => error instanceof OpenAI.APIError && error.status === 502,
-  );
 });
 
 Deno.test("openai: the package reads the chunks that are made for the mock backend", async () => {
@@ -206,38 +172,69 @@ const METADATA = {
   usage: { inputTokens: 11, outputTokens: 22, totalTokens: 33 },
 };
 
-for (const [version, make] of [[5, Chat], [7, Chat7]] as const) {
-  Deno.test(`ai-sdk: a chat of the package's version ${version} has the whole message`, async () => {
-    await using all = await behindFront();
-    const errors: Error[] = [];
-    const chat = new make(all.url, { test_pattern: "agent", include: ALL }, errors);
-    await chat.sendMessage({ text: "How is the weather?" });
-    assert.deepEqual([chat.status, errors], ["ready", []]);
-    const [asked, answered, more] = chat.messages;
-    assert.deepEqual([asked?.role, answered?.role, more], ["user", "assistant", undefined]);
-    assert.deepEqual(plainly(answered?.parts), MESSAGE_PARTS);
-    assert.deepEqual(plainly(answered?.metadata), METADATA);
+Deno.test("formats beside each other", async (t) => {
+  await using all = await behindFront();
+  await t.step("what asks for no format is as it was, whatever others ask for", async () => {
+    const asked = ["content", "openai", "ai-sdk", undefined, null].map((format) =>
+      answer(all.daemon, "plain", format === undefined ? {} : { format })
+    );
+    const [content, , , absent, none] = await Promise.all(asked);
+    assert.deepEqual([content, absent, none], [HELLO, HELLO, HELLO]);
   });
-
-  Deno.test(`ai-sdk: a chat of the package's version ${version} has an error where an answer breaks off, or never began`, async () => {
-    await using all = await behindFront();
-    const broken: Error[] = [];
-    const chat = new make(all.url, { test_pattern: "error-1" }, broken);
-    await chat.sendMessage({ text: "?" });
-    assert.deepEqual([chat.status, broken.map(({ message }) => message)], ["error", ["Backend error"]]);
-    assert.deepEqual(plainly(chat.messages.at(-1)?.parts.at(-1)), {
-      type: "text",
-      text: "word0 ",
-      state: "streaming",
+  await t.step("a failure before the head has the same status in each format", async () => {
+    for (const format of ["content", "openai", "ai-sdk"]) {
+      assert.equal(
+        await answer(all.daemon, "status-500", { format }),
+        plainResponse(502, "Backend unavailable"),
+      );
+    }
+  });
+  await t.step("openai: the package throws what breaks off, and what never began", async () => {
+    const broken = await openaiClient(all.url, { test_pattern: "error-1" }).chat.completions.create(ASKED);
+    await assert.rejects(
+      async () => {
+        for await (const _ of broken);
+      },
+      (error) => error instanceof OpenAI.APIError && error.message.includes("Backend error"),
+    );
+    await assert.rejects(
+      openaiClient(all.url, { test_pattern: "status-500" }).chat.completions.create(ASKED),
+      (error) => error instanceof OpenAI.APIError && error.status === 502,
+    );
+  });
+  for (const [version, make] of [[5, Chat], [7, Chat7]] as const) {
+    await t.step(`ai-sdk: a chat of the package's version ${version} has the whole message`, async () => {
+      const errors: Error[] = [];
+      const chat = new make(all.url, { test_pattern: "agent", include: ALL }, errors);
+      await chat.sendMessage({ text: "How is the weather?" });
+      assert.deepEqual([chat.status, errors], ["ready", []]);
+      const [asked, answered, more] = chat.messages;
+      assert.deepEqual([asked?.role, answered?.role, more], ["user", "assistant", undefined]);
+      assert.deepEqual(plainly(answered?.parts), MESSAGE_PARTS);
+      assert.deepEqual(plainly(answered?.metadata), METADATA);
     });
-    const failed: Error[] = [];
-    const never = new make(all.url, { test_pattern: "status-500" }, failed);
-    await never.sendMessage({ text: "?" });
-    assert.deepEqual([never.status, failed.map(({ message }) => message)], ["error", [
-      "Backend unavailable\n",
-    ]]);
-  });
-}
+    await t.step(
+      `ai-sdk: a chat of the package's version ${version} has an error where an answer breaks off, or never began`,
+      async () => {
+        const broken: Error[] = [];
+        const chat = new make(all.url, { test_pattern: "error-1" }, broken);
+        await chat.sendMessage({ text: "?" });
+        assert.deepEqual([chat.status, broken.map(({ message }) => message)], ["error", ["Backend error"]]);
+        assert.deepEqual(plainly(chat.messages.at(-1)?.parts.at(-1)), {
+          type: "text",
+          text: "word0 ",
+          state: "streaming",
+        });
+        const failed: Error[] = [];
+        const never = new make(all.url, { test_pattern: "status-500" }, failed);
+        await never.sendMessage({ text: "?" });
+        assert.deepEqual([never.status, failed.map(({ message }) => message)], ["error", [
+          "Backend unavailable\n",
+        ]]);
+      },
+    );
+  }
+});
 
 /** The parts of the stream, as the package's transport checks them. */
 class Transport extends DefaultChatTransport<UIMessage> {

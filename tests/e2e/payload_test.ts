@@ -5,6 +5,7 @@ import type { SocketKind } from "../../src/native/acceptor.ts";
 import { connect, type OwnedFd } from "../../src/native/sender.ts";
 import { pairEnds, type TestClient } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { daemonTests } from "../support/with_daemon.ts";
 
 const utf8 = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
 // Time for the daemon to read what has come so far: it says nothing that could be awaited.
@@ -36,67 +37,96 @@ async function sendPieces(
   return { sender, client: near };
 }
 
-const quick = { env: { DAEMON_TOKEN_DELAY_MS: "0" } };
+daemonTests("how the data of a handoff arrives", { env: { DAEMON_TOKEN_DELAY_MS: "0" } }, {
+  "a STREAM payload cut in two at every byte: in UTF-8, in escapes, between fd and text": async (daemon) => {
+    const json = utf8('{"prompt":"ü😀\\n\\"}{\\u00e9\\ud83d\\ude00"}');
+    for (let at = 1; at < json.length; at++) {
+      const { sender, client } = await sendPieces(daemon, [json.slice(0, at), json.slice(at)]);
+      sender.close();
+      assert.equal(quoted(await client.readAll()), 'ü😀\n"}{é😀', `cut at ${at}`);
+      client.close();
+    }
+  },
 
-Deno.test("a STREAM payload cut in two at every byte: in UTF-8, in escapes, between fd and text", async () => {
-  await using daemon = await startDaemon(quick);
-  const json = utf8('{"prompt":"ü😀\\n\\"}{\\u00e9\\ud83d\\ude00"}');
-  for (let at = 1; at < json.length; at++) {
-    const { sender, client } = await sendPieces(daemon, [json.slice(0, at), json.slice(at)]);
-    sender.close();
-    assert.equal(quoted(await client.readAll()), 'ü😀\n"}{é😀', `cut at ${at}`);
-    client.close();
-  }
-});
-
-Deno.test("a STREAM payload byte by byte, by a sender that stays", async () => {
-  await using daemon = await startDaemon(quick);
-  const json = utf8('{"a":{"b":"}"},"prompt":"ü"}');
-  const { sender, client } = await sendPieces(daemon, Array.from(json, (byte) => Uint8Array.of(byte)));
-  // Nothing but the closing brace says that the data is whole.
-  assert.equal(quoted(await client.readAll()), "ü");
-  assert.equal(await sender.read(20_000), undefined);
-  sender.close();
-  client.close();
-});
-
-Deno.test("many senders that are half through at a time are all waited for", async () => {
-  await using daemon = await startDaemon({ env: { DAEMON_TOKEN_DELAY_MS: "0" } });
-  const half = Array.from({ length: 200 }, (_, index) => {
-    const { near, far } = pairEnds();
-    const sender = connect(daemon.pathOf("stream"), "stream");
-    sender.send(utf8('{"prompt":'), [far]);
-    far.close();
-    return { client: near, sender, index };
-  });
-  for (const { client, sender, index } of half) {
-    sender.send(utf8(`"${index}"}`));
-    assert((await client.readAll()).includes(`You said: \\"${index}\\"`));
-    client.close();
-    sender.close();
-  }
-});
-
-Deno.test("the fd may come with any piece of a STREAM payload", async () => {
-  await using daemon = await startDaemon(quick);
-  const pieces = ['{"prom', 'pt":', '"x"}'].map(utf8);
-  for (const fdWith of [0, 1, 2]) {
-    const { sender, client } = await sendPieces(daemon, pieces, fdWith);
-    assert.equal(quoted(await client.readAll()), "x");
+  "a STREAM payload byte by byte, by a sender that stays": async (daemon) => {
+    const json = utf8('{"a":{"b":"}"},"prompt":"ü"}');
+    const { sender, client } = await sendPieces(daemon, Array.from(json, (byte) => Uint8Array.of(byte)));
+    // Nothing but the closing brace says that the data is whole.
+    assert.equal(quoted(await client.readAll()), "ü");
+    assert.equal(await sender.read(20_000), undefined);
     sender.close();
     client.close();
-  }
-});
+  },
 
-Deno.test("a STREAM sender that closes in the middle of its data has said all: the client gets 400", async () => {
-  await using daemon = await startDaemon(quick);
-  const { sender, client } = await sendPieces(daemon, [utf8('{"prompt":')]);
-  sender.close();
-  assert.match(
-    await client.readAll(),
-    /^HTTP\/1\.1 400 .*\r\n\r\nHandoff data is not valid JSON \(10 bytes\)\n$/s,
-  );
-  client.close();
+  "many senders that are half through at a time are all waited for": async (daemon) => {
+    const half = Array.from({ length: 200 }, (_, index) => {
+      const { near, far } = pairEnds();
+      const sender = connect(daemon.pathOf("stream"), "stream");
+      sender.send(utf8('{"prompt":'), [far]);
+      far.close();
+      return { client: near, sender, index };
+    });
+    for (const { client, sender, index } of half) {
+      sender.send(utf8(`"${index}"}`));
+      assert((await client.readAll()).includes(`You said: \\"${index}\\"`));
+      client.close();
+      sender.close();
+    }
+  },
+
+  "the fd may come with any piece of a STREAM payload": async (daemon) => {
+    const pieces = ['{"prom', 'pt":', '"x"}'].map(utf8);
+    for (const fdWith of [0, 1, 2]) {
+      const { sender, client } = await sendPieces(daemon, pieces, fdWith);
+      assert.equal(quoted(await client.readAll()), "x");
+      sender.close();
+      client.close();
+    }
+  },
+
+  "a STREAM sender that closes in the middle of its data has said all: the client gets 400": async (
+    daemon,
+  ) => {
+    const { sender, client } = await sendPieces(daemon, [utf8('{"prompt":')]);
+    sender.close();
+    assert.match(
+      await client.readAll(),
+      /^HTTP\/1\.1 400 .*\r\n\r\nHandoff data is not valid JSON \(10 bytes\)\n$/s,
+    );
+    client.close();
+  },
+
+  "a NUL byte is a whole STREAM payload, whatever the sender does next": async (daemon) => {
+    const { sender, client } = await sendPieces(daemon, [Uint8Array.of(0)]);
+    assert.equal(quoted(await client.readAll()), "Hello");
+    sender.close();
+    client.close();
+  },
+
+  "128 KiB of data, over each kind of socket": async (daemon, t) => {
+    for (const kind of ["seqpacket", "stream"] satisfies SocketKind[]) {
+      await t.step(kind, async () => {
+        const frame = '{"system":"","prompt":"end"}';
+        const json = frame.replace('""', `"${"s".repeat(128 * 1024 - frame.length)}"`);
+        using client = daemon.handOff(utf8(json), { kind });
+        assert.equal(quoted(await client.readAll()), "end");
+      });
+    }
+  },
+
+  "data that nests as deep as 128 KiB allow is judged as any other, and does no harm": async (daemon) => {
+    const depth = 60_000;
+    for (
+      const [status, json] of [
+        [400, "[".repeat(depth) + "]".repeat(depth)],
+        [200, `{"messages":[{"role":"user","content":${"[".repeat(depth)}${"]".repeat(depth)}}]}`],
+        [200, `{"a":`.repeat(depth / 4) + "1" + "}".repeat(depth / 4)],
+      ] as const
+    ) {
+      using client = daemon.handOff(utf8(json));
+      assert((await client.readAll()).startsWith(`HTTP/1.1 ${status} `));
+    }
+  },
 });
 
 Deno.test("a STREAM sender that stops in the middle of its data is cut off by the timeout", async () => {
@@ -107,39 +137,4 @@ Deno.test("a STREAM sender that stops in the middle of its data is cut off by th
   assert.match(await client.readAll(), /^HTTP\/1\.1 400 /);
   sender.close();
   client.close();
-});
-
-Deno.test("a NUL byte is a whole STREAM payload, whatever the sender does next", async () => {
-  await using daemon = await startDaemon(quick);
-  const { sender, client } = await sendPieces(daemon, [Uint8Array.of(0)]);
-  assert.equal(quoted(await client.readAll()), "Hello");
-  sender.close();
-  client.close();
-});
-
-Deno.test("128 KiB of data, over each kind of socket", async (t) => {
-  await using daemon = await startDaemon(quick);
-  for (const kind of ["seqpacket", "stream"] satisfies SocketKind[]) {
-    await t.step(kind, async () => {
-      const frame = '{"system":"","prompt":"end"}';
-      const json = frame.replace('""', `"${"s".repeat(128 * 1024 - frame.length)}"`);
-      using client = daemon.handOff(utf8(json), { kind });
-      assert.equal(quoted(await client.readAll()), "end");
-    });
-  }
-});
-
-Deno.test("data that nests as deep as 128 KiB allow is judged as any other, and does no harm", async () => {
-  await using daemon = await startDaemon(quick);
-  const depth = 60_000;
-  for (
-    const [status, json] of [
-      [400, "[".repeat(depth) + "]".repeat(depth)],
-      [200, `{"messages":[{"role":"user","content":${"[".repeat(depth)}${"]".repeat(depth)}}]}`],
-      [200, `{"a":`.repeat(depth / 4) + "1" + "}".repeat(depth / 4)],
-    ] as const
-  ) {
-    using client = daemon.handOff(utf8(json));
-    assert((await client.readAll()).startsWith(`HTTP/1.1 ${status} `));
-  }
 });

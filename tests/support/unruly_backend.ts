@@ -11,17 +11,22 @@ export { MOCK_PIECES } from "../../src/backend/mock.ts?orderly";
 
 /** How long `busy` keeps its isolate. */
 export const BUSY_MS = 1500;
+const HOUR_MS = 3_600_000;
+
+/** Keeps the isolate, and no core. */
+function sleep(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
 
 const BUGS: Readonly<Record<string, () => void>> = {
-  /** Never gives its isolate another turn. */
+  /** Never gives its isolate another turn, and takes a core until the process ends. */
   loop: () => {
     while (true);
   },
+  /** Does not give its isolate another turn either, and takes no core. */
+  hang: () => sleep(HOUR_MS),
   /** Takes its time, once. */
-  busy: () => {
-    const untilMs = performance.now() + BUSY_MS;
-    while (performance.now() < untilMs);
-  },
+  busy: () => sleep(BUSY_MS),
   /** An error where none may be, after the first piece. */
   "throw-late": () => {
     throw new Error("as the prompt said");

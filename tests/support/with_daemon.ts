@@ -24,6 +24,20 @@ export function daemonTest(
   });
 }
 
+/** Tests, by their names, that only ask: each is a step of one test, and all ask the same daemon. */
+export function daemonTests(
+  name: string,
+  setup: DaemonSetup,
+  tests: Readonly<Record<string, (daemon: TestDaemon, t: Deno.TestContext) => Promise<void>>>,
+): void {
+  Deno.test(name, async (t) => {
+    await using daemon = await startDaemon(setup);
+    for (const [step, body] of Object.entries(tests)) {
+      await t.step(step, (t) => watched(daemon, () => body(daemon, t)));
+    }
+  });
+}
+
 /** Runs a test's body; where it fails, the daemon's last lines are in the error. */
 export async function watched(daemon: TestDaemon, body: () => Promise<void>): Promise<void> {
   try {
