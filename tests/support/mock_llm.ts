@@ -228,6 +228,7 @@ export async function mockLlm(options: MockLlmOptions): Promise<MockLlm> {
   const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     counts.connections++;
+    socket.setNoDelay(true);
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     socket.on("error", () => {/* the client went away */});

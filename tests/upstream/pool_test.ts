@@ -140,7 +140,7 @@ Deno.test("pool: a server on http:// that speaks HTTP/1.1 only is spoken to in H
 Deno.test("pool: a host that does not answer blocks nobody else's requests, and is given up", async () => {
   const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   await using mock = await mockLlm({ protocol: "h2c" });
-  const pool = new Pool(options({ connectTimeoutMs: 1_500 }));
+  const pool = new Pool(options({ connectTimeoutMs: 900 }));
   const stuck = Array.from(
     { length: 200 },
     () => post(pool, `http://127.0.0.1:${silent.addr.port}`, "plain"),
@@ -150,7 +150,7 @@ Deno.test("pool: a host that does not answer blocks nobody else's requests, and 
   stuck[0]?.exchange.cancel();
   assert.equal(pool.stats().waiting, 199);
   const end = await stuck[1]?.end;
-  assert.match(String(end), /no connection within 1500 ms/);
+  assert.match(String(end), /no connection within 900 ms/);
   await Promise.all(stuck.map(({ end }) => end));
   silent.close();
   await pool.close();
@@ -551,7 +551,7 @@ Deno.test("pool: connections are opened at most 128 at a time, and those that fa
   const accepting = (async () => {
     for await (const connection of silent) accepted.push(connection);
   })();
-  const pool = new Pool(options({ http2: false, connectTimeoutMs: 1_500 }));
+  const pool = new Pool(options({ http2: false, connectTimeoutMs: 900 }));
   // The server says nothing, so that no handshake of TLS comes to its end.
   const base = `https://127.0.0.1:${silent.addr.port}`;
   const asked = Array.from({ length: 200 }, () => post(pool, base, "plain"));
