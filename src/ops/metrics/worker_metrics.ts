@@ -2,7 +2,7 @@
  * What happens in one worker, counted for Prometheus.
  * @module
  */
-import client, { type Counter, type Histogram, type Registry } from "prom-client";
+import client, { type Counter, type Registry } from "prom-client";
 import {
   type BackendFailure,
   type BackendRefusal,
@@ -12,6 +12,7 @@ import {
   type StreamFailure,
 } from "../../errors.ts";
 import { modelLabel } from "../model_label.ts";
+import { DurationHistogram } from "./duration_histogram.ts";
 import {
   type Metrics,
   type MetricsSnapshot,
@@ -45,8 +46,6 @@ export interface WorkerMetricsParts {
   /** What there is of streams that have an id; asked for each snapshot. */
   resumable?(): StreamStats;
 }
-
-const twofold = (firstSecs: number): number[] => client.exponentialBuckets(firstSecs, 2, 15);
 
 const UPSTREAM_METRICS = [
   ["connections", "Gauge", "daemon_upstream_connections", "Connections to providers that are open"],
@@ -118,31 +117,34 @@ export function streamErrorsCounter(registry: Registry): Counter<"reason"> {
   return counter;
 }
 
-/** Counts for Prometheus what happens in one worker. */
+/** Counts for Prometheus what happens in one worker. What every stream does is kept in numbers, and goes through prom-client when the page is asked for. */
 export class WorkerMetrics implements Metrics {
   readonly #registry = new client.Registry();
   readonly #parts: WorkerMetricsParts;
   #events = 0;
   #bytes = 0;
-  readonly #connectionsTotal = this.#counter("daemon_connections_total", "Handoffs that became a client");
+  #connections = 0;
+  #handoffs = 0;
+  /** By backend. */
+  readonly #backendRequests = new Map<string, number>();
+  /** By the model's label. */
+  readonly #tokens = new Map<string, { input: number; output: number }>();
   readonly #rejected = this.#counter(
     "daemon_connections_rejected_total",
     "Clients that were answered 503: too many connections, or no memory for one more",
   );
-  readonly #handoffs = this.#counter("daemon_handoffs_received", "Complete handoffs received");
   readonly #handoffsFailed = handoffsFailedCounter(this.#registry);
-  readonly #handoffSeconds = this.#histogram(
+  readonly #handoffSeconds = new DurationHistogram(
     "daemon_handoff_duration_seconds",
     "From the accept of a handoff connection to its whole payload",
-    twofold(0.0001),
+    0.0001,
   );
   readonly #streamErrors = streamErrorsCounter(this.#registry);
-  readonly #streamSeconds = this.#histogram(
+  readonly #streamSeconds = new DurationHistogram(
     "daemon_stream_duration_seconds",
     "From the handoff to the close of the client",
-    twofold(0.01),
+    0.01,
   );
-  readonly #backendRequests = this.#counter("daemon_backend_requests", "Requests to backends", ["backend"]);
   readonly #backendErrors = this.#counter("daemon_backend_errors", "Failures of backends", [
     "backend",
     "kind",
@@ -152,22 +154,16 @@ export class WorkerMetrics implements Metrics {
     "Requests for which a backend was not asked",
     ["backend", "reason"],
   );
-  readonly #backendSeconds = this.#histogram(
+  readonly #backendSeconds = new DurationHistogram(
     "daemon_backend_duration_seconds",
     "From the request to the backend's end",
-    twofold(0.01),
+    0.01,
   );
-  readonly #backendTtfb = this.#histogram(
+  readonly #backendTtfb = new DurationHistogram(
     "daemon_backend_ttfb_seconds",
     "From the request to the backend's first event",
-    twofold(0.001),
+    0.001,
   );
-  readonly #tokens = this.#counter(
-    "daemon_backend_tokens_total",
-    "Tokens as the provider counted them",
-    ["model", "direction"],
-  );
-
   readonly #resumeRequests = this.#counter(
     "daemon_resume_requests_total",
     "Handoffs that named a stream by its id",
@@ -211,12 +207,39 @@ export class WorkerMetrics implements Metrics {
       "Workers that leave a backend alone, since it fails",
       ({ circuitOpen }) => circuitOpen === undefined ? undefined : Number(circuitOpen),
     );
+    this.#mirror("daemon_connections_total", "Handoffs that became a client", () => this.#connections);
+    this.#mirror("daemon_handoffs_received", "Complete handoffs received", () => this.#handoffs);
     this.#mirror("daemon_stream_events_sent_total", "Events sent to clients", () => this.#events);
     this.#mirror("daemon_stream_bytes_sent", "Bytes sent to clients", () => this.#bytes);
+    const requests = this.#backendRequests;
+    new client.Counter({
+      name: "daemon_backend_requests",
+      help: "Requests to backends",
+      labelNames: ["backend"],
+      registers: [this.#registry],
+      collect(): void {
+        this.reset();
+        for (const [backend, count] of requests) this.inc({ backend }, count);
+      },
+    });
+    const tokens = this.#tokens;
+    new client.Counter({
+      name: "daemon_backend_tokens_total",
+      help: "Tokens as the provider counted them",
+      labelNames: ["model", "direction"],
+      registers: [this.#registry],
+      collect(): void {
+        this.reset();
+        for (const [model, { input, output }] of tokens) {
+          this.inc({ model, direction: "input" }, input);
+          this.inc({ model, direction: "output" }, output);
+        }
+      },
+    });
   }
 
   handoffReceived(durationSecs: number): void {
-    this.#handoffs.inc();
+    this.#handoffs++;
     this.#handoffSeconds.observe(durationSecs);
   }
 
@@ -225,7 +248,7 @@ export class WorkerMetrics implements Metrics {
   }
 
   connectionOpened(): void {
-    this.#connectionsTotal.inc();
+    this.#connections++;
   }
 
   connectionRejected(): void {
@@ -251,7 +274,7 @@ export class WorkerMetrics implements Metrics {
   }
 
   backendRequest(backend: string): void {
-    this.#backendRequests.inc({ backend });
+    this.#backendRequests.set(backend, (this.#backendRequests.get(backend) ?? 0) + 1);
   }
 
   backendFirstEvent(durationSecs: number): void {
@@ -272,8 +295,13 @@ export class WorkerMetrics implements Metrics {
 
   tokensUsed(requested: string, input: number, output: number): void {
     const model = modelLabel(requested, this.#parts.models());
-    this.#tokens.inc({ model, direction: "input" }, input);
-    this.#tokens.inc({ model, direction: "output" }, output);
+    const tokens = this.#tokens.get(model);
+    if (tokens === undefined) {
+      this.#tokens.set(model, { input, output });
+      return;
+    }
+    tokens.input += input;
+    tokens.output += output;
   }
 
   streamAskedFor(outcome: StreamOutcome): void {
@@ -281,8 +309,12 @@ export class WorkerMetrics implements Metrics {
   }
 
   /** All of it as plain data, for `MetricsPage.render`. */
-  snapshot(): Promise<MetricsSnapshot> {
-    return this.#registry.getMetricsAsJSON() as Promise<MetricsSnapshot>;
+  async snapshot(): Promise<MetricsSnapshot> {
+    const histograms = [this.#handoffSeconds, this.#streamSeconds, this.#backendSeconds, this.#backendTtfb];
+    return [
+      ...await this.#registry.getMetricsAsJSON() as MetricsSnapshot,
+      ...histograms.map((each) => each.snapshot()),
+    ];
   }
 
   #counter<Label extends string = never>(
@@ -291,10 +323,6 @@ export class WorkerMetrics implements Metrics {
     labelNames: Label[] = [],
   ): Counter<Label> {
     return new client.Counter({ name, help, labelNames, registers: [this.#registry] });
-  }
-
-  #histogram(name: string, help: string, buckets: number[]): Histogram {
-    return new client.Histogram({ name, help, buckets, registers: [this.#registry] });
   }
 
   // A series for each backend of which there is something to tell.
