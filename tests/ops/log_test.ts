@@ -368,6 +368,28 @@ Deno.test("log: what is logged in one turn is written together, in whole lines o
   }
 });
 
+Deno.test("log: lines that follow a write closely wait for others, the end aside", async () => {
+  const writes: string[] = [];
+  const first = Promise.withResolvers<void>();
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: (bytes) => {
+      writes.push(new TextDecoder().decode(bytes));
+      first.resolve();
+      return Promise.resolve(bytes.length);
+    },
+  });
+  log.info("one");
+  await first.promise;
+  log.info("two");
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve(); // no timer comes between
+  log.info("three");
+  const begunMs = performance.now();
+  await close(5000);
+  assert.deepEqual(writes, ["<6>daemon: one\n", "<6>daemon: two\n<6>daemon: three\n"]);
+  assert(performance.now() - begunMs < 4000);
+});
+
 Deno.test("log: a reader who is slow gets each byte once, in order", async () => {
   let written = "";
   let calls = 0;

@@ -225,6 +225,17 @@ Deno.test("buckets double fifteen times from where each begins", async () => {
   }
 });
 
+Deno.test("a duration is in each bucket whose bound it does not exceed", async () => {
+  const { workers: [metrics], render } = fixture();
+  for (const secs of [0, 0.001, 0.0011, 0.002, 16.384, 16.4]) metrics?.backendFirstEvent(secs);
+  const series = (await render()).get("daemon_backend_ttfb_seconds")?.series;
+  const upTo = (bound: string) => series?.get(`daemon_backend_ttfb_seconds_bucket{le="${bound}"}`);
+  assert.deepEqual(["0.001", "0.002", "0.004", "8.192", "16.384", "+Inf"].map(upTo), [2, 4, 4, 4, 5, 6]);
+  assert.equal(series?.get("daemon_backend_ttfb_seconds_count"), 6);
+  const sum = series?.get("daemon_backend_ttfb_seconds_sum") as number;
+  assert(Math.abs(sum - 32.7881) < 1e-9, `${sum}`);
+});
+
 Deno.test("every reason is on the page from the start, at zero", async () => {
   const families = await fixture().render();
   assert.deepEqual(

@@ -7,6 +7,23 @@ import type { FaultyFile } from "../fault.ts";
 /** See the module. */
 export const OPS: readonly FaultyFile[] = [
   {
+    file: "src/ops/metrics/duration_histogram.ts",
+    faults: [
+      {
+        id: "buckets-end-below-their-bound",
+        text: "secs > (bounds[bucket] as number)",
+        instead: "secs >= (bounds[bucket] as number)",
+        tests: ["ops/metrics_test.ts"],
+      },
+      {
+        id: "buckets-do-not-add-up",
+        text: "count += this.#counts[bucket] as number;",
+        instead: "count = this.#counts[bucket] as number;",
+        tests: ["ops/metrics_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/ops/metrics/worker_metrics.ts",
     faults: [
       {
@@ -291,6 +308,12 @@ export const OPS: readonly FaultyFile[] = [
         id: "lines-that-nobody-reads-have-no-bound",
         text: "if (!this.#open || this.#waitingUnits + line.length > MAX_WAITING_UNITS) {",
         instead: "if (!this.#open) {",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "each-line-of-the-log-is-a-write",
+        text: "if (!this.#closing) await this.#rest();",
+        instead: "",
         tests: ["ops/log_test.ts"],
       },
       {
