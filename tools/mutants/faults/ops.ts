@@ -82,8 +82,8 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "buckets-begin-elsewhere",
-        text: "    twofold(0.001),",
-        instead: "    twofold(0.01),",
+        text: "    0.001,\n  );",
+        instead: "    0.01,\n  );",
         tests: ["ops/metrics_test.ts"],
       },
       {
