@@ -111,6 +111,7 @@ Deno.test("what a client sends is not read, and yet it gets its answer to the la
   await using daemon = await startDaemon();
   using plain = daemon.handOff();
   const answer = await plain.readAll();
+  assert.match(answer, /^HTTP\/1\.1 200 [^]*data: \[DONE\]\n\n$/);
   for (const [name, makeEnds] of KINDS) {
     await t.step(`${name}: bytes sent before the handoff`, async () => {
       const ends = await makeEnds();
@@ -128,11 +129,18 @@ Deno.test("what a client sends is not read, and yet it gets its answer to the la
 });
 
 Deno.test("a client's way out is the same for 400 and 503: unread bytes do not cut the answer off", async () => {
-  await using daemon = await startDaemon();
-  for (const [, makeEnds] of KINDS) {
-    const ends = await makeEnds();
-    await ends.near.write(new Uint8Array(100_000).fill(0x47));
-    using client = daemon.handOff(new TextEncoder().encode("no JSON"), { ends });
-    assert.match(await client.readAll(), /Handoff data is not valid JSON \(7 bytes\)\n$/);
-  }
+  await using daemon = await startDaemon({ env: { ...slow.env, DAEMON_MAX_CONNECTIONS: "1" } });
+  const told = async (data: string, says: RegExp): Promise<void> => {
+    for (const [, makeEnds] of KINDS) {
+      const ends = await makeEnds();
+      await ends.near.write(new Uint8Array(100_000).fill(0x47));
+      using client = daemon.handOff(new TextEncoder().encode(data), { ends });
+      assert.match(await client.readAll(), says);
+      await daemon.until("its end", async () => await daemon.metric("daemon_connections_active") <= 1);
+    }
+  };
+  await told("no JSON", /^HTTP\/1\.1 400 [^]*Handoff data is not valid JSON \(7 bytes\)\n$/);
+  using only = daemon.handOff();
+  await only.readUntil("Hello! ");
+  await told("{}", /^HTTP\/1\.1 503 [^]*Too many connections\n$/);
 });

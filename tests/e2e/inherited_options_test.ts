@@ -22,16 +22,20 @@ async function lingering(): Promise<ClientEnds> {
   return ends;
 }
 
-/** One answer to its end. Gives back the longest time between two reads, the handoff included. */
+/** One whole answer. Gives back the longest time between two reads, the handoff included. */
 async function longestWaitMs(daemon: TestDaemon): Promise<number> {
   let last = performance.now();
   let longest = 0;
+  let text = "";
+  const decoder = new TextDecoder();
   using client = daemon.handOff();
   for (let chunk = await client.read(); chunk !== undefined; chunk = await client.read()) {
     const now = performance.now();
     longest = Math.max(longest, now - last);
     last = now;
+    text += decoder.decode(chunk, { stream: true });
   }
+  assert.match(text, /^HTTP\/1\.1 200 [^]*data: \[DONE\]\n\n$/);
   return longest;
 }
 
@@ -41,6 +45,8 @@ daemonTest("SO_LINGER: the end of an answer that nobody reads holds nobody up", 
   await streamsActive(daemon, 1);
   const longest = await longestWaitMs(daemon); // the other answer ends before this one
   assert(longest < LONGEST_MS, `${longest} ms between two events`);
+  const complete = () => daemon.log.filter(({ message }) => message === "Stream complete").length;
+  await daemon.until("both ends", () => complete() === 2);
 });
 
 daemonTest("SO_LINGER: clients that are refused hold nobody up", setup, async (daemon) => {

@@ -97,10 +97,15 @@ daemonTests("how the data of a handoff arrives", { env: { DAEMON_TOKEN_DELAY_MS:
   },
 
   "a NUL byte is a whole STREAM payload, whatever the sender does next": async (daemon) => {
-    const { sender, client } = await sendPieces(daemon, [Uint8Array.of(0)]);
-    assert.equal(quoted(await client.readAll()), "Hello");
-    sender.close();
-    client.close();
+    for (const next of ["stays", "closes", "says more"]) {
+      const { sender, client } = await sendPieces(daemon, [
+        next === "says more" ? utf8('\0{"prompt":"more"}') : Uint8Array.of(0),
+      ]);
+      if (next === "closes") sender.close();
+      assert.equal(quoted(await client.readAll()), "Hello", next);
+      sender.close();
+      client.close();
+    }
   },
 
   "128 KiB of data, over each kind of socket": async (daemon, t) => {

@@ -42,7 +42,8 @@ pub enum Kind {
     NoFd,
     /// A connection on which nothing comes.
     Silent,
-    /// On one STREAM connection without an end, a byte and as many fds as a message carries: [`MOST_FDS`].
+    /// On one STREAM connection without an end, a byte and as many fds as a message carries: [`MOST_FDS`]. When all is
+    /// over it goes on until the last connection is cut off as well.
     Trickle,
 }
 
@@ -168,13 +169,15 @@ pub fn run(job: &Knocks, target: &mut Target) -> io::Result<Knocked> {
         if due > now {
             sleep_until(due);
         }
-        knocker.knocked.knocks += 1;
-        if let Err(error) = knocker.knock() {
-            *knocker.knocked.failed.entry(error.desc()).or_default() += 1;
-        }
+        knocker.count_knock();
         while knocker.held.len() >= job.hold || knocker.oldest_is_told() {
             knocker.part_with_oldest();
         }
+    }
+    // The last one may have been cut off, which only one more message tells it.
+    let limit = now_ns() + u64::from(PATIENCE_MS) * 1_000_000;
+    while knocker.trickle.is_some() && now_ns() < limit {
+        knocker.count_knock();
     }
     let ns = now_ns() - began;
     while !knocker.held.is_empty() {
@@ -192,6 +195,13 @@ pub fn run(job: &Knocks, target: &mut Target) -> io::Result<Knocked> {
 }
 
 impl Knocker<'_> {
+    fn count_knock(&mut self) {
+        self.knocked.knocks += 1;
+        if let Err(error) = self.knock() {
+            *self.knocked.failed.entry(error.desc()).or_default() += 1;
+        }
+    }
+
     fn knock(&mut self) -> nix::Result<()> {
         match self.job.kind {
             Kind::Good | Kind::Gone => {
