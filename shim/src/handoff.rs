@@ -164,7 +164,8 @@ impl Handoff {
         let room =
             if is_message { limit } else { (limit + 1 - self.payload.len()).min(STREAM_BYTES_AT_ONCE) };
         let mut received = sys::receive(self.connection(), &mut scratch[..room], is_message)?;
-        if is_message && received.bytes == 0 && received.fds.is_empty() {
+        let is_nothing = received.bytes == 0 && received.fds.is_empty() && !received.control_truncated;
+        if is_message && is_nothing {
             // The end; or the sender sent and closed while the kernel looked, and the message is there now.
             received = sys::receive(self.connection(), &mut scratch[..room], is_message)?;
         }

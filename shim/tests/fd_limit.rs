@@ -14,6 +14,7 @@ use support::*;
 #[test]
 fn at_the_fd_limit() {
     handoffs_are_refused_and_a_client_that_did_come_is_answered();
+    an_empty_message_whose_descriptor_is_lost_is_refused_too();
     accepting_rests_and_goes_on_after_it();
 }
 
@@ -35,6 +36,22 @@ fn handoffs_are_refused_and_a_client_that_did_come_is_answered() {
     drop((limit, passed));
     assert_eq!(refusal, (2, CONTROL_TRUNCATED, 0));
     setup.answers(CONTROL_TRUNCATED, &browser);
+    setup.goes_on();
+}
+
+/// It is no end of the connection, which is told from an empty message by what came with it.
+fn an_empty_message_whose_descriptor_is_lost_is_refused_too() {
+    let setup = Setup::new(SEQPACKET, POLICY);
+    let (_browser, passed) = pair(STREAM);
+    let before = shim_open_fds();
+    let sender = setup.connect();
+    setup.another();
+    eventually("it is accepted, and nothing else is open", || shim_open_fds() == before + 2);
+    let limit = FdLimit::reach();
+    sendmsg(&sender, b"", &[&passed]);
+    let refusal = setup.acceptor.refusal();
+    drop(limit);
+    assert_eq!(refusal, (0, CONTROL_TRUNCATED, 0));
     setup.goes_on();
 }
 

@@ -145,6 +145,10 @@ impl Acceptor {
     /// Whoever waits in the backlog of one may have passed something whose close blocks, and goes before it.
     fn drop_listeners(&self) {
         let listeners = std::mem::take(&mut lock(&self.orders).listeners);
+        for listener in &listeners {
+            // After a stop there is none left; where the thread has failed, that is what is told.
+            let _stays = listener.remove_path();
+        }
         for listener in listeners.iter().filter(|listener| listener.is_ours && listener.shut().is_ok()) {
             while let Ok(connection) = sys::accept(listener.socket.as_fd()) {
                 drop(Handoff::begin(connection, listener.kind, &self.policy()));

@@ -302,3 +302,35 @@ impl Rounds {
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+    use streaming_daemon_border::Status;
+
+    use super::*;
+    use crate::listener::Kind;
+    use crate::policy::Policy;
+
+    #[test]
+    fn a_thread_that_panics_is_told_and_leaves_no_path_behind() {
+        let policy = || Policy::new(&[1, 1000, 1, 0, 1, 0, 0, 0], &[]).unwrap();
+        let acceptor = Arc::new(Acceptor::new(policy()).unwrap());
+        let path = std::env::temp_dir().join(format!("shim-panic-{}", std::process::id()));
+        acceptor.add(|| Listener::bind(Kind::Stream, path.to_str().unwrap(), 0o600, "")).unwrap();
+        let mut rounds = Rounds::new(Arc::clone(&acceptor)).unwrap();
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (sender, connection) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
+        send(sender.as_raw_fd(), b"{}", MsgFlags::empty()).unwrap();
+        // It was never received over that, so that there is no room to read into.
+        let handoff =
+            Handoff::begin(Passed::accepted(connection), Kind::Stream, &Arc::new(policy())).unwrap();
+        assert!(rounds.pending.insert(handoff).is_ok());
+        acceptor.run(rounds);
+        assert_eq!(acceptor.take(&mut [0; 288]), Err(Status::PANIC));
+        assert!(!path.exists());
+        assert_eq!(acceptor.close(), Ok(0));
+    }
+}

@@ -90,11 +90,17 @@ export const SHIM: readonly FaultyFile[] = [
       },
       {
         id: "a-message-after-a-close-gets-lost",
-        text: "if is_message && received.bytes == 0 && received.fds.is_empty() {",
-        instead: "if false {",
+        text: "if is_message && is_nothing {",
+        instead: "if is_message && is_nothing && false {",
         cargo: ["handoff"],
         survives:
           "the kernel says so of some in a million handoffs: deno task bench handoffs plays a million",
+      },
+      {
+        id: "a-lost-descriptor-without-data-is-nothing",
+        text: " && !received.control_truncated;",
+        instead: ";",
+        cargo: ["fd_limit"],
       },
       {
         id: "the-client-of-two-is-told",
@@ -185,6 +191,12 @@ export const SHIM: readonly FaultyFile[] = [
   {
     file: "shim/src/acceptor/mod.rs",
     faults: [
+      {
+        id: "a-thread-that-fails-leaves-its-path",
+        text: "let _stays = listener.remove_path();",
+        instead: "let _stays = listener;",
+        cargo: ["lib"],
+      },
       {
         id: "one-client-beyond-the-limit",
         text: "fetch_add(1, Ordering::Relaxed) >= most;",
