@@ -174,16 +174,16 @@ Deno.test("while it is paused its stream is read no further; resumed, it goes on
 
 Deno.test("an end or an error that comes while it is paused is not lost", async () => {
   const { backend, heard, asked } = fixture();
-  for (const id of [0, 1]) backend.ask(requestFor("x"), new FakeRecipient(id)).pause();
-  const third = backend.ask(requestFor("x"), new FakeRecipient(2));
-  third.pause();
+  const answers = [0, 1, 2].map((id) => backend.ask(requestFor("x"), new FakeRecipient(id)));
+  for (const answer of answers) answer.pause();
   asked[0]?.emit("a");
   asked[0]?.controller.error(new Error("broken"));
   asked[1]?.controller.error(new Error("broken"));
   asked[2]?.controller.close();
   await turn();
-  third.resume();
+  for (const answer of answers) answer.resume();
   await turn();
+  assert.deepEqual(kinds(heard.of(0)), ["text", "error"]);
   assert.deepEqual(kinds(heard.of(1)), ["error"]);
   assert.deepEqual(kinds(heard.of(2)), ["end"]);
 });

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { BackendError } from "../../src/errors.ts";
 import { H1Parser } from "../../src/upstream/h1/parser.ts";
 import { randomCuts, randomInts } from "../support/random.ts";
 
@@ -113,41 +112,82 @@ Deno.test("h1 parser: cut at any bytes, it hears the same", () => {
 });
 
 const OK = "HTTP/1.1 200 OK\r\n";
-const BROKEN: readonly [name: string, text: string][] = [
-  ["another protocol", "SSH-2.0-OpenSSH\r\n\r\n"],
-  ["HTTP/2", "HTTP/2 200\r\n\r\n"],
-  ["101", "HTTP/1.1 101 Switching\r\n\r\n"],
-  ["a header without a colon", `${OK}nonsense\r\n\r\n`],
-  ["a folded first header", `${OK} c\r\n\r\n`],
-  ["a carriage return in a header", `${OK}a: b\rc\r\n\r\n`],
-  ["NUL in a header", `${OK}a: \0\r\n\r\n`],
-  ["a space before the colon", `${OK}a : b\r\n\r\n`],
-  ["many empty lines", "\r\n".repeat(3)],
-  ["many heads of 1xx", "HTTP/1.1 103 E\r\n\r\n".repeat(33)],
-  ["a transfer coding with a length", `${OK}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n`],
-  ["a transfer coding in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"],
-  ["chunked twice", `${OK}Transfer-Encoding: chunked, chunked\r\n\r\n`],
-  ["an empty transfer coding", `${OK}Transfer-Encoding:\r\n\r\n`],
-  ["a chunk size without a carriage return", `${OK}Transfer-Encoding: chunked\r\n\r\n1\na\r\n`],
-  ["a chunk's end without a carriage return", `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n`],
-  ["a chunk size in two words", `${OK}Transfer-Encoding: chunked\r\n\r\n1 1\r\n`],
-  ["a chunk size with a sign", `${OK}Transfer-Encoding: chunked\r\n\r\n+1\r\n`],
-  ["a trailer that is none", `${OK}Transfer-Encoding: chunked\r\n\r\n0\r\nnonsense\r\n\r\n`],
-  ["another transfer coding", `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n`],
-  ["a transfer coding that is not chunked", `${OK}Transfer-Encoding: gzip\r\n\r\n`],
-  ["two lengths", `${OK}Content-Length: 1\r\nContent-Length: 2\r\n\r\n`],
-  ["a negative length", `${OK}Content-Length: -1\r\n\r\n`],
-  ["a chunk size that is none", `${OK}Transfer-Encoding: chunked\r\n\r\nxyz\r\n`],
-  ["a huge chunk size", `${OK}Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n`],
-  ["a chunk longer than it says", `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n`],
-  ["a head without an end", `${OK}a: ${"x".repeat(70_000)}`],
-  ["many headers", OK + "a: b\r\n".repeat(15_000)],
+const BROKEN: readonly [name: string, text: string, message: string][] = [
+  ["another protocol", "SSH-2.0-OpenSSH\r\n\r\n", 'the answer begins with "SSH-2.0-OpenSSH"'],
+  ["HTTP/2", "HTTP/2 200\r\n\r\n", 'the answer begins with "HTTP/2 200"'],
+  ["101", "HTTP/1.1 101 Switching\r\n\r\n", "a switch of protocols that was not asked for"],
+  ["a header without a colon", `${OK}nonsense\r\n\r\n`, 'the header line "nonsense"'],
+  ["a folded first header", `${OK} c\r\n\r\n`, 'the header line " c"'],
+  ["a carriage return in a header", `${OK}a: b\rc\r\n\r\n`, 'the header line "a: b\\rc"'],
+  ["NUL in a header", `${OK}a: \0\r\n\r\n`, 'the header line "a: \\u0000"'],
+  ["a space before the colon", `${OK}a : b\r\n\r\n`, 'the header line "a : b"'],
+  ["many empty lines", "\r\n".repeat(3), "empty lines in place of an answer"],
+  ["many heads of 1xx", "HTTP/1.1 103 E\r\n\r\n".repeat(33), "too many heads of 1xx"],
+  [
+    "a transfer coding with a length",
+    `${OK}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n`,
+    "both a transfer coding and a content length",
+  ],
+  [
+    "a transfer coding in HTTP/1.0",
+    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a transfer coding in HTTP/1.0",
+  ],
+  [
+    "chunked twice",
+    `${OK}Transfer-Encoding: chunked, chunked\r\n\r\n`,
+    'the transfer coding "chunked, chunked"',
+  ],
+  ["an empty transfer coding", `${OK}Transfer-Encoding:\r\n\r\n`, 'the transfer coding ""'],
+  [
+    "a chunk size without a carriage return",
+    `${OK}Transfer-Encoding: chunked\r\n\r\n1\na\r\n`,
+    "a chunk's line without a carriage return",
+  ],
+  [
+    "a chunk's end without a carriage return",
+    `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n`,
+    "a chunk longer than its size",
+  ],
+  ["a chunk size in two words", `${OK}Transfer-Encoding: chunked\r\n\r\n1 1\r\n`, 'the chunk size "1 1"'],
+  ["a chunk size with a sign", `${OK}Transfer-Encoding: chunked\r\n\r\n+1\r\n`, 'the chunk size "+1"'],
+  [
+    "a trailer that is none",
+    `${OK}Transfer-Encoding: chunked\r\n\r\n0\r\nnonsense\r\n\r\n`,
+    'the header line "nonsense"',
+  ],
+  [
+    "another transfer coding",
+    `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n`,
+    'the transfer coding "gzip, chunked"',
+  ],
+  [
+    "a transfer coding that is not chunked",
+    `${OK}Transfer-Encoding: gzip\r\n\r\n`,
+    'the transfer coding "gzip"',
+  ],
+  ["two lengths", `${OK}Content-Length: 1\r\nContent-Length: 2\r\n\r\n`, 'the content length "1, 2"'],
+  ["a negative length", `${OK}Content-Length: -1\r\n\r\n`, 'the content length "-1"'],
+  ["a chunk size that is none", `${OK}Transfer-Encoding: chunked\r\n\r\nxyz\r\n`, 'the chunk size "xyz"'],
+  [
+    "a huge chunk size",
+    `${OK}Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n`,
+    'the chunk size "fffffffffffffff"',
+  ],
+  [
+    "a chunk longer than it says",
+    `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n`,
+    "a chunk longer than its size",
+  ],
+  ["a head without an end", `${OK}a: ${"x".repeat(70_000)}`, "a head or chunk line of more than 65536 bytes"],
+  ["many headers", OK + "a: b\r\n".repeat(15_000), "a head or chunk line of more than 65536 bytes"],
 ];
-for (const [name, text] of BROKEN) {
+for (const [name, text, message] of BROKEN) {
   Deno.test(`h1 parser: refuses ${name}`, () => {
-    assert.throws(
-      () => parse([text]),
-      (error) => error instanceof BackendError && error.kind === "malformed",
-    );
+    assert.throws(() => parse([text]), {
+      name: "BackendError",
+      kind: "malformed",
+      message: `HTTP/1.1: ${message}`,
+    });
   });
 }

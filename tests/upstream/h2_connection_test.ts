@@ -109,7 +109,10 @@ Deno.test("h2: begins with the preface, SETTINGS and a large connection window",
   await settle();
   const bytes = rig.stream.takeSent();
   assert.equal(decoder.decode(bytes.subarray(0, PREFACE_BYTES)), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-  assert.deepEqual(short(frames(bytes.subarray(PREFACE_BYTES))), [
+  const sent = frames(bytes.subarray(PREFACE_BYTES));
+  // No table of HPACK's, no push, heads of 64 KiB.
+  assert.deepEqual([...sent[0]?.payload ?? []], [0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 6, 0, 1, 0, 0]);
+  assert.deepEqual(short(sent), [
     "4/0:18",
     `8/0:${16 * 1_048_576 - 65_535}`,
   ]);
@@ -359,37 +362,108 @@ Deno.test("h2: an answer in HTTP/1 is known as such, and nothing was asked", asy
   await rig.connection.closed;
 });
 
-const VIOLATIONS: readonly [name: string, frame: Uint8Array][] = [
-  ["a frame that is too long", Uint8Array.of(0, 0x40, 1, 0, 0, 0, 0, 0, 1)],
-  ["a frame on a stream that never was", data(9, "x")],
-  ["a frame on a stream of the server's", head(2)],
-  ["PUSH_PROMISE", h2.bytesFrame(h2.PUSH_PROMISE, 4, 1, new Uint8Array(5))],
-  ["CONTINUATION without HEADERS", h2.bytesFrame(h2.CONTINUATION, 4, 1, new Uint8Array(1))],
-  ["PING of a wrong length", h2.bytesFrame(h2.PING, 0, 0, new Uint8Array(7))],
-  ["SETTINGS of a wrong length", h2.bytesFrame(h2.SETTINGS, 0, 0, new Uint8Array(5))],
-  ["RST_STREAM of a wrong length", h2.bytesFrame(h2.RST_STREAM, 0, 1, new Uint8Array(5))],
-  ["GOAWAY of a wrong length", h2.bytesFrame(h2.GOAWAY, 0, 0, new Uint8Array(5))],
-  ["a window of no bytes", h2.numbersFrame(h2.WINDOW_UPDATE, 0, 0)],
-  ["a window beyond the bound", h2.numbersFrame(h2.WINDOW_UPDATE, 0, h2.MAX_WINDOW_BYTES)],
-  ["padding longer than its frame", h2.bytesFrame(h2.DATA, h2.FLAG_PADDED, 1, Uint8Array.of(5, 1))],
-  ["a maximum frame below the least", h2.settingsFrame([[h2.SETTINGS_MAX_FRAME_SIZE, 100]])],
-  ["padding as long as its frame", h2.bytesFrame(h2.DATA, h2.FLAG_PADDED, 1, Uint8Array.of(1))],
-  ["PING on a stream", h2.bytesFrame(h2.PING, 0, 1, new Uint8Array(8))],
-  ["GOAWAY on a stream", h2.bytesFrame(h2.GOAWAY, 0, 1, new Uint8Array(8))],
-  ["SETTINGS on a stream", h2.bytesFrame(h2.SETTINGS, 0, 1, new Uint8Array(0))],
-  ["DATA on no stream", data(0, "x")],
-  ["HEADERS on no stream", head(0)],
-  ["RST_STREAM on no stream", h2.numbersFrame(h2.RST_STREAM, 0, 0)],
-  ["an acknowledgement with a payload", h2.bytesFrame(h2.SETTINGS, h2.FLAG_ACK, 0, new Uint8Array(6))],
-  ["push that a server enables", h2.settingsFrame([[h2.SETTINGS_ENABLE_PUSH, 1]])],
-  ["a first window beyond the bound", h2.settingsFrame([[h2.SETTINGS_INITIAL_WINDOW_SIZE, 2 ** 31]])],
-  ["a head that is interrupted", joined(h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(1)), SETTINGS_ACK)],
+/** By an error of the protocol, or the code that is given. */
+const VIOLATIONS: readonly [name: string, frame: Uint8Array, message: string, code?: number][] = [
+  [
+    "a frame that is too long",
+    Uint8Array.of(0, 0x40, 1, 0, 0, 0, 0, 0, 1),
+    "a frame of 16385 bytes",
+    h2.FRAME_SIZE_ERROR,
+  ],
+  ["a frame on a stream that never was", data(9, "x"), "a frame on stream 9, which was never opened"],
+  ["a frame on a stream of the server's", head(2), "a frame on stream 2, which was never opened"],
+  [
+    "PUSH_PROMISE",
+    h2.bytesFrame(h2.PUSH_PROMISE, 4, 1, new Uint8Array(5)),
+    "PUSH_PROMISE, though push is off",
+  ],
+  [
+    "CONTINUATION without HEADERS",
+    h2.bytesFrame(h2.CONTINUATION, 4, 1, new Uint8Array(1)),
+    "CONTINUATION without HEADERS",
+  ],
+  [
+    "PING of a wrong length",
+    h2.bytesFrame(h2.PING, 0, 0, new Uint8Array(7)),
+    "PING of a wrong length",
+    h2.FRAME_SIZE_ERROR,
+  ],
+  [
+    "SETTINGS of a wrong length",
+    h2.bytesFrame(h2.SETTINGS, 0, 0, new Uint8Array(5)),
+    "SETTINGS of a wrong length",
+    h2.FRAME_SIZE_ERROR,
+  ],
+  [
+    "RST_STREAM of a wrong length",
+    h2.bytesFrame(h2.RST_STREAM, 0, 1, new Uint8Array(5)),
+    "RST_STREAM of a wrong length",
+    h2.FRAME_SIZE_ERROR,
+  ],
+  [
+    "GOAWAY of a wrong length",
+    h2.bytesFrame(h2.GOAWAY, 0, 0, new Uint8Array(5)),
+    "GOAWAY of a wrong length",
+    h2.FRAME_SIZE_ERROR,
+  ],
+  ["a window of no bytes", h2.numbersFrame(h2.WINDOW_UPDATE, 0, 0), "WINDOW_UPDATE by nothing"],
+  [
+    "a window beyond the bound",
+    h2.numbersFrame(h2.WINDOW_UPDATE, 0, h2.MAX_WINDOW_BYTES),
+    "a window update beyond the bound",
+    h2.FLOW_CONTROL_ERROR,
+  ],
+  [
+    "padding longer than its frame",
+    h2.bytesFrame(h2.DATA, h2.FLAG_PADDED, 1, Uint8Array.of(5, 1)),
+    "padding longer than its frame",
+  ],
+  [
+    "a maximum frame below the least",
+    h2.settingsFrame([[h2.SETTINGS_MAX_FRAME_SIZE, 100]]),
+    "a maximum frame of 100 bytes",
+  ],
+  [
+    "padding as long as its frame",
+    h2.bytesFrame(h2.DATA, h2.FLAG_PADDED, 1, Uint8Array.of(1)),
+    "padding longer than its frame",
+  ],
+  ["PING on a stream", h2.bytesFrame(h2.PING, 0, 1, new Uint8Array(8)), "PING on a stream"],
+  ["GOAWAY on a stream", h2.bytesFrame(h2.GOAWAY, 0, 1, new Uint8Array(8)), "GOAWAY on a stream"],
+  ["SETTINGS on a stream", h2.bytesFrame(h2.SETTINGS, 0, 1, new Uint8Array(0)), "SETTINGS on a stream"],
+  ["DATA on no stream", data(0, "x"), "DATA on stream 0"],
+  ["HEADERS on no stream", head(0), "HEADERS on stream 0"],
+  ["RST_STREAM on no stream", h2.numbersFrame(h2.RST_STREAM, 0, 0), "RST_STREAM on stream 0"],
+  [
+    "an acknowledgement with a payload",
+    h2.bytesFrame(h2.SETTINGS, h2.FLAG_ACK, 0, new Uint8Array(6)),
+    "an acknowledgement of SETTINGS with a payload",
+    h2.FRAME_SIZE_ERROR,
+  ],
+  [
+    "push that a server enables",
+    h2.settingsFrame([[h2.SETTINGS_ENABLE_PUSH, 1]]),
+    "ENABLE_PUSH of 1 from a server",
+  ],
+  [
+    "a first window beyond the bound",
+    h2.settingsFrame([[h2.SETTINGS_INITIAL_WINDOW_SIZE, 2 ** 31]]),
+    "a first window of 2147483648 bytes",
+    h2.FLOW_CONTROL_ERROR,
+  ],
+  [
+    "a head that is interrupted",
+    joined(h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(1)), SETTINGS_ACK),
+    "a head is interrupted",
+  ],
   [
     "a head of frames without end",
     joined(
       h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(0)),
       ...Array.from({ length: 129 }, () => h2.bytesFrame(h2.CONTINUATION, 0, 1, new Uint8Array(0))),
     ),
+    "a head of 129 frames",
+    h2.ENHANCE_YOUR_CALM,
   ],
   [
     "a head of bytes without end",
@@ -397,18 +471,27 @@ const VIOLATIONS: readonly [name: string, frame: Uint8Array][] = [
       h2.bytesFrame(h2.HEADERS, 0, 1, new Uint8Array(0)),
       ...Array.from({ length: 65 }, () => h2.bytesFrame(h2.CONTINUATION, 0, 1, new Uint8Array(16_384))),
     ),
+    "a head of more than 1048576 bytes",
+    h2.ENHANCE_YOUR_CALM,
   ],
-  ["a head that is no HPACK", h2.bytesFrame(h2.HEADERS, 4, 1, Uint8Array.of(0x80))],
+  [
+    "a head that is no HPACK",
+    h2.bytesFrame(h2.HEADERS, 4, 1, Uint8Array.of(0x80)),
+    "a head with index 0 is not in the table",
+    h2.COMPRESSION_ERROR,
+  ],
 ];
-for (const [name, frame] of VIOLATIONS) {
+for (const [name, frame, message, code = h2.PROTOCOL_ERROR] of VIOLATIONS) {
   Deno.test(`h2: ${name} ends the connection with a clear error`, async () => {
     const rig = await Rig.ready();
     rig.start("a");
     await rig.sent();
     await rig.feed(frame);
     await rig.connection.closed;
-    assert.equal(rig.heard.length, 2);
-    assert.match(rig.heard.find((line) => line !== "gone") ?? "", /^a malformed: HTTP\/2/);
+    assert.deepEqual(rig.heard, ["gone", `a malformed: HTTP/2: ${message}`]);
+    const [goaway, ...more] = await rig.sent();
+    assert.ok(goaway !== undefined && more.length === 0);
+    assert.deepEqual([goaway.type, h2.uint32(goaway.payload, 4)], [h2.GOAWAY, code]);
     assert.ok(rig.stream.closed);
   });
 }
@@ -537,7 +620,10 @@ Deno.test("h2: bodies that wait for a slow server are no unread replies, and are
   const frames: Frame[] = [];
   const bodyBytes = (): number =>
     frames.filter(({ type }) => type === h2.DATA).reduce((sum, { payload }) => sum + payload.length, 0);
-  while (bodyBytes() < 99 * 120_000) frames.push(...await rig.sent());
+  await until("all of the bodies", async () => {
+    frames.push(...await rig.sent());
+    return bodyBytes() >= 99 * 120_000;
+  });
   const pong = frames.findIndex(({ type }) => type === h2.PING);
   const before = frames.slice(0, pong).reduce((sum, { payload }) => sum + payload.length, 0);
   assert.ok(pong >= 0 && before < 300_000, `${before} bytes before the answer to the PING`);

@@ -63,37 +63,51 @@ Deno.test("hpack: the table's last entry is one, the next is none", () => {
 });
 
 /** The rest of it, which refers to a dynamic table: none was announced. */
-const DYNAMIC: readonly [name: string, hex: string][] = [
-  ["C.3.2", "8286 84be 5808 6e6f 2d63 6163 6865"],
-  ["C.3.3", "8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65"],
-  ["C.4.2", "8286 84be 5886 a8eb 1064 9cbf"],
-  ["C.4.3", "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf"],
-  ["C.5.2", "4803 3330 37c1 c0bf"],
-  ["C.5.3", "88c1 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3220 474d 54c0"],
-  ["C.6.2", "4883 640e ffc1 c0bf"],
-  ["C.6.3", "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c0"],
+const DYNAMIC: readonly [name: string, hex: string, message: string][] = [
+  ["C.3.2", "8286 84be 5808 6e6f 2d63 6163 6865", "index 62 is not in the table"],
+  [
+    "C.3.3",
+    "8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65",
+    "index 63 is not in the table",
+  ],
+  ["C.4.2", "8286 84be 5886 a8eb 1064 9cbf", "index 62 is not in the table"],
+  ["C.4.3", "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", "index 63 is not in the table"],
+  ["C.5.2", "4803 3330 37c1 c0bf", "index 65 is not in the table"],
+  [
+    "C.5.3",
+    "88c1 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3220 474d 54c0",
+    "index 65 is not in the table",
+  ],
+  ["C.6.2", "4883 640e ffc1 c0bf", "index 65 is not in the table"],
+  [
+    "C.6.3",
+    "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c0",
+    "index 65 is not in the table",
+  ],
 ];
-const BROKEN: readonly [name: string, hex: string][] = [
+const BROKEN: readonly [name: string, hex: string, message: string][] = [
   ...DYNAMIC,
-  ["index 0", "80"],
-  ["an index of the dynamic table, which is not there", "be"],
-  ["a table that grows", "3fe11f"],
-  ["a change of the table's size within a block", "8820"],
-  ["an integer without an end", "ffffffffffffffffff"],
-  ["an integer that is cut off", "7f"],
-  ["a string that is cut off", "0003"],
-  ["a string longer than the block", "000561"],
-  ["a value longer than the block", "040561"],
-  ["a value longer than the block, in the Huffman code", "048561"],
-  ["padding of eight bits", "000161 82 1fff"],
-  ["padding of zeros", "000161 81 18"],
-  ["EOS", "000161 84 ffffffff"],
+  ["index 0", "80", "index 0 is not in the table"],
+  ["an index of the dynamic table, which is not there", "be", "index 62 is not in the table"],
+  ["a table that grows", "3fe11f", "a table larger than the one announced"],
+  ["a change of the table's size within a block", "8820", "a change of the table's size within a block"],
+  ["an integer without an end", "ffffffffffffffffff", "an integer is too large"],
+  ["an integer that is cut off", "7f", "an integer is cut off"],
+  ["a string that is cut off", "0003", "a string is cut off"],
+  ["a string longer than the block", "000561", "a string is cut off"],
+  ["a value longer than the block", "040561", "a string is cut off"],
+  ["a value longer than the block, in the Huffman code", "048561", "a string is cut off"],
+  ["padding of eight bits", "000161 82 1fff", "a string that is not in the Huffman code"],
+  ["padding of zeros", "000161 81 18", "a string that is not in the Huffman code"],
+  ["EOS", "000161 84 ffffffff", "a string that is not in the Huffman code"],
 ];
-for (const [name, hex] of BROKEN) {
+for (const [name, hex, message] of BROKEN) {
   Deno.test(`hpack: refuses ${name}`, () => {
     assert.throws(
       () => decodeFields(bytes(hex)),
-      (error) => error instanceof ConnectionViolation && error.code === 9,
+      (error) =>
+        error instanceof ConnectionViolation && error.code === 9 &&
+        error.message === `a head with ${message}`,
     );
   });
 }

@@ -28,6 +28,7 @@ Deno.test("permissions: TLS needs the CA file beside the network, and insecure_s
   await using mock = await mockLlm({ protocol: "h2", certificate: pem });
   const net = `--allow-net=127.0.0.1:${mock.port}`;
   assert.equal((await run([net, `--allow-read=${caFile}`], [mock.base, caFile])).trim(), EXPECTED);
+  assert.match(await run([net], [mock.base, caFile]), /Requires read access/);
   assert.equal((await run([net], [mock.base, "", "insecure"])).trim(), EXPECTED);
   await Deno.remove(caFile);
 });
@@ -43,9 +44,11 @@ Deno.test("permissions: a Unix socket needs net, read and write for its path", a
   ];
   const args = ["http://localhost/v1", "", "", socketPath];
   assert.equal((await run(path, args)).trim(), EXPECTED);
-  assert.match(
-    await run(path.slice(0, 1), args),
-    /unavailable: cannot connect to the Unix socket .*read access/,
-  );
+  for (const [index, lacks] of ["net", "read", "write"].entries()) {
+    assert.match(
+      await run(path.toSpliced(index, 1), args),
+      new RegExp(`unavailable: cannot connect to the Unix socket .*Requires ${lacks} access`),
+    );
+  }
   await Deno.remove(directory, { recursive: true });
 });
