@@ -315,9 +315,14 @@ fn many_silent_connections_cost_nobody_his_place_for_long() {
     });
     assert!(longest < SOON, "{longest:?}");
     let told = setup.acceptor.take();
-    let reasons = told.iter().map(|told| match told {
-        Told::Refused { reason, .. } => *reason,
-        other => panic!("{other:?}"),
-    });
-    assert!(reasons.into_iter().all(|reason| [NO_FD, TIMEOUT].contains(&reason)), "{told:?}");
+    let reasons: Vec<u32> = told
+        .iter()
+        .map(|told| match told {
+            Told::Refused { reason, .. } => *reason,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // Most lose their place; some have left before they are looked at.
+    assert!(reasons.contains(&TIMEOUT), "{told:?}");
+    assert!(reasons.iter().all(|reason| [NO_FD, TIMEOUT].contains(reason)), "{told:?}");
 }

@@ -171,8 +171,9 @@ fn the_client_of_a_sender_that_is_not_allowed_comes_for_an_answer_and_one_messag
 #[test]
 fn a_sender_that_is_not_allowed_is_not_waited_for_and_takes_nobody_s_place() {
     let me = getuid().as_raw();
-    let setup = Setup::with_uids(SEQPACKET, Policy { max_pending: 1, ..POLICY }, &[me]);
+    let setup = Setup::with_uids(SEQPACKET, POLICY, &[me]);
     let allowed = setup.connect();
+    // One that is allowed itself, which would take the only place if it were accepted before it says something.
     setup.another();
     assert_eq!(setup.acceptor.configure(Policy { max_pending: 1, ..POLICY }, &[me + 1]), 0);
     let _strangers = [setup.connect(), setup.connect()];

@@ -144,8 +144,14 @@ Deno.test("a worker that dies loses its streams and no other's; its ids can be b
   const clients = ids.map((id) => daemon.handOff(id));
   await Promise.all(clients.map((client) => client.readUntil("Hello! ")));
   for (const client of clients) client.close();
+  const ends = () => daemon.log.filter(({ message }) => message === "Stream ended early");
+  await daemon.until("their ends", () => ends().length === ids.length);
+  // The id that a worker makes tells which one it is.
+  const workers = new Map(
+    ends().map(({ fields }) => [fields["stream_id"], String(fields["request_id"]).split("-")[1]]),
+  );
   using dying = daemon.handOff({ stream_id: "dying", prompt: "die" });
-  await daemon.logged("Worker died");
+  const { fields: { worker } } = await daemon.logged("Worker died");
   await dying.readAll().catch(() => {}); // closed with its worker
   const isServed = async () =>
     !(await answer(daemon, { stream_id: "dying", action: "stop" })).includes(" 503 ");
@@ -157,6 +163,10 @@ Deno.test("a worker that dies loses its streams and no other's; its ids can be b
   }));
   const lost = now.filter((each) => each === "gone").length;
   assert(lost > 0 && lost < ids.length, `${now}`);
+  assert.deepEqual(
+    now,
+    ids.map(({ stream_id }) => workers.get(stream_id) === String(worker) ? "gone" : "there"),
+  );
   const again = now.indexOf("gone");
   using client = daemon.handOff(ids[again]);
   await client.readUntil("Hello! ");

@@ -562,7 +562,30 @@ Deno.test("log: the style follows the format and what standard error is", () => 
     );
   assert.deepEqual(styles(`${dev}:${ino}`), ["journal", "journal-json"]);
   const [pretty, json] = styles();
-  assert.match(pretty ?? "", Deno.stderr.isTerminal() && !Deno.noColor ? /^colour$/ : /^plain$/);
   assert.equal(json, "json");
   assert.deepEqual(styles(`${dev}:${ino + 1}`), [pretty, json], "what it was before somebody redirected it");
+});
+
+Deno.test("log: colours are for a terminal alone, and not for one that wants none", async () => {
+  const module = JSON.stringify(new URL("../../src/ops/log/log.ts", import.meta.url).href);
+  const path = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(
+    path,
+    `import { stderrOutput } from ${module}; console.log("it is " + stderrOutput("pretty", () => undefined).style);`,
+  );
+  const config = new URL("../../deno.json", import.meta.url).pathname;
+  const command = [Deno.execPath(), "run", "--no-prompt", "--no-check", "--config", config, path];
+  const styleOf = async (command: readonly string[], noColor: string): Promise<string | undefined> => {
+    const { stdout } = await new Deno.Command(command[0] as string, {
+      args: command.slice(1),
+      env: { NO_COLOR: noColor },
+      stdin: "null",
+    }).output();
+    return /it is (\w+)/.exec(new TextDecoder().decode(stdout))?.[1];
+  };
+  const onTerminal = ["script", "--quiet", "--command", command.join(" "), "/dev/null"];
+  assert.equal(await styleOf(command, ""), "plain");
+  assert.equal(await styleOf(onTerminal, ""), "colour");
+  assert.equal(await styleOf(onTerminal, "1"), "plain");
+  await Deno.remove(path);
 });

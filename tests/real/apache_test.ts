@@ -73,7 +73,9 @@ Deno.test("what Apache handed over streams on when Apache has ended", async () =
       if (ended || !text.includes("data: ")) continue;
       ended = true;
       await apache[Symbol.asyncDispose]();
+      assert(text.length < ANSWER.length, "there was nothing left to stream");
     }
+    assert(ended);
     assert.equal(text, ANSWER);
     assert.equal((await curl.status).code, 0);
   } finally {
