@@ -37,17 +37,36 @@ const HEADERS = {
 const LINES =
   "Access-Control-Allow-Origin: https://app.example\r\nSet-Cookie: a=1; HttpOnly\r\nSet-Cookie: b=2\r\n";
 
-Deno.test("messages and the request object reach the provider as the handoff has them", async () => {
+Deno.test("a handoff's messages, request and response_headers", async (t) => {
   await using both = await openaiDaemon("h1");
-  using client = both.daemon.handOff({ messages: MESSAGES, request: REQUEST, model: "m" });
-  assert.equal(await client.readAll(), HELLO);
-  assert.deepEqual(both.mock.requests[0]?.body, {
-    ...REQUEST,
-    model: "m",
-    messages: MESSAGES,
-    stream: true,
-    stream_options: { include_usage: true },
+  await t.step("messages and the request object reach the provider as the handoff has them", async () => {
+    using client = both.daemon.handOff({ messages: MESSAGES, request: REQUEST, model: "m" });
+    assert.equal(await client.readAll(), HELLO);
+    assert.deepEqual(both.mock.requests[0]?.body, {
+      ...REQUEST,
+      model: "m",
+      messages: MESSAGES,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
   });
+  await t.step(
+    "response_headers are in the stream's head, and in the failure's that comes in its place",
+    async () => {
+      using whole = both.daemon.handOff({ response_headers: HEADERS });
+      assert.equal(await whole.readAll(), streamHead(LINES) + HELLO.slice(streamHead("").length));
+      using failed = both.daemon.handOff({ response_headers: HEADERS, test_pattern: "status-500" });
+      assert.equal(await failed.readAll(), plainResponse(502, "Backend unavailable", LINES));
+      using refused = both.daemon.handOff({ response_headers: { "X-A": "b\r\nContent-Length: 0" } });
+      assert.equal(
+        await refused.readAll(),
+        plainResponse(
+          400,
+          'Field "response_headers.X-A" is not a string, or an array of strings, of printable ASCII',
+        ),
+      );
+    },
+  );
 });
 
 Deno.test("a member of the request that the configuration does not list is a 400, and asks nobody", async () => {
@@ -60,22 +79,6 @@ Deno.test("a member of the request that the configuration does not list is a 400
   assert.equal(both.mock.requests.length, 0);
   using taken = both.daemon.handOff({ request: { seed: 1 } });
   assert.equal(await taken.readAll(), HELLO);
-});
-
-Deno.test("response_headers are in the stream's head, and in the failure's that comes in its place", async () => {
-  await using both = await openaiDaemon("h1");
-  using whole = both.daemon.handOff({ response_headers: HEADERS });
-  assert.equal(await whole.readAll(), streamHead(LINES) + HELLO.slice(streamHead("").length));
-  using failed = both.daemon.handOff({ response_headers: HEADERS, test_pattern: "status-500" });
-  assert.equal(await failed.readAll(), plainResponse(502, "Backend unavailable", LINES));
-  using refused = both.daemon.handOff({ response_headers: { "X-A": "b\r\nContent-Length: 0" } });
-  assert.equal(
-    await refused.readAll(),
-    plainResponse(
-      400,
-      'Field "response_headers.X-A" is not a string, or an array of strings, of printable ASCII',
-    ),
-  );
 });
 
 const named = (name: string, value: unknown): string =>

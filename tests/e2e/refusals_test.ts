@@ -6,6 +6,7 @@ import type { SocketKind } from "../../src/native/acceptor.ts";
 import { connect, type OwnedFd, socketPair } from "../../src/native/sender.ts";
 import { pairEnds } from "../support/clients.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { daemonTests } from "../support/with_daemon.ts";
 import { takeAllFds, withFile, withListener } from "../support/fds.ts";
 
 const KINDS = ["seqpacket", "stream"] satisfies SocketKind[];
@@ -85,33 +86,6 @@ Deno.test("handoffs without a usable client are refused by name", async (t) => {
       await refused(daemon, { reason: "listening", count, fds });
     });
   }
-});
-
-Deno.test("refusals that come at once are counted, each of them", async () => {
-  await using daemon = await startDaemon();
-  daemon.signal("SIGSTOP"); // so that they wait in the backlog together
-  for (let count = 0; count < 100; count++) {
-    using sender = connect(daemon.pathOf("seqpacket"), "seqpacket");
-    sender.send(utf8("{}"));
-  }
-  daemon.signal("SIGCONT");
-  const counted = () => daemon.metric("daemon_handoffs_failed", { reason: "no_fd" });
-  await daemon.until("a hundred refusals", async () => await counted() >= 100);
-  assert.equal(await counted(), 100);
-});
-
-Deno.test("all of the most fds that a message can carry are closed", async () => {
-  await using daemon = await startDaemon();
-  const fds = daemon.openFds();
-  const pairs = Array.from({ length: 253 }, () => pairEnds());
-  send(daemon, "seqpacket", "{}", pairs.map(({ far }) => far));
-  for (const { near, far } of pairs) {
-    far.close();
-    assert.equal(await near.read(), undefined);
-    near.close();
-  }
-  assert.equal((await daemon.logged("Handoff refused")).fields["detail"], 253);
-  await daemon.fdsBackTo(fds);
 });
 
 const TOO_LONG = "HTTP/1.1 413 Content Too Large\r\nContent-Type: text/plain; charset=utf-8\r\n" +
@@ -238,26 +212,6 @@ const BAD: readonly [name: string, data: string | Uint8Array<ArrayBuffer>, line:
   ],
 ];
 
-Deno.test("bad handoff data is answered 400, byte for byte, and the field is named", async (t) => {
-  await using daemon = await startDaemon();
-  for (const [name, data, line] of BAD) {
-    for (const kind of KINDS) {
-      await t.step(`${kind}: ${name}`, async () => {
-        using client = daemon.handOff(typeof data === "string" ? utf8(data) : data, { kind });
-        assert.equal(await client.readAll(), plain("400 Bad Request", line));
-      });
-    }
-  }
-  const warned = () =>
-    daemon.log.filter(({ level, message }) =>
-      level === "warning" && message === "Handoff data refused, client answered 400"
-    );
-  await daemon.until("a warning for each", () => warned().length >= 2 * BAD.length);
-  assert.deepEqual(warned().map(({ fields }) => fields["reason"]), BAD.flatMap(([, , line]) => [line, line]));
-  assert.equal(await daemon.metric("daemon_handoffs_failed", { reason: "bad_request" }), 2 * BAD.length);
-  assert.equal(await daemon.metric("daemon_backend_requests", { backend: "mock" }), 0);
-});
-
 Deno.test("a line about a handoff has its request id: 400, 503 and a stream", async () => {
   await using daemon = await startDaemon({
     env: { DAEMON_MAX_CONNECTIONS: "1", DAEMON_TOKEN_DELAY_MS: "3600000" },
@@ -275,16 +229,64 @@ Deno.test("a line about a handoff has its request id: 400, 503 and a stream", as
   assert.deepEqual(about.map(({ fields }) => fields["request_id"]), ["r-400", "r-503", "r-200"]);
 });
 
-Deno.test("a NUL byte, nothing, or only unknown fields stand for the defaults", async (t) => {
-  await using daemon = await startDaemon();
-  const expected = mockPieces("Hello");
-  const events = expected.map((text) => `data: ${JSON.stringify({ content: text })}\n\n`).join("");
-  for (const kind of KINDS) {
-    for (const data of ["\0", "{}", '{"unknown":1,"prompt":null}', "{ }"]) {
-      await t.step(`${kind}: ${JSON.stringify(data)}`, async () => {
-        using client = daemon.handOff(utf8(data), { kind });
-        assert.equal((await client.readAll()).split("\r\n\r\n")[1], `${events}data: [DONE]\n\n`);
-      });
+daemonTests("handoffs of every kind at one daemon", {}, {
+  "all of the most fds that a message can carry are closed": async (daemon) => {
+    const fds = daemon.openFds();
+    const pairs = Array.from({ length: 253 }, () => pairEnds());
+    send(daemon, "seqpacket", "{}", pairs.map(({ far }) => far));
+    for (const { near, far } of pairs) {
+      far.close();
+      assert.equal(await near.read(), undefined);
+      near.close();
     }
-  }
+    assert.equal((await daemon.logged("Handoff refused")).fields["detail"], 253);
+    await daemon.fdsBackTo(fds);
+  },
+
+  "bad handoff data is answered 400, byte for byte, and the field is named": async (daemon, t) => {
+    for (const [name, data, line] of BAD) {
+      for (const kind of KINDS) {
+        await t.step(`${kind}: ${name}`, async () => {
+          using client = daemon.handOff(typeof data === "string" ? utf8(data) : data, { kind });
+          assert.equal(await client.readAll(), plain("400 Bad Request", line));
+        });
+      }
+    }
+    const warned = () =>
+      daemon.log.filter(({ level, message }) =>
+        level === "warning" && message === "Handoff data refused, client answered 400"
+      );
+    await daemon.until("a warning for each", () => warned().length >= 2 * BAD.length);
+    assert.deepEqual(
+      warned().map(({ fields }) => fields["reason"]),
+      BAD.flatMap(([, , line]) => [line, line]),
+    );
+    assert.equal(await daemon.metric("daemon_handoffs_failed", { reason: "bad_request" }), 2 * BAD.length);
+    assert.equal(await daemon.metric("daemon_backend_requests", { backend: "mock" }), 0);
+  },
+
+  "a NUL byte, nothing, or only unknown fields stand for the defaults": async (daemon, t) => {
+    const expected = mockPieces("Hello");
+    const events = expected.map((text) => `data: ${JSON.stringify({ content: text })}\n\n`).join("");
+    for (const kind of KINDS) {
+      for (const data of ["\0", "{}", '{"unknown":1,"prompt":null}', "{ }"]) {
+        await t.step(`${kind}: ${JSON.stringify(data)}`, async () => {
+          using client = daemon.handOff(utf8(data), { kind });
+          assert.equal((await client.readAll()).split("\r\n\r\n")[1], `${events}data: [DONE]\n\n`);
+        });
+      }
+    }
+  },
+
+  "refusals that come at once are counted, each of them": async (daemon) => {
+    daemon.signal("SIGSTOP"); // so that they wait in the backlog together
+    for (let count = 0; count < 100; count++) {
+      using sender = connect(daemon.pathOf("seqpacket"), "seqpacket");
+      sender.send(utf8("{}"));
+    }
+    daemon.signal("SIGCONT");
+    const counted = () => daemon.metric("daemon_handoffs_failed", { reason: "no_fd" });
+    await daemon.until("a hundred refusals", async () => await counted() >= 100);
+    assert.equal(await counted(), 100);
+  },
 });

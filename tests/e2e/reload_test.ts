@@ -81,47 +81,43 @@ Deno.test("SIGHUP: limits, time-outs, level and backend hold for what comes; wha
   assert(!daemon.log.some(({ message }) => message === "Stopping" || message === "Stopped")); // in the main isolate, too
 });
 
-Deno.test("SIGHUP: a raised buffer lets longer data in", async () => {
-  await using started = await startWith(
-    "[server]\nhandoff_buffer_bytes = 1024\n[backend.mock]\ntoken_delay_ms = 0\n",
-  );
+Deno.test("SIGHUP: files that follow each other", async (t) => {
+  const quick = "[backend.mock]\ntoken_delay_ms = 0\n";
+  const raised = `[server]\nhandoff_buffer_bytes = 1000000\n${quick}`;
+  await using started = await startWith(`[server]\nhandoff_buffer_bytes = 1024\n${quick}`);
   const { daemon, write } = started;
-  write("[server]\nhandoff_buffer_bytes = 1000000\n[backend.mock]\ntoken_delay_ms = 0\n");
-  assert.deepEqual((await reload(daemon))["changed"], ["server.handoff_buffer_bytes"]);
-  assert.deepEqual((await reload(daemon))["changed"], []); // since then
-  for (const bytes of [1100, 60_000, 70_000, 150_000]) {
-    using client = daemon.handOff({ prompt: "x".repeat(bytes) });
-    assert.match(await client.readAll(), /\[DONE\]\n\n$/);
-  }
-});
-
-Deno.test("SIGHUP: a broken file keeps the old configuration, key and value are named", async () => {
-  await using started = await startWith("[backend.mock]\ntoken_delay_ms = 0\n");
-  const { daemon, write } = started;
-  for (
-    const [toml, told] of [
-      ["[server]\nmax_connections = 0\n", /server\.max_connections = 0: expected a whole number/],
-      ["[server\n", /daemon\.toml:1:8: not valid TOML/],
-      [
-        "[server]\nmax_conections = 1\n",
-        /unknown key server\.max_conections; the nearest known one is server\.max_connections/,
-      ],
-    ] as const
-  ) {
-    write(toml);
-    const { error } = await reload(daemon);
-    assert.match((error as { message: string }).message, told);
-    using client = daemon.handOff();
-    assert.match(await client.readAll(), /\[DONE\]\n\n$/);
-  }
-  assert.equal(await (await daemon.page("/readyz")).text(), "ready\n");
-});
-
-Deno.test("SIGHUP: what needs a restart is named and stays", async () => {
-  await using started = await startWith("");
-  const { daemon, write } = started;
-  write('[server]\nsocket_mode = "600"\n');
-  assert.deepEqual(await reload(daemon), { changed: [], need_restart: ["server.socket_mode"] });
+  await t.step("SIGHUP: a raised buffer lets longer data in", async () => {
+    write(raised);
+    assert.deepEqual((await reload(daemon))["changed"], ["server.handoff_buffer_bytes"]);
+    assert.deepEqual((await reload(daemon))["changed"], []); // since then
+    for (const bytes of [1100, 60_000, 70_000, 150_000]) {
+      using client = daemon.handOff({ prompt: "x".repeat(bytes) });
+      assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+    }
+  });
+  await t.step("SIGHUP: a broken file keeps the old configuration, key and value are named", async () => {
+    for (
+      const [toml, told] of [
+        ["[server]\nmax_connections = 0\n", /server\.max_connections = 0: expected a whole number/],
+        ["[server\n", /daemon\.toml:1:8: not valid TOML/],
+        [
+          "[server]\nmax_conections = 1\n",
+          /unknown key server\.max_conections; the nearest known one is server\.max_connections/,
+        ],
+      ] as const
+    ) {
+      write(toml);
+      const { error } = await reload(daemon);
+      assert.match((error as { message: string }).message, told);
+      using client = daemon.handOff({ prompt: "x".repeat(1100) });
+      assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+    }
+    assert.equal(await (await daemon.page("/readyz")).text(), "ready\n");
+  });
+  await t.step("SIGHUP: what needs a restart is named and stays", async () => {
+    write(raised.replace("[server]\n", '[server]\nsocket_mode = "600"\n'));
+    assert.deepEqual(await reload(daemon), { changed: [], need_restart: ["server.socket_mode"] });
+  });
 });
 
 Deno.test("a storm of SIGHUPs ends with the last configuration", async () => {
@@ -338,7 +334,8 @@ function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTes
       check: answered(/\[DONE\]\n\n$/),
     },
     "backend.fallback": {
-      toml: `backend.fallback = ["other"]\n${openai(mock)}backends.other.mock.token_delay_ms = 0\n`,
+      toml: 'backend.fallback = ["other"]\n' + openai(mock) + "backend.openai.max_retries = 0\n" +
+        "backends.other.mock.token_delay_ms = 0\n",
       data: { test_pattern: "status-503" },
       check: answered(/DONE-CONTENT/),
     },

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mockPieces } from "../support/mock_answer.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
+import { daemonTests } from "../support/with_daemon.ts";
 
 const GONE = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const STANDING = { DAEMON_TOKEN_DELAY_MS: "3600000" };
@@ -24,35 +25,44 @@ async function answer(daemon: TestDaemon, data: Record<string, unknown>): Promis
 for (const workers of ["1", "3"]) {
   const env = { DAEMON_WORKERS: workers };
 
-  Deno.test(`${workers} workers: a client that leaves comes back to the rest of the same answer`, async () => {
-    await using daemon = await startDaemon({ env: { ...env, DAEMON_TOKEN_DELAY_MS: "20" } });
-    const id = { stream_id: "a", prompt: "Hi", on_disconnect: "continue" };
-    using first = daemon.handOff(id);
-    await first.readUntil("id: 3\n");
-    first.close();
-    assert.equal(await answer(daemon, { ...id, last_event_id: "2" }), STREAM_HEAD + mockEvents("Hi", 2));
-    assert.equal(await answer(daemon, { ...id, last_event_id: "0" }), STREAM_HEAD + mockEvents("Hi"));
-    assert.equal(await answer(daemon, { ...id, last_event_id: "19" }), GONE);
-    assert.equal(await daemon.metric("daemon_backend_requests", { backend: "mock" }), 1);
-    for (const [outcome, count] of [["begun", 1], ["resumed", 2], ["nothing", 1]] as const) {
-      assert.equal(await daemon.metric("daemon_resume_requests_total", { outcome }), count);
-    }
-    assert.equal(await daemon.metric("daemon_resume_streams_kept"), 1);
-    assert(await daemon.metric("daemon_resume_bytes") > 1024);
-  });
+  daemonTests(`${workers} workers: streams that are come back to`, {
+    env: { ...env, DAEMON_TOKEN_DELAY_MS: "20" },
+  }, {
+    [`${workers} workers: a client that leaves comes back to the rest of the same answer`]: async (
+      daemon,
+    ) => {
+      const id = { stream_id: "a", prompt: "Hi", on_disconnect: "continue" };
+      using first = daemon.handOff(id);
+      await first.readUntil("id: 3\n");
+      first.close();
+      assert.equal(await answer(daemon, { ...id, last_event_id: "2" }), STREAM_HEAD + mockEvents("Hi", 2));
+      assert.equal(await answer(daemon, { ...id, last_event_id: "0" }), STREAM_HEAD + mockEvents("Hi"));
+      assert.equal(await answer(daemon, { ...id, last_event_id: "19" }), GONE);
+      assert.equal(await daemon.metric("daemon_backend_requests", { backend: "mock" }), 1);
+      for (const [outcome, count] of [["begun", 1], ["resumed", 2], ["nothing", 1]] as const) {
+        assert.equal(await daemon.metric("daemon_resume_requests_total", { outcome }), count);
+      }
+      assert.equal(await daemon.metric("daemon_resume_streams_kept"), 1);
+      assert(await daemon.metric("daemon_resume_bytes") > 1024);
+    },
 
-  Deno.test(`${workers} workers: many streams, watched by many, each from another place`, async () => {
-    await using daemon = await startDaemon({ env });
-    const ids = Array.from({ length: 20 }, (_, index) => ({ stream_id: `s${index}`, prompt: `p${index}` }));
-    const all = await Promise.all(ids.flatMap((id) => [answer(daemon, id), answer(daemon, id)]));
-    for (const [index, { prompt }] of ids.entries()) {
-      assert.deepEqual(all.slice(index * 2, index * 2 + 2), Array(2).fill(STREAM_HEAD + mockEvents(prompt)));
-    }
-    assert.equal(await daemon.metric("daemon_backend_requests", { backend: "mock" }), ids.length);
-    const later = await Promise.all(
-      ids.map((id, index) => answer(daemon, { ...id, last_event_id: `${index % 18}` })),
-    );
-    assert.deepEqual(later, ids.map(({ prompt }, index) => STREAM_HEAD + mockEvents(prompt, index % 18)));
+    [`${workers} workers: many streams, watched by many, each from another place`]: async (daemon) => {
+      const ids = Array.from({ length: 20 }, (_, index) => ({ stream_id: `s${index}`, prompt: `p${index}` }));
+      const asked = () => daemon.metric("daemon_backend_requests", { backend: "mock" });
+      const before = await asked();
+      const all = await Promise.all(ids.flatMap((id) => [answer(daemon, id), answer(daemon, id)]));
+      for (const [index, { prompt }] of ids.entries()) {
+        assert.deepEqual(
+          all.slice(index * 2, index * 2 + 2),
+          Array(2).fill(STREAM_HEAD + mockEvents(prompt)),
+        );
+      }
+      assert.equal(await asked() - before, ids.length);
+      const later = await Promise.all(
+        ids.map((id, index) => answer(daemon, { ...id, last_event_id: `${index % 18}` })),
+      );
+      assert.deepEqual(later, ids.map(({ prompt }, index) => STREAM_HEAD + mockEvents(prompt, index % 18)));
+    },
   });
 
   Deno.test(`${workers} workers: stop ends it for all who watch, and at the provider`, async () => {
