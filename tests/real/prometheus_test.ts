@@ -137,8 +137,10 @@ Deno.test("Prometheus scrapes the daemon, and has an answer to each question of 
     $__rate_interval: "1m",
     $__range: "1m",
   };
-  for (const { title, targets = [] } of dashboard.panels) {
+  assert.equal(dashboard.panels.length, 9);
+  for (const { title, targets } of dashboard.panels) {
     await t.step(title, async () => {
+      assert(targets.length > 0);
       for (const { expr } of targets as { expr: string }[]) {
         const question = expr.replace(/\$\w+/g, (name) => variables[name] ?? name);
         const values = await prometheus.query(question);
