@@ -59,14 +59,16 @@ impl Reactor {
 
     /// Starts the thread and takes handoffs from now on. Returns the caller's end of the bell.
     pub fn start(self: &Arc<Self>) -> Outcome {
-        self.seat.events.check()?;
         let mut ear = lock(&self.ear);
+        // Held, so that a close at the same time comes before, or waits for this thread as well.
+        let mut thread = lock(&self.thread);
+        self.seat.events.check()?;
         if ear.is_none() {
             return Err(Errno::EBUSY.into());
         }
         let reactor = Arc::clone(self);
-        let thread = thread::Builder::new().name("reactor".into()).spawn(move || reactor.run())?;
-        *lock(&self.thread) = Some(thread);
+        *thread = Some(thread::Builder::new().name("reactor".into()).spawn(move || reactor.run())?);
+        drop(thread);
         self.acceptor.add_seat(&self.seat);
         Ok(ear.take().map_or(0, IntoRawFd::into_raw_fd))
     }
@@ -231,6 +233,28 @@ impl Reactor {
 mod tests {
     use super::*;
     use crate::policy::Policy;
+
+    #[test]
+    fn a_close_at_the_time_of_the_start_leaves_no_thread_behind() {
+        let policy = Policy::new(&[1, 1, 1, 0, 1, 0, 0, 0], &[]).unwrap();
+        let acceptor = Arc::new(Acceptor::new(policy).unwrap());
+        let mut started = 0;
+        for turn in 0..2000 {
+            let reactor = Arc::new(Reactor::new(Arc::clone(&acceptor)).unwrap());
+            let starting = Arc::clone(&reactor);
+            let start = thread::spawn(move || starting.start().map(crate::sys::take_over));
+            for _ in 0..turn * 20 {
+                std::hint::spin_loop();
+            }
+            reactor.close();
+            match start.join().unwrap() {
+                Ok(_ear) => started += 1,
+                Err(status) => assert_eq!(status, Status::BAD_HANDLE),
+            }
+            assert!(lock(&reactor.thread).is_none(), "turn {turn}");
+        }
+        assert!(started > 0);
+    }
 
     /// Where the thread takes the close's wake for the one before, it sleeps on, and the close waits for it for ever.
     #[test]

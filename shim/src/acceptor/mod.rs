@@ -45,7 +45,8 @@ impl Seat {
     }
 }
 
-/// See the module. No lock is held over a system call but that of `ear`, for which only another start waits.
+/// See the module. No lock is held over a system call but those of `ear` and `thread`, for which only another start and
+/// the close wait.
 pub struct Acceptor {
     policy: Mutex<Arc<Policy>>,
     orders: Mutex<Orders>,
@@ -124,10 +125,14 @@ impl Acceptor {
         if ear.is_none() {
             return Err(Errno::EBUSY.into());
         }
+        // Held, so that a close at the same time comes before, or waits for this thread as well.
+        let mut thread = lock(&self.thread);
+        if lock(&self.orders).stage == Stage::Closed {
+            return Err(Status::BAD_HANDLE);
+        }
         let acceptor = Arc::clone(self);
         let rounds = Rounds::new(Arc::clone(self))?;
-        let thread = thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run(rounds))?;
-        *lock(&self.thread) = Some(thread);
+        *thread = Some(thread::Builder::new().name("acceptor".into()).spawn(move || acceptor.run(rounds))?);
         Ok(ear.take().map_or(0, IntoRawFd::into_raw_fd))
     }
 

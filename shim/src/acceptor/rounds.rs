@@ -306,6 +306,7 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::os::fd::AsRawFd;
+    use std::thread;
 
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
     use streaming_daemon_border::Status;
@@ -313,6 +314,27 @@ mod tests {
     use super::*;
     use crate::listener::Kind;
     use crate::policy::Policy;
+
+    #[test]
+    fn a_close_at_the_time_of_the_start_leaves_no_thread_behind() {
+        let mut started = 0;
+        for turn in 0..2000 {
+            let policy = Policy::new(&[1, 1000, 1, 0, 1, 0, 0, 0], &[]).unwrap();
+            let acceptor = Arc::new(Acceptor::new(policy).unwrap());
+            let starting = Arc::clone(&acceptor);
+            let start = thread::spawn(move || starting.start().map(sys::take_over));
+            for _ in 0..turn * 20 {
+                std::hint::spin_loop();
+            }
+            assert_eq!(acceptor.close(), Ok(0));
+            match start.join().unwrap() {
+                Ok(_ear) => started += 1,
+                Err(status) => assert_eq!(status, Status::BAD_HANDLE),
+            }
+            assert!(lock(&acceptor.thread).is_none(), "turn {turn}");
+        }
+        assert!(started > 0);
+    }
 
     #[test]
     fn a_thread_that_panics_is_told_and_leaves_no_path_behind() {
