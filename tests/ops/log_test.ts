@@ -390,6 +390,40 @@ Deno.test("log: lines that follow a write closely wait for others, the end aside
   assert(performance.now() - begunMs < 4000);
 });
 
+Deno.test("log: a warning, and what came before it, waits for no others", async () => {
+  const writes: string[] = [];
+  let ends: PromiseWithResolvers<void> | undefined;
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: async (bytes) => {
+      writes.push(new TextDecoder().decode(bytes));
+      await ends?.promise;
+      return bytes.length;
+    },
+  });
+  // No timer comes between.
+  const turns = async () => {
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  };
+  log.info("one");
+  await turns();
+  log.info("two");
+  log.warning("three");
+  await turns();
+  assert.deepEqual(writes, ["<6>daemon: one\n", "<6>daemon: two\n<4>daemon: three\n"]);
+  log.info("four");
+  await turns();
+  assert.equal(writes.length, 2);
+  ends = Promise.withResolvers();
+  log.error("five");
+  await turns();
+  log.error("six"); // while the one before is written
+  ends.resolve();
+  await turns();
+  assert.deepEqual(writes.slice(2), ["<6>daemon: four\n<3>daemon: five\n", "<3>daemon: six\n"]);
+  await close(5000);
+});
+
 Deno.test("log: a reader who is slow gets each byte once, in order", async () => {
   let written = "";
   let calls = 0;

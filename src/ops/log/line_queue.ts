@@ -30,6 +30,7 @@ export class LineQueue {
   #open = true;
   #writing: Promise<void> | undefined;
   #closing = false;
+  #hurries = false;
   #endRest = (): void => {};
 
   /**
@@ -52,10 +53,16 @@ export class LineQueue {
     this.#writing ??= this.#writeLines();
   }
 
+  /** Lets what was pushed wait for nothing but the write under way. */
+  hurry(): void {
+    this.#hurries = true;
+    this.#endRest();
+  }
+
   /** Waits until all lines are written, at most `timeoutMs`; what is pushed later is dropped. */
   async close(timeoutMs: number): Promise<void> {
     this.#closing = true;
-    this.#endRest();
+    this.hurry();
     await within(Promise.resolve(this.#writing), timeoutMs, () => {});
     this.#open = false;
   }
@@ -66,6 +73,7 @@ export class LineQueue {
       while (this.#lines.length > 0) {
         const lines = this.#lines;
         this.#lines = [];
+        this.#hurries = this.#closing;
         for (let from = 0; from < lines.length;) {
           const { to, bytes, units } = batch(lines, from);
           await this.#writeWhole(bytes);
@@ -77,7 +85,7 @@ export class LineQueue {
           this.#dropped = 0;
           this.push(line);
         }
-        if (!this.#closing) await this.#rest();
+        if (!this.#hurries) await this.#rest();
       }
     } catch {
       // Standard error is gone (EPIPE, EIO). There is no place left to say so, and the streams go on.

@@ -121,7 +121,7 @@ class Lines {
     this.#queue.push(formatLine({ timeMs: Date.now(), level, part, message, fields }, this.#style));
   }
 
-  /** The same, for what may come in floods. */
+  /** The same, for what may come in floods, and may be the last that is heard of a process. */
   writeSome(level: LogLevel, part: LogPart, message: string, fields: LogFields | undefined): void {
     const reason = fields?.["reason"] ?? fields?.["kind"] ?? ""; // words of a closed set, as a rule
     const sumUp = (more: number) =>
@@ -131,7 +131,9 @@ class Lines {
         `${message} … and ${more.toLocaleString("en")} more`,
         reason === "" ? undefined : { reason },
       );
-    if (this.#floods.admits(`${part} ${message} ${reason}`, sumUp)) this.write(level, part, message, fields);
+    if (!this.#floods.admits(`${part} ${message} ${reason}`, sumUp)) return;
+    this.write(level, part, message, fields);
+    this.#queue.hurry();
   }
 
   async close(timeoutMs: number): Promise<void> {

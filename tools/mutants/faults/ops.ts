@@ -312,7 +312,13 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "each-line-of-the-log-is-a-write",
-        text: "if (!this.#closing) await this.#rest();",
+        text: "if (!this.#hurries) await this.#rest();",
+        instead: "",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "what-is-urgent-waits-once-a-write-is-under-way",
+        text: "    this.#hurries = true;\n",
         instead: "",
         tests: ["ops/log_test.ts"],
       },
