@@ -41,7 +41,7 @@ Deno.test("a turn takes 128 handoffs at most, so that the event loop has its tur
   closeAll(clients);
 });
 
-Deno.test("a turn ends after 2 ms, whatever it was about, and what is left has a turn of its own", async () => {
+Deno.test("a turn ends after a millisecond, whatever it was about, and what is left has a turn of its own", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
   reactor.work = () => burn(1);
