@@ -392,12 +392,12 @@ Deno.test("log: lines that follow a write closely wait for others, the end aside
 
 Deno.test("log: a warning, and what came before it, waits for no others", async () => {
   const writes: string[] = [];
-  let ends: PromiseWithResolvers<void> | undefined;
+  let writing: Promise<void> = Promise.resolve();
   const { log, close } = openLog(INFO, {
     style: "journal",
     write: async (bytes) => {
       writes.push(new TextDecoder().decode(bytes));
-      await ends?.promise;
+      await writing;
       return bytes.length;
     },
   });
@@ -414,7 +414,8 @@ Deno.test("log: a warning, and what came before it, waits for no others", async 
   log.info("four");
   await turns();
   assert.equal(writes.length, 2);
-  ends = Promise.withResolvers();
+  const ends = Promise.withResolvers<void>();
+  writing = ends.promise;
   log.error("five");
   await turns();
   log.error("six"); // while the one before is written
