@@ -390,7 +390,7 @@ Deno.test("log: lines that follow a write closely wait for others, the end aside
   assert(performance.now() - begunMs < 4000);
 });
 
-Deno.test("log: a warning, and what came before it, waits for no others", async () => {
+Deno.test("log: a warning, what came before it, and what fills a write wait for no others", async () => {
   const writes: string[] = [];
   let writing: Promise<void> = Promise.resolve();
   const { log, close } = openLog(INFO, {
@@ -421,7 +421,12 @@ Deno.test("log: a warning, and what came before it, waits for no others", async 
   log.error("six"); // while the one before is written
   ends.resolve();
   await turns();
-  assert.deepEqual(writes.slice(2), ["<6>daemon: four\n<3>daemon: five\n", "<3>daemon: six\n"]);
+  assert.deepEqual(writes.splice(0).slice(2), ["<6>daemon: four\n<3>daemon: five\n", "<3>daemon: six\n"]);
+  log.info("seven");
+  await turns();
+  for (let line = 0; line < 40; line++) log.info("x".repeat(100)); // more than one write takes
+  await turns();
+  assert.equal(writes.length, 2);
   await close(5000);
 });
 

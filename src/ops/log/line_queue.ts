@@ -51,6 +51,7 @@ export class LineQueue {
     this.#lines.push(line);
     this.#waitingUnits += line.length;
     this.#writing ??= this.#writeLines();
+    if (this.#isWriteFull) this.#endRest();
   }
 
   /** Lets what was pushed wait for nothing but the write under way. */
@@ -85,13 +86,18 @@ export class LineQueue {
           this.#dropped = 0;
           this.push(line);
         }
-        if (!this.#hurries) await this.#rest();
+        if (!this.#hurries && !this.#isWriteFull) await this.#rest();
       }
     } catch {
       // Standard error is gone (EPIPE, EIO). There is no place left to say so, and the streams go on.
       this.#open = false;
     }
     this.#writing = undefined;
+  }
+
+  /** Nothing is gained by waiting for more, and under a flood much would wait. */
+  get #isWriteFull(): boolean {
+    return this.#waitingUnits >= MAX_WRITE_BYTES;
   }
 
   async #rest(): Promise<void> {

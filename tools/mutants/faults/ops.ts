@@ -312,7 +312,13 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "each-line-of-the-log-is-a-write",
-        text: "if (!this.#hurries) await this.#rest();",
+        text: "if (!this.#hurries && !this.#isWriteFull) await this.#rest();",
+        instead: "",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "what-fills-a-write-waits-for-more",
+        text: "    if (this.#isWriteFull) this.#endRest();\n",
         instead: "",
         tests: ["ops/log_test.ts"],
       },
