@@ -368,6 +368,11 @@ Deno.test("log: what is logged in one turn is written together, in whole lines o
   }
 });
 
+/** Lets all happen that waits for no timer. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
+
 Deno.test("log: lines that follow a write closely wait for others, the end aside", async () => {
   const writes: string[] = [];
   const first = Promise.withResolvers<void>();
@@ -382,7 +387,7 @@ Deno.test("log: lines that follow a write closely wait for others, the end aside
   log.info("one");
   await first.promise;
   log.info("two");
-  for (let turn = 0; turn < 20; turn++) await Promise.resolve(); // no timer comes between
+  await turns();
   log.info("three");
   const begunMs = performance.now();
   await close(5000);
@@ -401,10 +406,6 @@ Deno.test("log: a warning, what came before it, and what fills a write wait for 
       return bytes.length;
     },
   });
-  // No timer comes between.
-  const turns = async () => {
-    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-  };
   log.info("one");
   await turns();
   log.info("two");

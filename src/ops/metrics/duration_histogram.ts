@@ -3,7 +3,7 @@
  * microseconds a time. It is laid out as Prometheus' data model says: https://prometheus.io/docs/concepts/metric_types/
  * @module
  */
-import type { MetricsSnapshot } from "./metrics.ts";
+import { type MetricsSnapshot, metricType } from "./metrics.ts";
 
 const BUCKETS = 15;
 
@@ -47,8 +47,7 @@ export class DurationHistogram {
     return {
       name: this.#name,
       help: this.#help,
-      // Typed as an enumeration of numbers, but a word in the library's own JSON.
-      type: "histogram" as unknown as MetricsSnapshot[number]["type"],
+      type: metricType("histogram"),
       aggregator: "sum",
       values: [...buckets, series("sum", this.#sumSecs), series("count", count)],
     };

@@ -78,6 +78,10 @@ export interface UpstreamStats {
 /** A worker's metrics as they travel to the page: plain data. */
 export type MetricsSnapshot = Omit<MetricObjectWithValues<MetricValue<string>>, "collect">[];
 
+/** A metric's type in a snapshot: typed as an enumeration of numbers, but a word in the library's own JSON. */
+export const metricType = (word: "gauge" | "histogram"): MetricsSnapshot[number]["type"] =>
+  word as unknown as MetricsSnapshot[number]["type"];
+
 /** For `--benchmark`: sums that cost next to nothing, for the summary at the end. */
 export class Totals implements Metrics {
   readonly #sums = {
@@ -133,8 +137,7 @@ export class Totals implements Metrics {
     const metric = ([name, value]: [string, number]): MetricsSnapshot[number] => ({
       name,
       help: name,
-      // Typed as an enumeration of numbers, but a word in the library's own JSON.
-      type: "gauge" as unknown as MetricsSnapshot[number]["type"],
+      type: metricType("gauge"),
       aggregator: "sum",
       values: [{ value, labels: {} }],
     });
@@ -144,8 +147,7 @@ export class Totals implements Metrics {
 
 /** What of a snapshot holds on when its worker has gone: all but the gauges. */
 export function countersOf(snapshot: MetricsSnapshot): MetricsSnapshot {
-  // Typed as an enumeration of numbers, but a word in the library's own JSON.
-  return snapshot.filter(({ type }) => String(type) !== "gauge");
+  return snapshot.filter(({ type }) => type !== metricType("gauge"));
 }
 
 /** Several workers' metrics as one: counters and histograms add up. */

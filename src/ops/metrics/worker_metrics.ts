@@ -117,7 +117,10 @@ export function streamErrorsCounter(registry: Registry): Counter<"reason"> {
   return counter;
 }
 
-/** Counts for Prometheus what happens in one worker. What every stream does is kept in numbers, and goes through prom-client when the page is asked for. */
+/**
+ * Counts for Prometheus what happens in one worker. What every stream does is kept in numbers, and goes through prom-client
+ * when the page is asked for.
+ */
 export class WorkerMetrics implements Metrics {
   readonly #registry = new client.Registry();
   readonly #parts: WorkerMetricsParts;
@@ -211,31 +214,22 @@ export class WorkerMetrics implements Metrics {
     this.#mirror("daemon_handoffs_received", "Complete handoffs received", () => this.#handoffs);
     this.#mirror("daemon_stream_events_sent_total", "Events sent to clients", () => this.#events);
     this.#mirror("daemon_stream_bytes_sent", "Bytes sent to clients", () => this.#bytes);
-    const requests = this.#backendRequests;
-    new client.Counter({
-      name: "daemon_backend_requests",
-      help: "Requests to backends",
-      labelNames: ["backend"],
-      registers: [this.#registry],
-      collect(): void {
-        this.reset();
-        for (const [backend, count] of requests) this.inc({ backend }, count);
-      },
-    });
-    const tokens = this.#tokens;
-    new client.Counter({
-      name: "daemon_backend_tokens_total",
-      help: "Tokens as the provider counted them",
-      labelNames: ["model", "direction"],
-      registers: [this.#registry],
-      collect(): void {
-        this.reset();
-        for (const [model, { input, output }] of tokens) {
-          this.inc({ model, direction: "input" }, input);
-          this.inc({ model, direction: "output" }, output);
-        }
-      },
-    });
+    this.#mirrorEach(
+      "daemon_backend_requests",
+      "Requests to backends",
+      ["backend"],
+      () => this.#backendRequests.entries().map(([backend, count]) => [{ backend }, count]),
+    );
+    this.#mirrorEach(
+      "daemon_backend_tokens_total",
+      "Tokens as the provider counted them",
+      ["model", "direction"],
+      () =>
+        this.#tokens.entries().flatMap(([model, { input, output }]) => [
+          [{ model, direction: "input" }, input],
+          [{ model, direction: "output" }, output],
+        ]),
+    );
   }
 
   handoffReceived(durationSecs: number): void {
@@ -327,31 +321,34 @@ export class WorkerMetrics implements Metrics {
 
   // A series for each backend of which there is something to tell.
   #stateGauge(name: string, help: string, valueOf: (state: BackendState) => number | undefined): void {
-    const states = () => this.#parts.backends?.() ?? [];
-    new client.Gauge({
-      name,
-      help,
-      labelNames: ["backend"],
-      registers: [this.#registry],
-      collect(): void {
-        this.reset();
-        for (const state of states()) {
-          const value = valueOf(state);
-          if (value !== undefined) this.set({ backend: state.name }, value);
-        }
-      },
-    });
+    const values = () =>
+      (this.#parts.backends?.() ?? []).flatMap((state): [Record<"backend", string>, number][] => {
+        const value = valueOf(state);
+        return value === undefined ? [] : [[{ backend: state.name }, value]];
+      });
+    this.#mirrorEach(name, help, ["backend"], values, "Gauge");
   }
 
-  // For what is counted too often to go through prom-client each time.
   #mirror(name: string, help: string, value: () => number, type: "Counter" | "Gauge" = "Counter"): void {
-    new client[type]({
+    this.#mirrorEach(name, help, [], () => [[{}, value()]], type);
+  }
+
+  // For what is counted elsewhere, or too often to go through prom-client each time.
+  #mirrorEach<Label extends string>(
+    name: string,
+    help: string,
+    labelNames: Label[],
+    values: () => Iterable<[labels: Record<Label, string>, value: number]>,
+    type: "Counter" | "Gauge" = "Counter",
+  ): void {
+    new client[type]<Label>({
       name,
       help,
+      labelNames,
       registers: [this.#registry],
       collect(): void {
         this.reset();
-        this.inc(value());
+        for (const [labels, value] of values()) this.inc(labels, value);
       },
     });
   }

@@ -58,8 +58,8 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "input-tokens-are-output-tokens",
-        text: 'direction: "input" }, input);',
-        instead: 'direction: "output" }, input);',
+        text: 'direction: "input" }, input],',
+        instead: 'direction: "output" }, input],',
         tests: ["ops/metrics_test.ts"],
       },
       {
@@ -76,8 +76,8 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "a-page-counts-events-again",
-        text: "        this.reset();\n        this.inc",
-        instead: "        this.inc",
+        text: "        this.reset();\n        for (const [labels, value] of values())",
+        instead: "        for (const [labels, value] of values())",
         tests: ["ops/metrics_test.ts"],
       },
       {
@@ -139,7 +139,7 @@ export const OPS: readonly FaultyFile[] = [
     faults: [
       {
         id: "gauges-of-the-dead-stay",
-        text: 'return snapshot.filter(({ type }) => String(type) !== "gauge");',
+        text: 'return snapshot.filter(({ type }) => type !== metricType("gauge"));',
         instead: "return snapshot;",
         tests: ["ops/metrics_test.ts", "daemon/worker_pool_test.ts"],
       },
