@@ -44,7 +44,7 @@ export interface WorkerInit {
 // A write or backend time-out of seconds may well be this much late.
 const TIMEOUT_RESOLUTION_MS = 50;
 // The pace of the mock backend's pieces.
-const PAUSE_RESOLUTION_MS = 3;
+const PAUSE_RESOLUTION_MS = 2;
 // How often a worker looks at its heap.
 const LOOK_MS = 1000;
 // For last words to the clients that a drain did not wait for.
