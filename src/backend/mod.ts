@@ -93,7 +93,7 @@ export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
   }
   const template = await templateFor(config);
   const plan = template === undefined ? config : { ...config, template };
-  makeHttpBackend(plan, { requested() {}, received() {} });
+  makeHttpBackend(plan, { received() {} });
   return plan;
 }
 

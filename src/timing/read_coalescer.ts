@@ -16,8 +16,6 @@ export interface ReadCoalescerParts {
 
 /** How long a rest is, and how closely turns follow each other where there is one: a turn costs about 0.1 ms. */
 const REST_MS = 4;
-/** So long after a request no rest begins: the head of a server nearby is not to wait for its end. */
-const HEAD_MS = 2;
 
 /**
  * At most one rest in each turn, and none after a turn that took as long by itself: then what comes has gathered
@@ -29,17 +27,11 @@ export class ReadCoalescer {
   readonly #afterTurn: (callback: () => void) => void;
   #turnSeen = false;
   #lastEndMs = -Infinity;
-  #lastRequestMs = -Infinity;
 
   constructor({ rest, now = () => performance.now(), afterTurn = setImmediate }: ReadCoalescerParts) {
     this.#rest = rest;
     this.#now = now;
     this.#afterTurn = afterTurn;
-  }
-
-  /** A request goes out. */
-  requested(): void {
-    this.#lastRequestMs = this.#now();
   }
 
   /** Something came in this turn. */
@@ -52,7 +44,7 @@ export class ReadCoalescer {
   readonly #turnOver = (): void => {
     this.#turnSeen = false;
     const nowMs = this.#now();
-    if (nowMs - this.#lastEndMs < REST_MS && nowMs - this.#lastRequestMs >= HEAD_MS) {
+    if (nowMs - this.#lastEndMs < REST_MS) {
       this.#rest(REST_MS);
       this.#lastEndMs = this.#now();
     } else this.#lastEndMs = nowMs;

@@ -4,7 +4,7 @@
  */
 
 import { BackendError } from "../errors.ts";
-import { Exchange, type ExchangeListener, type UpstreamRequest } from "./exchange.ts";
+import { Exchange, type ExchangeListener, type RequestHead, type UpstreamRequest } from "./exchange.ts";
 import { HostPool, type PoolLimits } from "./host_pool.ts";
 import { proxyFor, type ProxySettings } from "./proxy.ts";
 
@@ -39,6 +39,8 @@ const TICK_MS = 1_000;
 export class Pool {
   readonly #options: PoolOptions;
   readonly #hosts = new Map<string, HostPool>();
+  /** The host's key in {@linkcode #hosts}: to ask a URL for its parts costs more than all else here. */
+  readonly #keys = new WeakMap<RequestHead, string>();
   #timer: ReturnType<typeof setInterval> | null = null;
   /** Exchanges whose consumers have left, in this and in the last tick. */
   #leaving = new Set<Exchange>();
@@ -59,7 +61,7 @@ export class Pool {
   request(request: UpstreamRequest, listener: ExchangeListener): Exchange {
     const exchange = new Exchange(request, listener);
     if (this.#closed) exchange.fail(CLOSED);
-    else this.#host(request.head.url).submit(exchange);
+    else this.#host(request.head).submit(exchange);
     return exchange;
   }
 
@@ -95,8 +97,10 @@ export class Pool {
     if (!this.#leaving.delete(exchange)) this.#leftEarlier.delete(exchange);
   };
 
-  #host(url: URL): HostPool {
-    const key = `${url.protocol}//${url.host}`;
+  #host(head: RequestHead): HostPool {
+    const { url } = head;
+    let key = this.#keys.get(head);
+    if (key === undefined) this.#keys.set(head, key = `${url.protocol}//${url.host}`);
     const known = this.#hosts.get(key);
     if (known !== undefined) return known;
     const { http2, socketPath, insecure, caCerts } = this.#options;

@@ -40,7 +40,7 @@ export function ask(testPattern: string, set: Partial<BackendRequest> = {}): Bac
 export async function makeOpenAi(set: Partial<OpenAiOptions>): Promise<HttpBackend> {
   const options = openaiOptions(set);
   const openAi = new OpenAi(options, await requestTemplate(options));
-  return new HttpBackend(openAi, options, "backend.openai", { requested() {}, received() {} });
+  return new HttpBackend(openAi, options, "backend.openai", { received() {} });
 }
 
 /** One answer, and what is heard of it. */

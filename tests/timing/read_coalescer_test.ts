@@ -54,16 +54,6 @@ Deno.test("after a long turn there is no rest: what comes has gathered meanwhile
   assert.deepEqual(rig.rests, []);
 });
 
-Deno.test("the head of an answer does not wait for a rest's end", () => {
-  const rig = new Rig();
-  rig.turn(1000);
-  rig.coalescer.requested();
-  rig.turn(1000.5);
-  assert.deepEqual(rig.rests, []);
-  rig.turn(1002.2);
-  assert.equal(rig.rests.length, 1);
-});
-
 Deno.test("without parts of a test's it rests in real turns", async () => {
   const rests: number[] = [];
   const coalescer = new ReadCoalescer({ rest: (ms) => void rests.push(ms) });

@@ -16,9 +16,8 @@ import { type HttpOptions, isHeader } from "./options.ts";
 import { Refusal, type Refused } from "./refusal.ts";
 import { isRepeatable, pauseMs } from "./retry.ts";
 
-/** Who is told what goes to the provider and comes from it, so that it can come in fewer turns. */
+/** Who is told that something has come from the provider, so that more can come at once. */
 export interface Arrivals {
-  requested(): void;
   received(): void;
 }
 
@@ -86,7 +85,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
 
   /** Sends the request, the first time or again. */
   ask(): void {
-    const { pool, arrivals } = this.#shared;
+    const { pool } = this.#shared;
     const asking = this.#asking;
     if (asking === null) return;
     const { request, draft } = asking;
@@ -104,7 +103,6 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
       if (!(error instanceof BackendError)) throw error;
       return this.#fail(error);
     }
-    arrivals.requested();
     asking.tries++;
     asking.refusal = null;
     this.#exchange = pool.request({ head: draft.head, headers, body }, this);

@@ -48,14 +48,20 @@ export class TextTemplate {
     if (at < 0) return;
     const prefix = data.slice(0, at + 1);
     const suffix = data.slice(at + literal.length - 1);
-    try {
-      // The same words may stand elsewhere in the chunk: only the text may change with them.
-      if (contentOf(JSON.parse(prefix + PROBE + suffix)) !== PROBE) return;
-    } catch {
-      // No JSON any more: it was a key, or the inside of something else.
-      return;
-    }
+    // Without a backslash each string stands in the chunk as it is: if there is one such place, that is the text.
+    const certain = data.indexOf(literal) === at && !data.includes("\\");
+    if (!certain && !isText(prefix, suffix, contentOf)) return;
     this.#prefix = prefix;
     this.#suffix = suffix;
+  }
+}
+
+/** Whether the text is what stands between them: the same words may be elsewhere in the chunk, or be a key. */
+function isText(prefix: string, suffix: string, contentOf: (chunk: unknown) => unknown): boolean {
+  try {
+    return contentOf(JSON.parse(prefix + PROBE + suffix)) === PROBE;
+  } catch {
+    // No JSON any more: it was the inside of something else.
+    return false;
   }
 }

@@ -42,12 +42,12 @@ export function encodeHead(fields: readonly Field[]): Uint8Array<ArrayBuffer> {
     for (let i = 0; i < value.length; i++) out[at++] = value.charCodeAt(i);
   };
   for (const [name, value] of fields) {
-    const whole = FIELD_INDEX.get(`${name}\0${value}`);
+    const known = NAME_INDEX.get(name) ?? 0;
+    const whole = known === 0 ? undefined : FIELD_INDEX.get(`${name}\0${value}`);
     if (whole !== undefined) {
       integer(7, 0x80, whole);
       continue;
     }
-    const known = NAME_INDEX.get(name) ?? 0;
     integer(4, NEVER_INDEXED.has(name) ? 0x10 : 0, known);
     if (known === 0) text(name);
     text(value);

@@ -36,6 +36,7 @@ Deno.test("text template: the same words elsewhere in the chunk are not taken fo
   assert.equal(learned('{"c":"one","model":"one"}', "one").match('{"c":"one","model":"two"}'), null);
   assert.equal(learned('{"c":"c","x":{"c":1}}', "c").match('{"c":"c","x":{"d":1}}'), null);
   assert.equal(learned('{"c":"a\\u0062"}', "ab").match('{"c":"x"}'), null);
+  assert.equal(learned('{"c":"a\\u0062","m":"ab"}', "ab").match('{"c":"a\\u0062","m":"x"}'), null);
 });
 
 Deno.test("text template: it says what JSON.parse says, or nothing", () => {

@@ -344,15 +344,9 @@ export const PROTOCOL: readonly FaultyFile[] = [
     file: "src/timing/read_coalescer.ts",
     faults: [
       {
-        id: "a-rest-right-after-a-request",
-        text: " && nowMs - this.#lastRequestMs >= HEAD_MS",
-        instead: "",
-        tests: ["timing/read_coalescer_test.ts"],
-      },
-      {
         id: "a-rest-after-each-turn",
-        text: "if (nowMs - this.#lastEndMs < REST_MS &&",
-        instead: "if (",
+        text: "if (nowMs - this.#lastEndMs < REST_MS)",
+        instead: "if (nowMs > 0)",
         tests: ["timing/read_coalescer_test.ts"],
       },
     ],

@@ -7,6 +7,29 @@ import type { FaultyFile } from "../fault.ts";
 /** See the module. */
 export const PROVIDERS: readonly FaultyFile[] = [
   {
+    file: "src/backend/http/text_template.ts",
+    faults: [
+      {
+        id: "one-of-two-like-texts-is-learned",
+        text: "data.indexOf(literal) === at && ",
+        instead: "",
+        tests: ["backend/http/text_template_test.ts"],
+      },
+      {
+        id: "a-text-in-escapes-is-learned",
+        text: ' && !data.includes("\\\\")',
+        instead: "",
+        tests: ["backend/http/text_template_test.ts"],
+      },
+      {
+        id: "a-text-is-learned-unseen",
+        text: "contentOf(JSON.parse(prefix + PROBE + suffix)) === PROBE",
+        instead: "true",
+        tests: ["backend/http/text_template_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/backend/http/head.ts",
     faults: [
       {
