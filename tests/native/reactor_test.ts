@@ -81,7 +81,7 @@ Deno.test("a refused handoff that brought a good client brings it with the reaso
   }
 });
 
-Deno.test("payloads longer than the first buffer arrive whole, among short ones, in order", async () => {
+Deno.test("long payloads arrive whole, among short ones, in order", async () => {
   await using acceptor = new TestAcceptor({ handoffBufferBytes: 200_000 });
   await using reactor = new TestReactor(acceptor);
   const texts = ["{}", `{"a":"${"x".repeat(150_000)}"}`, '{"b":1}', `{"c":"${"y".repeat(60_000)}"}`, "{}"];
@@ -238,6 +238,19 @@ for (
     closeAll(nears);
   });
 }
+
+Deno.test("data that the buffer has no room for arrives whole", async () => {
+  await using acceptor = new TestAcceptor();
+  await using first = new TestReactor(acceptor);
+  await using second = new TestReactor(acceptor);
+  const { near, client } = await first.accept();
+  const text = "x".repeat(2_500_000);
+  assert.equal(first.reactor.move(client, second.reactor.handle, new TextEncoder().encode(text)), true);
+  await second.until(() => second.handoffs.length === 1);
+  assert(second.handoffs[0]?.text === text);
+  second.reactor.close(second.handoffs[0].client);
+  near.close();
+});
 
 Deno.test("a client goes from one reactor to another with its data; it stays where that has ended", async () => {
   await using acceptor = new TestAcceptor();

@@ -41,6 +41,17 @@ Deno.test("a turn takes 128 handoffs at most, so that the event loop has its tur
   closeAll(clients);
 });
 
+Deno.test("a turn takes several long conversations", async () => {
+  await using acceptor = new TestAcceptor({ handoffBufferBytes: 131_072 });
+  await using reactor = new TestReactor(acceptor);
+  const text = JSON.stringify({ prompt: "x".repeat(65_000) });
+  const clients = Array.from({ length: 20 }, () => acceptor.handOff(text));
+  acceptor.blockUntilActive(20);
+  await reactor.until(() => reactor.handoffs.length === 20);
+  assert(Math.max(...reactor.stretches) > 1, String(reactor.stretches));
+  closeAll(clients);
+});
+
 Deno.test("a turn ends after a millisecond, whatever it was about, and what is left has a turn of its own", async () => {
   await using acceptor = new TestAcceptor();
   await using reactor = new TestReactor(acceptor);
