@@ -35,7 +35,8 @@ async function check(command: CheckCommand): Promise<number> {
 }
 
 async function tryOut({ configPath, socketPath, stream, data, timeoutMs }: TryCommand): Promise<number> {
-  const { server } = (await load({ ...(configPath === undefined ? {} : { configPath }), flags: [] })).config;
+  const place = configPath === undefined ? {} : { configPath };
+  const { server } = (await load({ ...place, flags: [] }, true)).config;
   const encoder = new TextEncoder();
   const whole = await tryDaemon({
     socketPath: socketPath ?? (stream ? server.streamSocketPath : server.socketPath),
@@ -49,7 +50,7 @@ async function tryOut({ configPath, socketPath, stream, data, timeoutMs }: TryCo
 }
 
 async function status(command: StatusCommand): Promise<number> {
-  const { config } = await load({ ...command, flags: [] });
+  const { config } = await load({ ...command, flags: [] }, true);
   const answer = await askStatus(config.metrics.listenAddr);
   console.log(command.json ? JSON.stringify(answer, null, 2) : statusText(answer).trimEnd());
   return 0;
@@ -64,7 +65,7 @@ async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> 
     case "try":
       return tryPermissions(cli);
     case "status":
-      return statusPermissions({ ...cli, ...await load({ ...cli, flags: [] }) });
+      return statusPermissions({ ...cli, ...await load({ ...cli, flags: [] }, true) });
     case "permissions": {
       const about = parseCli(cli.args);
       return readerPermissions("configPath" in about ? about : {});

@@ -28,14 +28,17 @@ const env = (name: string): string | undefined => Deno.env.get(name);
 /**
  * The configuration that a command line asks for.
  *
+ * @param keyless see {@linkcode ConfigSources}
  * @throws {ConfigError} if there is something wrong with it
  */
 export function load(
   { configPath, flags }: Pick<StartCommand, "configPath" | "flags">,
+  keyless = false,
 ): Promise<LoadedConfig> {
   const sources: ConfigSources = {
     path: configPath,
     flags,
+    keyless,
     env,
     // A path may well lead to what never ends, such as a FIFO.
     readTextFile: (path) => Deno.readTextFile(path, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) }),

@@ -18,8 +18,8 @@ export interface BackendProblem {
   readonly expected: string;
 }
 
-/** What is wrong with them. */
-export function checkBackends(config: Config): BackendProblem[] {
+/** What is wrong with them. @param keyless whether their keys may be missing */
+export function checkBackends(config: Config, keyless = false): BackendProblem[] {
   const problems: BackendProblem[] = [];
   const backends = allBackends(config);
   const names = backends.map(([name]) => name);
@@ -29,7 +29,7 @@ export function checkBackends(config: Config): BackendProblem[] {
     const path = pathOf(name);
     const { provider, module, models, fallback } = backend;
     const table = httpTable(backend);
-    if (table !== undefined && needsKey(table.settings)) {
+    if (!keyless && table !== undefined && needsKey(table.settings)) {
       const keyPath = `${path}.${table.name}.api_key`;
       const variable = allKeys(names).find((place) => place.path === keyPath)?.key.env;
       problems.push({

@@ -31,6 +31,8 @@ export interface ConfigSources {
   /** The file; none: defaults, environment and flags only. */
   readonly path?: string | undefined;
   readonly flags?: readonly FlagValue[];
+  /** Without the providers' keys: for a command about a running daemon, whose environment has them. */
+  readonly keyless?: boolean;
   env(name: string): string | undefined;
   readTextFile(path: string): Promise<string>;
 }
@@ -114,7 +116,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   if (problems.length === 0) {
     const server = config.server as { socketPath: string; streamSocketPath?: string };
     server.streamSocketPath ??= `${server.socketPath}.stream`;
-    problems.push(...crossCheck(config as Config, origins));
+    problems.push(...crossCheck(config as Config, origins, sources.keyless));
   }
   if (problems.length > 0) throw new ConfigError(problems.join("\n"));
   return { config: deepFreeze(config) as Config, origins };
@@ -173,7 +175,7 @@ export function configChanges(running: Config, next: Config): ConfigChanges {
 }
 
 /** What no single key can tell. */
-function crossCheck(config: Config, origins: ReadonlyMap<string, string>): string[] {
+function crossCheck(config: Config, origins: ReadonlyMap<string, string>, keyless?: boolean): string[] {
   const problems: string[] = [];
   const { socketPath, streamSocketPath } = config.server;
   if (streamSocketPath === socketPath) {
@@ -192,7 +194,7 @@ function crossCheck(config: Config, origins: ReadonlyMap<string, string>): strin
     );
   }
   problems.push(
-    ...checkBackends(config).map(({ path, shown, expected }) =>
+    ...checkBackends(config, keyless).map(({ path, shown, expected }) =>
       problem(origins.get(path), path, shown, expected)
     ),
   );

@@ -97,7 +97,7 @@ export class LoadShedding {
     this.#loggedAtMs = this.#heap.nowMs();
     this.#log.warning(
       "The heap is nearly full, no new clients for now; have more workers, or raise the limit with " +
-        "--v8-flags=--max-old-space-size=MIB",
+        "DENO_V8_FLAGS=--max-old-space-size=MIB in the environment",
       { used_mib: Math.round(share * this.#limitBytes / MIB), limit_mib: Math.round(this.#limitBytes / MIB) },
     );
   }

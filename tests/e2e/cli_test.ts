@@ -307,6 +307,16 @@ daemonTests("try", {}, {
     assert.equal(code, 0);
   },
 
+  "try needs no provider's key, which the daemon's environment has": async (daemon) => {
+    const env = {
+      DAEMON_SOCKET_PATH: daemon.socketPath,
+      DAEMON_BACKEND_PROVIDER: "openai",
+      OPENAI_API_KEY: "",
+    };
+    assert.equal((await run(["try"], { env })).code, 0);
+    const { code, stderr } = await run(["--check"], { env });
+    assert.deepEqual([code, stderr.includes("expected a key for https://api.openai.com/v1")], [2, true]);
+  },
   "try without a daemon, or on the socket of the other kind, says so and exits 1": async (daemon) => {
     assert.deepEqual(await run(["try", "--socket", `${daemon.folder}/none.sock`]), {
       code: 1,

@@ -16,7 +16,8 @@ async function command(addr: string, ...args: readonly string[]): Promise<{ code
   const { code, stdout, stderr } = await new Deno.Command("tools/launch", {
     args: [Deno.execPath(), "main.ts", "status", ...args],
     cwd: new URL("../..", import.meta.url),
-    env: { DAEMON_METRICS_ADDR: addr },
+    // Who types it has no provider's key.
+    env: { DAEMON_METRICS_ADDR: addr, DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "" },
   }).output();
   return { code, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
 }

@@ -95,7 +95,7 @@ Deno.test("a door that goes to and fro is logged once a minute, with what to do"
     ["warning", { used_mib: 0, limit_mib: 0 }],
     ["warning", { used_mib: 0, limit_mib: 0 }],
   ]);
-  assert.match(lines[0]?.message ?? "", /more workers.*--max-old-space-size/);
+  assert.match(lines[0]?.message ?? "", /more workers.*DENO_V8_FLAGS=--max-old-space-size/);
 });
 
 Deno.test("V8's heap: what is used grows with what is kept, and a suggested collection takes the garbage", async () => {

@@ -151,6 +151,18 @@ export const CLI: readonly FaultyFile[] = [
     file: "main.ts",
     faults: [
       {
+        id: "try-needs-the-provider-s-key",
+        text: "load({ ...place, flags: [] }, true)",
+        instead: "load({ ...place, flags: [] })",
+        tests: ["e2e/cli_test.ts"],
+      },
+      {
+        id: "status-needs-the-provider-s-key",
+        text: "await load({ ...command, flags: [] }, true)",
+        instead: "await load({ ...command, flags: [] })",
+        tests: ["e2e/status_test.ts"],
+      },
+      {
         id: "a-bad-configuration-exits-with-1",
         text: "return error instanceof ConfigError ? 2 : 1;",
         instead: "return 1;",
