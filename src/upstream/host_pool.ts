@@ -15,8 +15,8 @@ import { describeTarget, dial, type Target } from "./transport.ts";
 
 /** RFC 9113, section 6.5.2: what a server should allow at least; assumed until it says. */
 const ASSUMED_STREAMS = 100;
-/** Connections that are opened at the same time. */
-const MAX_DIALS = 128;
+/** Connections that are opened at the same time: over HTTP/1.1, so many exchanges begin in one round of TLS. */
+const MAX_DIALS = 512;
 /**
  * How long a request waits, each time that a server sends it back unprocessed: not at all where another connection
  * may take it, then so that the server has a chance to become less busy. After the last it has failed.
@@ -183,7 +183,7 @@ export class HostPool implements ConnectionOwner, Carrier {
   /** Opens connections until there is, or will be, room for so many exchanges. */
   #grow(wanted: number): void {
     let have = this.#dials.size * this.#expected;
-    if (have < wanted) have += this.#idleH1.room + this.#h2.room(wanted - have);
+    if (have < wanted) have += this.#idleH1.room(performance.now()) + this.#h2.room(wanted - have);
     for (; have < wanted && this.#dials.size < MAX_DIALS; have += this.#expected) {
       const abort = new AbortController();
       this.#dials.set(abort, performance.now());

@@ -545,7 +545,7 @@ Deno.test("pool: a proxy whose head never ends is given up", async () => {
   proxy.close();
 });
 
-Deno.test("pool: connections are opened at most 128 at a time, and those that fail are counted", async () => {
+Deno.test("pool: connections are opened at most 512 at a time, and those that fail are counted", async () => {
   const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const accepted: Deno.Conn[] = [];
   const accepting = (async () => {
@@ -554,11 +554,11 @@ Deno.test("pool: connections are opened at most 128 at a time, and those that fa
   const pool = new Pool(options({ http2: false, connectTimeoutMs: 900 }));
   // The server says nothing, so that no handshake of TLS comes to its end.
   const base = `https://127.0.0.1:${silent.addr.port}`;
-  const asked = Array.from({ length: 200 }, () => post(pool, base, "plain"));
+  const asked = Array.from({ length: 600 }, () => post(pool, base, "plain"));
   await Promise.race(asked.map(({ end }) => end));
-  assert.equal(accepted.length, 128);
+  assert.equal(accepted.length, 512);
   await Promise.all(asked.map(({ end }) => end));
-  assert.deepEqual([accepted.length, pool.stats().failedDials], [200, 200]);
+  assert.deepEqual([accepted.length, pool.stats().failedDials], [600, 600]);
   await pool.close();
   silent.close();
   await accepting;

@@ -30,9 +30,9 @@ export class IdleStack {
     this.#rested = rested;
   }
 
-  /** How many there are, those that rest among them. */
-  get room(): number {
-    return this.#idle.length + this.#resting.size;
+  /** How many can be used, now or after their rest. */
+  room(nowMs: number): number {
+    return this.#resting.size + this.#idle.filter((connection) => isUsable(connection, nowMs)).length;
   }
 
   /** A connection has become free, busy, or is no more. */
@@ -54,9 +54,7 @@ export class IdleStack {
   next(nowMs: number): Connection | null {
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at];
-      if (connection !== undefined && nowMs - connection.idleSinceMs < connection.maxIdleMs) {
-        return connection;
-      }
+      if (connection !== undefined && isUsable(connection, nowMs)) return connection;
     }
     return null;
   }
@@ -76,3 +74,7 @@ export class IdleStack {
     }
   };
 }
+
+/** Whether the server is not about to close it. */
+const isUsable = (connection: Connection, nowMs: number): boolean =>
+  nowMs - connection.idleSinceMs < connection.maxIdleMs;

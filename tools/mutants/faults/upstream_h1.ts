@@ -176,6 +176,12 @@ export const H1: readonly FaultyFile[] = [
     file: "src/upstream/h1/idle_stack.ts",
     faults: [
       {
+        id: "a-connection-about-to-close-is-waited-for",
+        text: "this.#idle.filter((connection) => isUsable(connection, nowMs)).length",
+        instead: "this.#idle.length",
+        tests: ["upstream/idle_stack_test.ts"],
+      },
+      {
         id: "no-rest-after-an-answer",
         text: "if (connection.resting) {",
         instead: "connection.resting = false;\n    if (connection.resting) {",
