@@ -16,16 +16,19 @@ export interface ReadCoalescerParts {
 
 /** How long a rest is, and how closely turns follow each other where there is one: a turn costs about 0.1 ms. */
 const REST_MS = 4;
+/** Deno hands on 128 reads in a turn at most: after so many, more may be there already. */
+const FULL_TURN = 64;
 
 /**
- * At most one rest in each turn, and none after a turn that took as long by itself: then what comes has gathered
- * anyway. So a single stream never meets one, and no event is later than by {@linkcode REST_MS}.
+ * At most one rest in each turn, and none after a turn that took as long by itself or was full: then what comes has
+ * gathered anyway. So a single stream never meets one, and no event is later than by {@linkcode REST_MS}.
  */
 export class ReadCoalescer {
   readonly #rest: (ms: number) => void;
   readonly #now: () => number;
   readonly #afterTurn: (callback: () => void) => void;
-  #turnSeen = false;
+  /** How often something came in this turn. */
+  #came = 0;
   #lastEndMs = -Infinity;
 
   constructor({ rest, now = () => performance.now(), afterTurn = setImmediate }: ReadCoalescerParts) {
@@ -36,17 +39,14 @@ export class ReadCoalescer {
 
   /** Something came in this turn. */
   received(): void {
-    if (this.#turnSeen) return;
-    this.#turnSeen = true;
-    this.#afterTurn(this.#turnOver);
+    if (this.#came++ === 0) this.#afterTurn(this.#turnOver);
   }
 
   readonly #turnOver = (): void => {
-    this.#turnSeen = false;
-    const nowMs = this.#now();
-    if (nowMs - this.#lastEndMs < REST_MS) {
-      this.#rest(REST_MS);
-      this.#lastEndMs = this.#now();
-    } else this.#lastEndMs = nowMs;
+    const isFull = this.#came >= FULL_TURN;
+    this.#came = 0;
+    const follows = this.#now() - this.#lastEndMs < REST_MS;
+    if (follows && !isFull) this.#rest(REST_MS);
+    this.#lastEndMs = this.#now();
   };
 }

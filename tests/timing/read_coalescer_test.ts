@@ -54,6 +54,15 @@ Deno.test("after a long turn there is no rest: what comes has gathered meanwhile
   assert.deepEqual(rig.rests, []);
 });
 
+Deno.test("after a full turn there is no rest: more may be there already", () => {
+  const rig = new Rig();
+  rig.turn(1000);
+  for (let i = 0; i < 4; i++) rig.turn(rig.nowMs + 0.2, { times: 64 });
+  assert.deepEqual(rig.rests, []);
+  rig.turn(rig.nowMs + 0.2, { times: 63 });
+  assert.equal(rig.rests.length, 1);
+});
+
 Deno.test("without parts of a test's it rests in real turns", async () => {
   const rests: number[] = [];
   const coalescer = new ReadCoalescer({ rest: (ms) => void rests.push(ms) });

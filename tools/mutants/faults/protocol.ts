@@ -345,8 +345,14 @@ export const PROTOCOL: readonly FaultyFile[] = [
     faults: [
       {
         id: "a-rest-after-each-turn",
-        text: "if (nowMs - this.#lastEndMs < REST_MS)",
-        instead: "if (nowMs > 0)",
+        text: "this.#now() - this.#lastEndMs < REST_MS;",
+        instead: "this.#now() > 0;",
+        tests: ["timing/read_coalescer_test.ts"],
+      },
+      {
+        id: "a-rest-after-a-full-turn",
+        text: "if (follows && !isFull)",
+        instead: "if (follows)",
         tests: ["timing/read_coalescer_test.ts"],
       },
     ],
