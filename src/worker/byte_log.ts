@@ -66,7 +66,13 @@ export class ByteLog {
     const { maxStreamBytes } = this.#memory;
     if (neededBytes > maxStreamBytes) return false;
     const held = this.#bytes.length;
-    for (const wanted of [Math.max(held * 2, neededBytes, FIRST_BYTES), neededBytes]) {
+    // An eighth more where that is all there is: each time, what is held is copied.
+    for (
+      const wanted of [
+        Math.max(held * 2, neededBytes, FIRST_BYTES),
+        Math.max(held + (held >> 3), neededBytes),
+      ]
+    ) {
       const capacity = Math.min(wanted, maxStreamBytes);
       if (!this.#memory.reserve(capacity - held)) continue;
       const grown = new Uint8Array(capacity);

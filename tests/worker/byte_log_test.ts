@@ -81,6 +81,18 @@ Deno.test("without memory nothing is kept; where there is little it is made use 
   assert.deepEqual([little.log.end - little.log.start, little.memory.held], [700, 1400]);
 });
 
+Deno.test("where memory is short, a log still grows in few steps", () => {
+  const log = fixture(100_000, 15_000);
+  log.add("x".repeat(8000));
+  const sizes = new Set<number>();
+  for (let i = 0; i < 60; i++) {
+    log.add("y".repeat(50));
+    sizes.add(log.memory.held);
+  }
+  assert.deepEqual([log.log.start, log.log.end], [0, 11_000]);
+  assert.deepEqual([...sizes], [9000, 10_125, 11_390]);
+});
+
 Deno.test("memory goes back: what is not needed at the end, and all when it is cleared", () => {
   const { log, add, memory, text } = fixture(10_000);
   add("abc");
