@@ -42,6 +42,11 @@ export interface StreamReaderParts {
 const BLOCK_MS = 1000;
 const READ_PAUSE_MS = 200;
 const PAGE_ENTRIES = 256;
+/** A read names all that is followed: of so many on, entries gather for so long before the next one. */
+const MANY_STREAMS = 16;
+const GATHER_MS = 20;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 interface Followed {
   readonly owner: string;
@@ -176,9 +181,10 @@ export class StreamReader {
             else if (this.#followed.get(id) === read.get(id)) this.#tell(id, entry);
           }
         }
+        if (streams !== null && read.size >= MANY_STREAMS) await pause(GATHER_MS);
       } catch {
         // An outage, which is told elsewhere.
-        if (!this.#closed) await new Promise((resolve) => setTimeout(resolve, READ_PAUSE_MS));
+        if (!this.#closed) await pause(READ_PAUSE_MS);
       }
     }
   }

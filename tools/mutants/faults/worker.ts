@@ -7,6 +7,28 @@ import type { FaultyFile } from "../fault.ts";
 /** See the module. */
 export const WORKER: readonly FaultyFile[] = [
   {
+    file: "src/worker/byte_log.ts",
+    faults: [
+      {
+        id: "a-log-is-copied-at-each-event",
+        text: "Math.max(held + (held >> 3), neededBytes)",
+        instead: "neededBytes",
+        tests: ["worker/byte_log_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/store/stream_reader.ts",
+    faults: [
+      {
+        id: "many-streams-are-read-without-a-pause",
+        text: "if (streams !== null && read.size >= MANY_STREAMS) await pause(GATHER_MS);",
+        instead: "",
+        tests: ["store/stream_reader_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/worker/backend_call.ts",
     faults: [
       {
