@@ -16,7 +16,7 @@ import { describeTarget, dial, type Target } from "./transport.ts";
 /** RFC 9113, section 6.5.2: what a server should allow at least; assumed until it says. */
 const ASSUMED_STREAMS = 100;
 /** Connections that are opened at the same time: over HTTP/1.1, so many exchanges begin in one round of TLS. */
-const MAX_DIALS = 512;
+const MAX_DIALS = 256;
 /**
  * How long a request waits, each time that a server sends it back unprocessed: not at all where another connection
  * may take it, then so that the server has a chance to become less busy. After the last it has failed.
