@@ -37,6 +37,7 @@ Deno.test("frames: the numbers of RFC 9113", () => {
     HEAD_BYTES: 9,
     MAX_FRAME_BYTES: 16_384,
     DEFAULT_WINDOW_BYTES: 65_535,
+    DEFAULT_TABLE_BYTES: 4_096,
     MAX_WINDOW_BYTES: 2_147_483_647,
   });
 });

@@ -304,6 +304,32 @@ Deno.test("h2: GOAWAY sends back what was not looked at, and lets the rest finis
   assert.ok(rig.stream.closed);
 });
 
+Deno.test("h2: after a GOAWAY with an error, nobody waits for an answer that has not begun", async () => {
+  const rig = await Rig.ready();
+  rig.start("a");
+  rig.start("b");
+  rig.start("c");
+  await rig.feed(head(1), h2.numbersFrame(h2.GOAWAY, 0, 3, h2.COMPRESSION_ERROR));
+  const why = "the server closes the connection (COMPRESSION_ERROR)";
+  assert.deepEqual(rig.heard, ["a 200", `b unavailable: ${why}`, "returned /c"]);
+  await rig.feed(data(1, "x", END));
+  assert.deepEqual(rig.heard.slice(3), ["a x", "gone", "a end"]);
+  await rig.connection.closed;
+});
+
+Deno.test("h2: a server that wants a smaller table has it agreed to in the next head, once", async () => {
+  for (
+    const [tableBytes, beginnings] of [[0, [0x20, 0x83]], [4095, [0x20, 0x83]], [4096, [0x83, 0x83]]] as const
+  ) {
+    const rig = await Rig.ready([[1, tableBytes]]);
+    rig.start("a");
+    rig.start("b");
+    const heads = (await rig.sent()).filter(({ type }) => type === h2.HEADERS);
+    assert.deepEqual(heads.map(({ payload }) => payload[0]), beginnings, String(tableBytes));
+    await rig.close();
+  }
+});
+
 Deno.test("h2: the end of the connection ends every stream", async () => {
   const rig = await Rig.ready();
   rig.start("a");

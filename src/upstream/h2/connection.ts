@@ -215,6 +215,7 @@ export class H2Connection implements Connection, FrameListener {
   onSetting(setting: number, value: number): void {
     if (setting === h2.SETTINGS_MAX_CONCURRENT_STREAMS) this.#maxStreams = Math.min(value, MAX_STREAMS);
     else if (setting === h2.SETTINGS_MAX_FRAME_SIZE) this.#sender.maxFrameBytes = value;
+    else if (setting === h2.SETTINGS_HEADER_TABLE_SIZE) this.#sender.tableBytes = value;
     else if (setting === h2.SETTINGS_INITIAL_WINDOW_SIZE) {
       if (!this.#flow.setInitial(value, this.#streams.all())) {
         throw violation(h2.FLOW_CONTROL_ERROR, "SETTINGS that make a window too large");
@@ -249,10 +250,12 @@ export class H2Connection implements Connection, FrameListener {
     const said = more === "" ? h2.errorName(code) : `${h2.errorName(code)}: ${more}`;
     const why = new BackendError("unavailable", `the server closes the connection (${said})`);
     for (const stream of this.#streams.all()) {
-      if (stream.id <= lastId) continue;
       const { exchange } = stream;
+      // After an error, no answer begins any more (section 5.4.1).
+      const isOver = stream.id > lastId || (code !== h2.NO_ERROR && !exchange.headSeen);
+      if (!isOver) continue;
       this.#endStream(stream, null);
-      if (exchange.headSeen) exchange.broke(why.message);
+      if (exchange.headSeen || stream.id <= lastId) exchange.broke(why.message);
       else this.#owner.returned(exchange, why);
     }
     if (this.#streams.size === 0) this.#end(why, h2.NO_ERROR);

@@ -71,6 +71,7 @@ export const HEAD_BYTES = 9;
 export const MAX_FRAME_BYTES = 16_384;
 /** Section 6.9.2: the window of a stream and of a connection before anyone changes it. */
 export const DEFAULT_WINDOW_BYTES = 65_535;
+export const DEFAULT_TABLE_BYTES = 4_096;
 /** Section 6.9.1: no window may grow beyond. */
 export const MAX_WINDOW_BYTES = 0x7fffffff;
 

@@ -35,6 +35,7 @@ export class Sender implements WriteListener {
   /** Those whose bodies are under way, in the order of their turns. */
   readonly #sending = new Set<SendStream>();
   #maxFrameBytes = h2.MAX_FRAME_BYTES;
+  #resizesTable = false;
 
   /** @param onFailed hears of a failed write, once */
   constructor(stream: ByteStream, flow: Flow, onFailed: (cause: unknown) => void) {
@@ -59,9 +60,19 @@ export class Sender implements WriteListener {
     this.#maxFrameBytes = Math.min(bytes, LONGEST_FRAME_BYTES);
   }
 
+  /**
+   * SETTINGS_HEADER_TABLE_SIZE of the server. A smaller table than the one at the beginning has to be agreed to in the
+   * next head (RFC 9113, section 4.3.1), though none is used.
+   */
+  set tableBytes(bytes: number) {
+    if (bytes < h2.DEFAULT_TABLE_BYTES) this.#resizesTable = true;
+  }
+
   /** Sends a request's head, and its body as soon as may be. */
   request(stream: SendStream, request: UpstreamRequest): void {
-    for (const frame of requestFrames(stream.id, request, this.#maxFrameBytes)) this.#writer.write(frame);
+    const frames = requestFrames(stream.id, request, this.#maxFrameBytes, this.#resizesTable);
+    this.#resizesTable = false;
+    for (const frame of frames) this.#writer.write(frame);
     if (stream.unsent === null) return;
     this.#sending.add(stream);
     this.bodies();

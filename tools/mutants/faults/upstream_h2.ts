@@ -10,6 +10,18 @@ export const H2: readonly FaultyFile[] = [
     file: "src/upstream/h2/connection.ts",
     faults: [
       {
+        id: "after-an-error-answers-are-waited-for",
+        text: " || (code !== h2.NO_ERROR && !exchange.headSeen);",
+        instead: ";",
+        tests: ["upstream/h2_connection_test.ts"],
+      },
+      {
+        id: "a-smaller-table-is-not-agreed-to",
+        text: "    else if (setting === h2.SETTINGS_HEADER_TABLE_SIZE) this.#sender.tableBytes = value;\n",
+        instead: "",
+        tests: ["upstream/h2_connection_test.ts"],
+      },
+      {
         id: "http2-providers-are-never-paused",
         text: "else if (!exchange.paused) this.#sender",
         instead: "else this.#sender",
@@ -41,8 +53,8 @@ export const H2: readonly FaultyFile[] = [
       },
       {
         id: "goaway-sends-back-one-too-many",
-        text: "if (stream.id <= lastId) continue;",
-        instead: "if (stream.id < lastId) continue;",
+        text: "const isOver = stream.id > lastId ||",
+        instead: "const isOver = stream.id >= lastId ||",
         tests: ["upstream/h2_connection_test.ts"],
       },
       {
