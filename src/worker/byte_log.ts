@@ -22,6 +22,8 @@ export class ByteLog {
   #bytes = new Uint8Array();
   #start = 0;
   #end = 0;
+  /** The last event of what came last and was not kept. */
+  #goneId = 0;
 
   constructor(memory: LogMemory) {
     this.#memory = memory;
@@ -59,7 +61,11 @@ export class ByteLog {
     const at = this.#end - this.#start;
     this.#end += bytes.length;
     if (at + bytes.length <= this.#bytes.length) this.#bytes.set(bytes, at);
-    else this.#start = this.#end; // more at once than there is room for
+    else {
+      // More at once than there is room for.
+      this.#start = this.#end;
+      this.#goneId = lastIdIn(latin1.decode(bytes)) ?? this.#goneId;
+    }
   }
 
   #grow(neededBytes: number): boolean {
@@ -111,17 +117,32 @@ export class ByteLog {
 
   /** The id of the last event; 0 if there is none. */
   get lastEventId(): number {
-    const text = latin1.decode(this.from(this.#start, Infinity));
-    return Number(/^\nid: (\d+)\n/.exec(text.slice(text.lastIndexOf("\nid: ")))?.[1] ?? 0);
+    return lastIdIn(this.#text()) ?? this.#goneId;
   }
 
-  /** The position after the event with that id, 0 being the beginning; `undefined` if that is not kept. */
+  /** The position after the event with that id, 0 being the beginning; `undefined` if what follows it is not kept. */
   after(eventId: number): number | undefined {
     if (eventId === 0) return this.#start === 0 ? 0 : undefined;
-    const text = latin1.decode(this.from(this.#start, Infinity));
+    // Of an event at the very beginning, the id has a line break in front, too.
+    const text = `\n${this.#text()}`;
     // A line of its own: no data has a line break in it (JSON), and each event's first line is not its id's only once.
     const at = text.indexOf(`\nid: ${eventId}\n`);
-    const end = at < 0 ? -1 : text.indexOf("\n\n", at + 1);
-    return end < 0 ? undefined : this.#start + end + 2;
+    if (at < 0) {
+      const isNext = text === "\n" ? this.#goneId === eventId : text.startsWith(`\nid: ${eventId + 1}\n`);
+      return isNext ? this.#start : undefined;
+    }
+    const end = text.indexOf("\n\n", at + 1);
+    return end < 0 ? undefined : this.#start + end + 1;
   }
+
+  #text(): string {
+    return latin1.decode(this.from(this.#start, Infinity));
+  }
+}
+
+/** The id of the last event in a text. */
+function lastIdIn(text: string): number | undefined {
+  const lines = `\n${text}`;
+  const id = /^\nid: (\d+)\n/.exec(lines.slice(lines.lastIndexOf("\nid: ")))?.[1];
+  return id === undefined ? undefined : Number(id);
 }

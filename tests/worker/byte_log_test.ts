@@ -69,6 +69,26 @@ Deno.test("more at once than there may be: all goes, the count goes on", () => {
   assert.deepEqual([log.start, log.end, text(5003)], [5003, 5005, "de"]);
 });
 
+Deno.test("a log that begins in the middle of a stream is gone on from where nothing is missing", () => {
+  const { log, add, text } = fixture(1024);
+  add(event(1) + event(2));
+  add(event(3, "x".repeat(2000)));
+  assert.deepEqual([log.after(1), log.after(2), log.after(3), log.lastEventId], [
+    undefined,
+    undefined,
+    log.end,
+    3,
+  ]);
+  add(event(4) + event(5));
+  assert.deepEqual([log.after(2), log.after(3), log.lastEventId], [undefined, log.start, 5]);
+  assert.equal(text(log.after(4) as number), event(5));
+  assert.deepEqual([log.after(5), log.after(6)], [log.end, undefined]);
+  const one = fixture(1024);
+  one.log.beginAt(100);
+  one.add(event(9));
+  assert.deepEqual([one.log.after(8), one.log.after(9), one.log.lastEventId], [100, one.log.end, 9]);
+});
+
 Deno.test("without memory nothing is kept; where there is little it is made use of", () => {
   const none = fixture(10_000, 0);
   none.add("abc");

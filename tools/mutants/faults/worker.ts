@@ -10,6 +10,18 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/byte_log.ts",
     faults: [
       {
+        id: "the-event-before-a-log-is-not-known",
+        text: "return isNext ? this.#start : undefined;",
+        instead: "return undefined;",
+        tests: ["worker/byte_log_test.ts"],
+      },
+      {
+        id: "a-log-that-could-not-be-kept-has-no-id",
+        text: "this.#goneId = lastIdIn(latin1.decode(bytes)) ?? this.#goneId;",
+        instead: "",
+        tests: ["worker/byte_log_test.ts"],
+      },
+      {
         id: "a-log-is-copied-at-each-event",
         text: "Math.max(held + (held >> 3), neededBytes)",
         instead: "neededBytes",
