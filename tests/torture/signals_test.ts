@@ -8,6 +8,8 @@ import { again, SETUP, underAttack } from "./under_attack.ts";
 
 /** Well below the pace that the streams are judged by. */
 const STOPPED_MS = 300;
+/** After more than 20 within a minute the daemon ends, and is to. */
+const DEATHS = 20;
 /** A daemon has started by then. */
 const START_MS = 1500;
 const WHOLE = /data: \[DONE\]\n\n$/;
@@ -129,7 +131,7 @@ Deno.test("workers that die of a bug while others are served", { timeout: 600_00
         "the successor",
         async () => await daemon.metric("daemon_worker_restarts_total") === before + 1,
       );
-    });
+    }, DEATHS);
     assert(whole >= deaths * 10, `${whole} whole answers of ${deaths * 20}`); // those of the other worker
     await streamsActive(daemon, 0);
     await daemon.fdsBackTo(fds);

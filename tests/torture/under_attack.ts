@@ -71,13 +71,13 @@ export async function underAttack<Outcome>(
 }
 
 /** Does something again and again, once at least, until an attack's time is over. Returns how often. */
-export async function again(act: () => Promise<void>): Promise<number> {
+export async function again(act: () => Promise<void>, most = Infinity): Promise<number> {
   const endMs = performance.now() + ATTACK_SECS * 1000;
   let times = 0;
   do {
     await act();
     times++;
-  } while (performance.now() < endMs);
+  } while (performance.now() < endMs && times < most);
   return times;
 }
 
