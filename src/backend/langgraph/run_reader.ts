@@ -17,7 +17,7 @@ interface Message {
   readonly type?: unknown;
   readonly id?: unknown;
   readonly content?: unknown;
-  readonly additional_kwargs?: { readonly reasoning_content?: unknown } | null;
+  readonly additional_kwargs?: { readonly reasoning_content?: unknown; readonly refusal?: unknown } | null;
   readonly response_metadata?: { readonly finish_reason?: unknown; readonly stop_reason?: unknown } | null;
   readonly usage_metadata?: { readonly input_tokens?: unknown; readonly output_tokens?: unknown } | null;
   readonly tool_calls?: unknown;
@@ -98,13 +98,15 @@ export class RunReader extends EventReader {
     let further = this.reasoning(message.additional_kwargs?.reasoning_content);
     if (Array.isArray(content)) { for (const part of content) this.#part(part); }
     else this.#text(content);
+    const refusal = message.additional_kwargs?.refusal;
+    this.#text(refusal);
     if (isPiece) further = this.#callPieces(message.tool_call_chunks) || further;
     else this.#wholeCalls(message.tool_calls);
     // Both are asked: a provider's last piece may have the counts and the reason at once.
     const counts = this.#counts(message.usage_metadata);
     const stops = this.#stops(message.response_metadata);
     further = counts || stops || further;
-    if (isPiece && !further && typeof content === "string" && content !== "") {
+    if (isPiece && !further && !refusal && typeof content === "string" && content !== "") {
       this.#template.learn(data, content, contentOf);
     }
   }
@@ -132,6 +134,9 @@ export class RunReader extends EventReader {
         this.#text(part["text"]);
         if (!Array.isArray(part["annotations"])) return;
         for (const each of part["annotations"]) if (isObject(each)) this.source(each["url"], each["title"]);
+        break;
+      case "refusal":
+        this.#text(part["refusal"]);
         break;
       case "thinking":
         this.reasoning(part["thinking"]);

@@ -33,6 +33,13 @@ interface Delta {
   readonly tool_calls?: unknown;
   readonly annotations?: unknown;
 }
+/** Of content in parts, as Mistral's reasoning models have it. */
+interface Part {
+  readonly type?: unknown;
+  readonly text?: unknown;
+  readonly refusal?: unknown;
+  readonly thinking?: unknown;
+}
 interface ToolCall {
   readonly index?: unknown;
   readonly id?: unknown;
@@ -66,12 +73,13 @@ export class AnswerReader extends EventReader {
     const choice = Array.isArray(chunk.choices) ? chunk.choices[0] : null;
     if (this.wanted.chunks && (choice || !chunk.usage || this.wanted.counts)) this.#passOn(data);
     // Only one choice is asked for; another's words would be mixed into it.
-    if (choice && (choice.index === undefined || choice.index === 0)) {
+    if (choice && (choice.index ?? 0) === 0) {
       const { delta, finish_reason: reason } = choice;
       let further = false;
       if (delta && !this.wanted.chunks) {
         further = this.reasoning(delta.reasoning_content ?? delta.reasoning);
-        this.text(delta.content);
+        if (Array.isArray(delta.content)) { for (const part of delta.content) this.#part(part); }
+        else this.text(delta.content);
         this.text(delta.refusal);
         if (this.wanted.toolCalls) further = this.#toolCalls(delta.tool_calls) || further;
         if (this.wanted.sources) further = this.#citations(delta.annotations) || further;
@@ -88,6 +96,19 @@ export class AnswerReader extends EventReader {
     if (chunk.usage) {
       // Some servers send a running count with every chunk: the last one holds.
       this.counted(chunk.usage.prompt_tokens, chunk.usage.completion_tokens);
+    }
+  }
+
+  #part(part: Part | null): void {
+    switch (part?.type) {
+      case "text":
+        return this.text(part.text);
+      case "refusal":
+        return this.text(part.refusal);
+      case "thinking": {
+        const texts: readonly (Part | null)[] = Array.isArray(part.thinking) ? part.thinking : [];
+        for (const each of texts) this.reasoning(each?.text);
+      }
     }
   }
 

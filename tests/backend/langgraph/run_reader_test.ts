@@ -143,6 +143,12 @@ const CASES: readonly (readonly [name: string, stream: string, heard: readonly s
     ["<reasoning r>", "a", "<reasoning r>", "b", "<reasoning r>", "c", "<done>"],
   ],
   [
+    "a refusal is what the user sees, in a part or beside the content",
+    META + piece({ content: [{ type: "refusal", refusal: "No." }] }) +
+    ["a", "b", "c"].map((content) => piece({ content, additional_kwargs: { refusal: "!" } })).join("") + END,
+    ["No.", "a", "!", "b", "!", "c", "!", "<done>"],
+  ],
+  [
     "calls without an index",
     META + call({ name: "f", id: "c1", args: "" }) + call({ args: "{}" }) +
     call({ name: "g", id: "c2", args: "" }) + call({ args: "[]" }) + END,

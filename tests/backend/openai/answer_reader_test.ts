@@ -44,6 +44,21 @@ const CASES: readonly [name: string, pieces: readonly string[], heard: string[]]
     ],
   ],
   ["content that is no text", stream(delta({ content: 5 }), delta({ content: ["a"] }), DONE), ["<done>"]],
+  [
+    "content in parts",
+    stream(
+      delta({ content: [{ type: "text", text: "a" }, { type: "refusal", refusal: "No." }] }),
+      delta({ content: [{ type: "text", text: 5 }, { type: "image_url", text: "x" }, null] }),
+      text("b"),
+      DONE,
+    ),
+    ["a", "No.", "b", "<done>"],
+  ],
+  [
+    "a choice whose index is null",
+    stream(chunk([{ index: null, delta: { content: "a" }, finish_reason: "stop" }]), DONE),
+    ["a", "<finish stop>", "<done>"],
+  ],
   ["a refusal is what the user sees", stream(delta({ refusal: "No." }), DONE), ["No.", "<done>"]],
   [
     "tool calls are passed over",
@@ -150,6 +165,16 @@ const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]
     "reasoning that is empty, null or no text",
     stream(delta({ reasoning_content: "" }), delta({ reasoning: null }), delta({ reasoning: [1] }), DONE),
     ["<done>"],
+  ],
+  [
+    "thoughts in parts",
+    stream(
+      delta({ content: [{ type: "thinking", thinking: [{ type: "text", text: "H" }, { text: "m" }] }] }),
+      delta({ content: [{ type: "thinking", thinking: [null, 5, { type: "reference" }] }] }),
+      delta({ content: [{ type: "thinking", thinking: null }, { type: "text", text: "Hello" }] }),
+      DONE,
+    ),
+    ["<reasoning H>", "<reasoning m>", "Hello", "<done>"],
   ],
   [
     "the pieces of two calls",

@@ -89,6 +89,29 @@ export const PROVIDERS: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/backend/openai/answer_reader.ts",
+    faults: [
+      {
+        id: "content-in-parts-says-nothing",
+        text: "{ for (const part of delta.content) this.#part(part); }",
+        instead: "{ /* nothing */ }",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "thoughts-in-parts-are-lost",
+        text: "for (const each of texts) this.reasoning(each?.text);",
+        instead: "texts.at(0);",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "a-choice-whose-index-is-null-is-another",
+        text: "(choice.index ?? 0) === 0",
+        instead: "(choice.index === undefined || choice.index === 0)",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/backend/http/chat_words.ts",
     faults: [
       {
@@ -252,6 +275,24 @@ export const PROVIDERS: readonly FaultyFile[] = [
         id: "messages-run-together",
         text: "this.#paragraph = this.#said && !this.#known.has(id);",
         instead: "this.#paragraph = false;",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "a-run-that-refuses-says-nothing",
+        text: "    this.#text(refusal);\n",
+        instead: "",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "a-refusal-is-part-of-a-template",
+        text: "!further && !refusal && ",
+        instead: "!further && ",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "a-refusal-in-a-part-is-lost",
+        text: '        this.#text(part["refusal"]);\n',
+        instead: "",
         tests: ["backend/langgraph/run_reader_test.ts"],
       },
       {
