@@ -6,6 +6,9 @@
 import { errorWords, EventReader, isCount } from "../http/event_reader.ts";
 import { TextTemplate } from "../http/text_template.ts";
 
+/** Indexes whose calls are remembered: those that came last. */
+const MAX_CALLS = 1_000;
+
 interface Annotation {
   readonly url_citation?: { readonly url?: unknown; readonly title?: unknown } | null;
 }
@@ -49,6 +52,10 @@ interface ToolCall {
 /** Reads one answer. */
 export class AnswerReader extends EventReader {
   readonly #template = new TextTemplate();
+  /** The present call of each index: its number in the answer, and its id once it has come. */
+  readonly #calls = new Map<number, { readonly number: number; id: string }>();
+  /** No call has this number, nor one above it. */
+  #nextCall = 0;
 
   /**
    * The body has ended, as it should. Some servers leave out the blank line after their end mark, some the mark: an answer
@@ -116,11 +123,27 @@ export class AnswerReader extends EventReader {
     if (!Array.isArray(calls)) return false;
     for (const call of calls as readonly (ToolCall | null)[]) {
       if (typeof call !== "object" || call === null) continue;
-      // Some servers that never call two tools at once leave the index out.
-      const { index, id, function: called } = call;
-      this.toolCall(isCount(index) ? index : 0, id, called?.name, called?.arguments);
+      this.#toolCall(call);
     }
     return calls.length > 0;
+  }
+
+  /**
+   * Servers that call one tool after the other leave the index out or give each call the same (Ollama, vLLM): a call is
+   * another one where it has a name and an id of its own. An id alone says nothing: some have another in each piece.
+   */
+  #toolCall({ index: given, id, function: called }: ToolCall): void {
+    const index = isCount(given) ? given : 0;
+    const ownId = typeof id === "string" ? id : "";
+    let call = this.#calls.get(index);
+    const another = ownId !== "" && call?.id !== "" && ownId !== call?.id;
+    if (call === undefined || another && called?.name) {
+      call = { number: Math.max(index, this.#nextCall), id: ownId };
+      this.#nextCall = call.number + 1;
+      if (this.#calls.size >= MAX_CALLS) this.#calls.delete(this.#calls.keys().next().value ?? index);
+      this.#calls.set(index, call);
+    } else if (call.id === "") call.id = ownId;
+    this.toolCall(call.number, call.id === ownId ? id : undefined, called?.name, called?.arguments);
   }
 
   #citations(annotations: unknown): boolean {

@@ -197,6 +197,48 @@ const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]
       "<done>",
     ],
   ],
+  [
+    "calls that all have the index 0, or none, and an id of their own",
+    stream(
+      call({ index: 0, id: "a", function: { name: "f", arguments: '{"x":' } }),
+      call({ index: 0, id: "", function: { name: "", arguments: "1}" } }),
+      call({ index: 0, id: "b", function: { name: "g", arguments: "" } }),
+      call({ index: 0, id: "b", function: { arguments: '{"y":' } }),
+      call({ index: 0, id: null, function: { name: null, arguments: "2}" } }),
+      delta({
+        tool_calls: [{ id: "c", function: { name: "f", arguments: "{}" } }, {
+          id: "d",
+          function: { name: "f", arguments: "[]" },
+        }],
+      }),
+      call({ index: 1, id: "e", function: { name: "g", arguments: "{" } }),
+      call({ index: 1, function: { arguments: "}" } }),
+      DONE,
+    ),
+    [
+      '<call 0 a f {"x":>',
+      "<call 0 - - 1}>",
+      "<call 1 b g >",
+      '<call 1 b - {"y":>',
+      "<call 1 - - 2}>",
+      "<call 2 c f {}>",
+      "<call 3 d f []>",
+      "<call 4 e g {>",
+      "<call 4 - - }>",
+      "<done>",
+    ],
+  ],
+  [
+    "a call whose id comes late, and one with another id in each piece",
+    stream(
+      call({ index: 0, function: { name: "f", arguments: "" } }),
+      call({ index: 0, id: "a", function: { arguments: "{}" } }),
+      call({ index: 1, id: "b", function: { name: "g", arguments: "{" } }),
+      call({ index: 1, id: "c", function: { arguments: "}" } }),
+      DONE,
+    ),
+    ["<call 0 - f >", "<call 0 a - {}>", "<call 1 b g {>", "<call 1 - - }>", "<done>"],
+  ],
   ["calls of other shapes", stream(delta({ tool_calls: [null, 5, {}, { function: null }] }), DONE), [
     "<call 0 - - >",
     "<call 0 - - >",
@@ -226,6 +268,18 @@ for (const [name, pieces, heard] of WANTED) {
     assert.deepEqual(read([pieces.join("")]), heard.filter((each) => !/^<(?:call|reasoning)/.test(each)));
   });
 }
+
+Deno.test("openai events: a thousand calls and one are as many, and those that came last go on", () => {
+  const first = Array.from(
+    { length: 1_001 },
+    (_, index) => call({ index, id: `c${index}`, function: { name: "f", arguments: "" } }),
+  );
+  const heard = read(
+    stream(...first, call({ index: 1_000, function: { arguments: "{}" } }), DONE),
+    EVERYTHING,
+  );
+  assert.deepEqual(heard.slice(-3), ["<call 1000 c1000 f >", "<call 1000 - - {}>", "<done>"]);
+});
 
 Deno.test("openai events: pages that the answer cites", () => {
   const citation = (url_citation: unknown) =>

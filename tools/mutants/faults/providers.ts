@@ -104,6 +104,30 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/openai/answer_reader_test.ts"],
       },
       {
+        id: "calls-of-one-index-are-one-call",
+        text: "call === undefined || another && called?.name",
+        instead: "call === undefined",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "an-id-alone-makes-another-call",
+        text: "another && called?.name",
+        instead: "another",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "two-calls-have-one-number",
+        text: "number: Math.max(index, this.#nextCall)",
+        instead: "number: index",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "calls-beyond-the-first-thousand-fall-apart",
+        text: "      this.#calls.set(index, call);\n",
+        instead: "      if (index < MAX_CALLS) this.#calls.set(index, call);\n",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
         id: "a-choice-whose-index-is-null-is-another",
         text: "(choice.index ?? 0) === 0",
         instead: "(choice.index === undefined || choice.index === 0)",
