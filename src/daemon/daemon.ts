@@ -15,6 +15,7 @@ import { RequestIds } from "../ops/request_ids.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
+import { within } from "../timing/within.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** What a daemon is started with. */
@@ -35,6 +36,8 @@ const MAX_PENDING = 256;
 // HTTP/2 carries about a hundred requests over one connection; HTTP/1.1 needs one for each.
 const STREAMS_PER_UPSTREAM_FD = 20;
 const EPERM = -1;
+// So long may the acceptor take to be done once it has to stop at once.
+const DRAINED_MS = 1000;
 
 /** A running daemon. */
 export class Daemon {
@@ -205,9 +208,18 @@ export class Daemon {
   async #drainInOrder(timeoutMs: number): Promise<void> {
     const untilMs = performance.now() + timeoutMs;
     const now = AbortSignal.any([this.#stopNow.signal, AbortSignal.timeout(timeoutMs)]);
-    this.#stopAccepting(now.aborted);
-    now.addEventListener("abort", () => this.#stopAccepting(true), { once: true });
-    await this.#drained.promise;
+    const late = Promise.withResolvers<void>();
+    const stopAtOnce = (): void => {
+      this.#stopAccepting(true);
+      // While no worker has a seat, a handoff that waits for one is told nothing, and nobody says that all is done.
+      late.resolve(within(this.#drained.promise, DRAINED_MS, () => {}));
+    };
+    if (now.aborted) stopAtOnce();
+    else {
+      this.#stopAccepting(false);
+      now.addEventListener("abort", stopAtOnce, { once: true });
+    }
+    await Promise.race([this.#drained.promise, late.promise]);
     await this.#pool.drain(Math.max(0, Math.ceil(untilMs - performance.now())), this.#stopNow.signal);
   }
 

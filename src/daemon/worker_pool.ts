@@ -175,9 +175,13 @@ export class WorkerPool {
    */
   async drain(timeoutMs: number, now: AbortSignal): Promise<void> {
     this.#draining = true;
+    const { stopMs } = this.#options.deadlines ?? DEADLINES;
     await Promise.all(this.#slots.map(async (slot) => {
       clearTimeout(slot.restart);
-      if (slot.starting !== undefined) await untilStarted(slot, slot.starting, now);
+      if (slot.starting !== undefined) {
+        const late = AbortSignal.timeout(timeoutMs + stopMs); // as long as one that is there may take to stop
+        await untilStarted(slot, slot.starting, AbortSignal.any([now, late]));
+      }
       const { worker } = slot;
       worker?.drain(timeoutMs, now);
       // One that dies now is logged by #died; its clients are closed, which is what a drain comes to.

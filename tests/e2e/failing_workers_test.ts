@@ -39,3 +39,26 @@ Deno.test("a busy worker's lag is on the page, in seconds", async () => {
   assert(lagSecs < 8, `${lagSecs} s, after which a worker is given up`);
   for (const client of clients) client.close();
 });
+
+for (const [how, timeoutSecs] of [["a second SIGTERM", "120"], ["shutdown_timeout_secs", "0.3"]] as const) {
+  Deno.test(`${how} ends a daemon whose one worker's successor hangs in its start, while a handoff waits`, async () => {
+    await using daemon = await startUnruly({
+      DAEMON_WORKERS: "1",
+      DAEMON_SHUTDOWN_TIMEOUT_SECS: timeoutSecs,
+    });
+    Deno.writeTextFileSync(`${daemon.folder}/wait-start`, "");
+    using _culprit = daemon.handOff({ prompt: "die" });
+    await daemon.logged("Worker died");
+    using client = daemon.handOff();
+    daemon.signal("SIGTERM");
+    await daemon.logged("Stopping");
+    const stoppedAt = performance.now();
+    if (how === "a second SIGTERM") {
+      await new Promise((resolve) => setTimeout(resolve, 500)); // past the time in which it is the same one
+      daemon.signal("SIGTERM");
+    }
+    await client.readAll(); // nobody is there who could tell it anything
+    assert.equal(await daemon.exit(), 0);
+    assert(performance.now() - stoppedAt < 10_000, "before the successor is given up");
+  });
+}

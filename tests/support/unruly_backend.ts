@@ -1,7 +1,7 @@
 /**
  * The mock backend with the bugs that a backend may have. A daemon of {@linkcode DaemonSetup.unruly} has it in the
  * place of the mock backend; the prompt says what it does. While there is a file `no-start` beside the daemon's socket,
- * none can be made.
+ * none can be made; while there is a file `wait-start`, none is.
  * @module
  */
 import { MockBackend as OrderlyBackend, type MockOptions } from "../../src/backend/mock.ts?orderly";
@@ -44,7 +44,9 @@ export class MockBackend extends OrderlyBackend {
   constructor(options: MockOptions) {
     super(options);
     const folder = (Deno.env.get("DAEMON_SOCKET_PATH") as string).replace(/[^/]*$/, "");
-    if ([...Deno.readDirSync(folder)].some(({ name }) => name === "no-start")) throw new Error("no start");
+    const has = (file: string): boolean => [...Deno.readDirSync(folder)].some(({ name }) => name === file);
+    if (has("no-start")) throw new Error("no start");
+    while (has("wait-start")) sleep(10);
   }
 
   override ask(request: BackendRequest, recipient: Recipient): Answer {

@@ -10,6 +10,12 @@ export const DAEMON: readonly FaultyFile[] = [
     file: "src/daemon/daemon.ts",
     faults: [
       {
+        id: "a-drain-waits-for-a-seat-without-end",
+        text: "within(this.#drained.promise, DRAINED_MS, () => {})",
+        instead: "within(this.#drained.promise, 3_600 * DRAINED_MS, () => {})",
+        tests: ["e2e/failing_workers_test.ts"],
+      },
+      {
         id: "workers-auto-is-one",
         text: 'config.server.workers === "auto" ? navigator.hardwareConcurrency :',
         instead: 'config.server.workers === "auto" ? 1 :',
@@ -113,7 +119,7 @@ export const DAEMON: readonly FaultyFile[] = [
       },
       {
         id: "the-end-of-the-time-does-not-reach-who-says-nothing",
-        text: '    now.addEventListener("abort", () => this.#stopAccepting(true), { once: true });\n',
+        text: '      now.addEventListener("abort", stopAtOnce, { once: true });\n',
         instead: "",
         tests: ["e2e/shutdown_test.ts"],
       },
@@ -140,6 +146,12 @@ export const DAEMON: readonly FaultyFile[] = [
   {
     file: "src/daemon/worker_pool.ts",
     faults: [
+      {
+        id: "a-successor-starts-past-the-end",
+        text: "AbortSignal.any([now, late])",
+        instead: "AbortSignal.any([late, now].slice(1))",
+        tests: ["e2e/failing_workers_test.ts"],
+      },
       {
         id: "deaths-not-counted",
         text: "    died(lostStreams);\n",
