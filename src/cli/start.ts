@@ -74,7 +74,10 @@ class Service {
   #config: Config;
   #daemon: Daemon | undefined;
   #stoppingSinceMs: number | undefined;
-  #reloads = Promise.resolve();
+  #stopAtOnce = false;
+  /** Resolves when the daemon takes handoffs; reloads wait for it. */
+  readonly #started = Promise.withResolvers<void>();
+  #reloads = this.#started.promise;
 
   constructor(command: StartCommand, config: Config, opened: OpenLog) {
     this.#command = command;
@@ -108,7 +111,9 @@ class Service {
     const ended = new AbortController();
     this.#notifier.keepAlive(Deno.pid, () => daemon.healthy, ended.signal);
     if (this.#stoppingSinceMs === undefined) this.#notifier.ready("Taking handoffs");
+    else if (this.#stopAtOnce) daemon.stopNow();
     else daemon.drain();
+    this.#started.resolve();
     await daemon.ended.finally(() => ended.abort());
     log.info("Stopped");
   }
@@ -128,7 +133,9 @@ class Service {
 
   #stop(): void {
     if (this.#stoppingSinceMs !== undefined) {
-      if (performance.now() - this.#stoppingSinceMs > SAME_SIGNAL_MS) this.#daemon?.stopNow();
+      if (performance.now() - this.#stoppingSinceMs <= SAME_SIGNAL_MS) return;
+      this.#stopAtOnce = true;
+      this.#daemon?.stopNow();
       return;
     }
     this.#stoppingSinceMs = performance.now();

@@ -4,7 +4,7 @@ import { allKeys, BACKEND_PROVIDERS } from "../../src/config/load.ts";
 import { connect } from "../../src/native/sender.ts";
 import type { Status } from "../../src/ops/status.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
-import { type DaemonSetup, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { type DaemonSetup, spawnDaemon, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { TestFolder } from "../support/folders.ts";
 import { type MockLlm, mockLlm } from "../support/mock_llm.ts";
 import { NotifySocket } from "../support/systemd.ts";
@@ -544,3 +544,21 @@ for (const workers of [1, 2]) {
     }
   });
 }
+
+Deno.test("SIGHUP during the start: what was written meanwhile holds once it has started", async () => {
+  using folder = new TestFolder();
+  const path = `${folder.path}/daemon.toml`;
+  Deno.writeTextFileSync(path, "[server]\nmax_connections = 1\n");
+  await using daemon = spawnDaemon({
+    unruly: true,
+    args: [path],
+    permissions: [`--allow-read=${folder.path},src`],
+  });
+  Deno.writeTextFileSync(`${daemon.folder}/wait-start`, "");
+  await daemon.logged("Listening"); // so the file has been read
+  Deno.writeTextFileSync(path, "[server]\nmax_connections = 2\n");
+  daemon.signal("SIGHUP");
+  Deno.removeSync(`${daemon.folder}/wait-start`);
+  const { fields } = await daemon.logged("Configuration reloaded");
+  assert.deepEqual(fields, { changed: ["server.max_connections"], need_restart: [] });
+});

@@ -184,6 +184,20 @@ Deno.test("SIGTERM during the start ends the daemon in order, too", async () => 
   }
 });
 
+Deno.test("a second SIGTERM during the start stops the daemon as soon as it has started", async () => {
+  await using daemon = spawnDaemon({ unruly: true, env: { DAEMON_TOKEN_DELAY_MS: "3600000" } });
+  Deno.writeTextFileSync(`${daemon.folder}/wait-start`, "");
+  await daemon.logged("Listening");
+  using client = daemon.handOff(); // waits in the backlog
+  daemon.signal("SIGTERM");
+  await daemon.logged("Stopping");
+  await new Promise((resolve) => setTimeout(resolve, 500)); // past the time in which it is the same one
+  daemon.signal("SIGTERM");
+  Deno.removeSync(`${daemon.folder}/wait-start`);
+  assert.match(await client.readAll(), /^HTTP\/1\.1 503 |Server is shutting down/);
+  assert.equal(await daemon.exit(), 0);
+});
+
 Deno.test("SIGTERM where the socket's folder is not writable any more: said so, drained, exit 0", async () => {
   await using daemon = await startDaemon({
     env: { DAEMON_TOKEN_DELAY_MS: "30" },

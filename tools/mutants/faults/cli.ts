@@ -10,6 +10,18 @@ export const CLI: readonly FaultyFile[] = [
     file: "src/cli/start.ts",
     faults: [
       {
+        id: "a-reload-during-the-start-is-lost",
+        text: "  #reloads = this.#started.promise;\n",
+        instead: "  #reloads = Promise.resolve();\n",
+        tests: ["e2e/reload_test.ts"],
+      },
+      {
+        id: "a-second-signal-during-the-start-is-lost",
+        text: "      this.#stopAtOnce = true;\n",
+        instead: "",
+        tests: ["e2e/shutdown_test.ts"],
+      },
+      {
         id: "signals-at-the-same-time-are-two",
         text: "const SAME_SIGNAL_MS = 250;",
         instead: "const SAME_SIGNAL_MS = -1;",
