@@ -82,6 +82,8 @@ export class Exchange {
   paused = false;
   /** How often a server has sent it back unprocessed. */
   returns = 0;
+  /** Set by the pool where it fails, and provably no server has processed it. */
+  unprocessed = false;
   /** Set by the pool and the connections. */
   carrier: Carrier | null = null;
   /** For the HTTP/2 connection that carries it. */

@@ -122,7 +122,7 @@ export class HostPool implements ConnectionOwner, Carrier {
 
   returned(exchange: Exchange, why: BackendError): void {
     const pauseMs = RETURN_PAUSES_MS[exchange.returns++];
-    if (pauseMs === undefined) exchange.fail(why);
+    if (pauseMs === undefined) failUnprocessed(exchange, why);
     else if (pauseMs === 0) this.submit(exchange);
     else {
       exchange.carrier = this;
@@ -259,9 +259,14 @@ export class HostPool implements ConnectionOwner, Carrier {
       for (const exchange of this.#waiting) {
         if (victims-- <= 0) break;
         this.#waiting.delete(exchange);
-        exchange.fail(failure);
+        failUnprocessed(exchange, failure);
       }
     }
     if (this.#closed === null) this.#grow(this.#waiting.size);
   }
+}
+
+function failUnprocessed(exchange: Exchange, error: BackendError): void {
+  exchange.unprocessed = true;
+  exchange.fail(error);
 }

@@ -300,7 +300,9 @@ Deno.test("pool: a request that a kept HTTP/1.1 connection may have delivered is
   });
   const pool = new Pool(options({ http2: false }));
   assert.equal(await post(pool, server.base, "plain").end, "end");
-  assert.match(String(await post(pool, server.base, "plain").end), /unavailable|closed the connection/);
+  const second = post(pool, server.base, "plain");
+  assert.match(String(await second.end), /unavailable|closed the connection/);
+  assert.equal(second.exchange.unprocessed, false);
   assert.equal(requests, 2);
   assert.equal(pool.stats().opened, 1);
   await pool.close();
@@ -397,7 +399,9 @@ Deno.test("pool: a refused stream goes to another connection, with pauses, and n
     await connection.write(h2.numbersFrame(h2.RST_STREAM, 1, h2.REFUSED_STREAM));
   });
   const pool = new Pool(options());
-  assert.match(String(await post(pool, server.base, "plain").end), /REFUSED_STREAM/);
+  const { exchange, end } = post(pool, server.base, "plain");
+  assert.match(String(await end), /REFUSED_STREAM/);
+  assert.equal(exchange.unprocessed, true);
   assert.equal(times.length, 4, "each on a connection of its own");
   assert.ok((times[3] ?? 0) - (times[0] ?? 0) >= 500, `${times}`);
   await pool.close();

@@ -187,13 +187,14 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
   #tryAgain(failure: BackendError, refused: Refused | null): void {
     const asking = this.#asking;
     if (asking === null) return;
+    const mayBeDone = !asking.draft.repeatable && this.#exchange?.unprocessed !== true;
     this.#exchange = null;
     const { maxRetries, headTimeoutMs } = this.#shared.options;
     const waitMs = pauseMs(refused, asking.tries, Date.now(), Math.random());
     const spentMs = performance.now() - asking.startMs;
-    if (asking.tries > maxRetries || !isRepeatable(failure, refused) || spentMs + waitMs >= headTimeoutMs) {
-      return this.#fail(failure);
-    }
+    const again = asking.tries <= maxRetries && isRepeatable(failure, refused, mayBeDone) &&
+      spentMs + waitMs < headTimeoutMs;
+    if (!again) return this.#fail(failure);
     this.#shared.retries++;
     this.#pause = setTimeout(() => this.ask(), waitMs);
   }

@@ -25,6 +25,8 @@ export interface Dialect {
 export interface Draft {
   /** One object for all requests that have the same: it is encoded once. */
   readonly head: RequestHead;
+  /** Whether no harm is done where the provider takes it twice. */
+  readonly repeatable: boolean;
   /**
    * The body, "" for none.
    *

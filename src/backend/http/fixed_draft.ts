@@ -10,11 +10,13 @@ import type { Draft } from "./dialect.ts";
 export class FixedDraft implements Draft {
   readonly head: RequestHead;
   readonly body: () => string;
+  readonly repeatable: boolean;
 
   /** @param body makes it; may throw a BackendError, as {@linkcode Draft.body} says */
-  constructor(head: RequestHead, body: () => string) {
+  constructor(head: RequestHead, body: () => string, repeatable = true) {
     this.head = head;
     this.body = body;
+    this.repeatable = repeatable;
   }
 
   accepted(): void {}

@@ -17,10 +17,16 @@ const JITTER = 0.25;
  * 429, 5xx, unless the provider says otherwise (`x-should-retry`).
  *
  * @param refused what the provider answered; null: it did not
+ * @param mayBeDone the provider may have processed it, and must not do so twice: then only 429 and 503 are tried again
  */
-export function isRepeatable(failure: BackendError, refused: Refused | null): boolean {
-  if (refused === null) return failure.kind === "unavailable";
+export function isRepeatable(
+  failure: BackendError,
+  refused: Refused | null,
+  mayBeDone: boolean,
+): boolean {
+  if (refused === null) return failure.kind === "unavailable" && !mayBeDone;
   const { status, shouldRetry } = refused;
+  if (mayBeDone && status !== 429 && status !== 503) return false;
   if (shouldRetry === "true" || shouldRetry === "false") return shouldRetry === "true";
   return [408, 409, 429].includes(status) || status >= 500;
 }

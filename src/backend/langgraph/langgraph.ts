@@ -54,7 +54,8 @@ export class LangGraph implements Dialect {
     const thread = `../threads/${encodeURIComponent(threadId)}/runs/`;
     if (runId === undefined) {
       const head = { ...this.#head, url: new URL(`${thread}stream`, this.#head.url) };
-      return new FixedDraft(head, () => this.#body(request));
+      // The thread keeps each message, and would have this one twice.
+      return new FixedDraft(head, () => this.#body(request), false);
     }
     return new FixedDraft({
       method: "GET",

@@ -47,6 +47,7 @@ export class OpenAi implements Dialect {
 
 /** A request, and what its model takes. */
 class Completion implements Draft {
+  readonly repeatable = true;
   readonly #openAi: OpenAi;
   readonly #request: BackendRequest;
   /** What the model was known to take at the beginning, and what it is asked with now. */

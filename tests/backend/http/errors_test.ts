@@ -49,7 +49,7 @@ Deno.test("openai errors: an error of the pool stays what it is, without a key",
 });
 
 Deno.test("openai errors: what is tried again", () => {
-  const again = (refusal: Refused): boolean => isRepeatable(refusal.failure, refusal);
+  const again = (refusal: Refused): boolean => isRepeatable(refusal.failure, refusal, false);
   assert.deepEqual([400, 401, 404, 408, 409, 422, 429, 500, 503].filter((status) => again(refused(status))), [
     408,
     409,
@@ -59,8 +59,19 @@ Deno.test("openai errors: what is tried again", () => {
   ]);
   assert.ok(!again(refused(429, { "x-should-retry": "false" })));
   assert.ok(again(refused(400, { "x-should-retry": "true" })));
-  assert.ok(isRepeatable(new BackendError("unavailable", "refused"), null));
-  assert.ok(!isRepeatable(new BackendError("malformed", "nonsense"), null));
+  assert.ok(isRepeatable(new BackendError("unavailable", "refused"), null, false));
+  assert.ok(!isRepeatable(new BackendError("malformed", "nonsense"), null, false));
+});
+
+Deno.test("openai errors: what is tried again of what must not be done twice", () => {
+  const again = (refusal: Refused): boolean => isRepeatable(refusal.failure, refusal, true);
+  assert.deepEqual([408, 409, 429, 500, 502, 503, 504].filter((status) => again(refused(status))), [
+    429,
+    503,
+  ]);
+  assert.ok(!again(refused(503, { "x-should-retry": "false" })));
+  assert.ok(!again(refused(502, { "x-should-retry": "true" })));
+  assert.ok(!isRepeatable(new BackendError("unavailable", "it broke"), null, true));
 });
 
 Deno.test("openai errors: pauses double up to a bound, with jitter below", () => {

@@ -1,7 +1,11 @@
-/** Where a run is asked for. */
+/** Where a run is asked for, and when once more. */
 import assert from "node:assert/strict";
+import { HttpBackend } from "../../../src/backend/http/http.ts";
 import { LangGraph } from "../../../src/backend/langgraph/langgraph.ts";
 import { requestFor } from "../../support/answers.ts";
+import { ask, Ears } from "../../support/backend_rig.ts";
+import { mockLlm } from "../../support/mock_llm.ts";
+import { openaiOptions } from "../../support/openai_options.ts";
 
 const langGraph = new LangGraph({
   apiBase: "http://a.example/base",
@@ -27,4 +31,44 @@ Deno.test("langgraph: an id that would lead out of its place in the path is not 
       message: /_id is \.+, which is the id of nothing/,
     });
   }
+});
+
+/** What comes of a request, and how often it is tried. */
+async function triesOf(base: string, pattern: string, ids: object): Promise<[last: string, tries: number]> {
+  const options = openaiOptions({ apiBase: base, http2: false, maxRetries: 1 });
+  const dialect = new LangGraph({ ...options, assistantId: "agent" });
+  const backend = new HttpBackend(dialect, options, "backend.langgraph", { received() {} });
+  const heard = await new Ears(backend).hear(ask(pattern, ids));
+  await backend.close();
+  return [heard.at(-1)?.split(":")[0] ?? "", 1 + backend.stats().retries];
+}
+const THREAD = { threadId: "t" };
+
+Deno.test("langgraph: a message that its thread may have taken is not sent again", async (t) => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  const base = new URL("/", mock.base).href;
+  for (
+    const [pattern, ids, last, tries] of [
+      ["status-502-times-1", THREAD, "server_error", 1],
+      ["status-504-times-1", THREAD, "server_error", 1],
+      ["reset-head", THREAD, "unavailable", 1],
+      ["status-503-times-1", THREAD, "end", 2],
+      ["retry-after-0-times-1", THREAD, "end", 2],
+      ["status-502-times-1", {}, "end", 2],
+      ["reset-head", {}, "unavailable", 2],
+      ["status-502-times-1", { ...THREAD, runId: "r" }, "end", 2],
+      ["reset-head", { ...THREAD, runId: "r" }, "unavailable", 2],
+    ] as const
+  ) {
+    await t.step(`${pattern} ${JSON.stringify(ids)}`, async () => {
+      assert.deepEqual(await triesOf(base, pattern, ids), [last, tries]);
+    });
+  }
+});
+
+Deno.test("langgraph: a message that did not reach its thread is sent again", async () => {
+  const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const { port } = listener.addr;
+  listener.close();
+  assert.deepEqual(await triesOf(`http://127.0.0.1:${port}`, "plain", THREAD), ["unavailable", 2]);
 });

@@ -55,6 +55,34 @@ export const PROVIDERS: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/backend/http/retry.ts",
+    faults: [
+      {
+        id: "what-may-be-done-is-done-again-after-any-status",
+        text: "if (mayBeDone && status !== 429 && status !== 503) return false;",
+        instead: "",
+        tests: ["backend/langgraph/langgraph_test.ts"],
+      },
+      {
+        id: "what-may-be-done-is-done-again-after-a-break",
+        text: 'failure.kind === "unavailable" && !mayBeDone',
+        instead: 'failure.kind === "unavailable"',
+        tests: ["backend/langgraph/langgraph_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/backend/http/answer.ts",
+    faults: [
+      {
+        id: "what-was-not-processed-is-given-up",
+        text: " && this.#exchange?.unprocessed !== true",
+        instead: "",
+        tests: ["backend/langgraph/langgraph_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/backend/http/dialect.ts",
     faults: [
       {
@@ -260,6 +288,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
         text: "encodeURIComponent(threadId)",
         instead: "threadId",
         tests: ["e2e/langgraph_test.ts"],
+      },
+      {
+        id: "a-message-comes-twice-to-a-thread",
+        text: "() => this.#body(request), false)",
+        instead: "() => this.#body(request))",
+        tests: ["backend/langgraph/langgraph_test.ts"],
       },
       {
         id: "a-joined-run-begins-in-the-middle",

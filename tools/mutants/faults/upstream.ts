@@ -111,8 +111,14 @@ export const UPSTREAM: readonly FaultyFile[] = [
       },
       {
         id: "a-refused-stream-is-tried-for-ever",
-        text: "if (pauseMs === undefined) exchange.fail(why);",
+        text: "if (pauseMs === undefined) failUnprocessed(exchange, why);",
         instead: "if (pauseMs === undefined) this.submit(exchange);",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "a-refused-stream-may-have-been-processed",
+        text: "  exchange.unprocessed = true;\n",
+        instead: "",
         tests: ["upstream/pool_test.ts"],
       },
       {
