@@ -18,7 +18,7 @@ import type { PlainStatus } from "./http_response.ts";
  * - `reasoning`: a piece of what the model thinks before it answers. Given only where it is asked for, or the format is
  *   `openai`; so are calls.
  * - `tool_call`: a piece of a call of the tool number `index`; the first one has its id and name, and the pieces of
- *   `arguments` are JSON together.
+ *   `arguments` are JSON together, or any text where the call is `custom`, which each piece of it says.
  * - `source`: a page that the answer cites. Given only where the format is `ai-sdk`.
  * - `chunk`: JSON of a `chat.completion.chunk` as the provider sent it, in the place of texts, reasoning and calls. Given
  *   only where the format is `openai`, by providers of that style; one with counts of tokens alone only where `usage` is
@@ -45,6 +45,7 @@ export type FurtherEvent =
     readonly id?: string;
     readonly name?: string;
     readonly arguments: string;
+    readonly custom?: boolean;
   }
   | { readonly kind: "source"; readonly url: string; readonly title?: string }
   | { readonly kind: "chunk"; readonly data: string };

@@ -254,12 +254,51 @@ Deno.test("ai-sdk: calls that all have the index 0, calls without arguments, and
   );
 });
 
+/** A piece of a call of a tool that takes text. */
+const custom = (...given: Parameters<typeof call>): StreamEvent =>
+  ({ ...call(...given), custom: true }) as StreamEvent;
+
+Deno.test("ai-sdk: the arguments of a tool that takes text are a text, whatever it looks like", () => {
+  assert.equal(
+    written(
+      "ai-sdk",
+      ["tool_calls"],
+      custom(0, "l", "c1", "sh"),
+      custom(0, "s"),
+      custom(1, "4", "c2", "sh"),
+      END,
+    ),
+    AI_HEAD + data(
+      ...START,
+      { type: "tool-input-start", toolCallId: "c1", toolName: "sh" },
+      { type: "tool-input-delta", toolCallId: "c1", inputTextDelta: "l" },
+      { type: "tool-input-delta", toolCallId: "c1", inputTextDelta: "s" },
+      { type: "tool-input-start", toolCallId: "c2", toolName: "sh" },
+      { type: "tool-input-delta", toolCallId: "c2", inputTextDelta: "4" },
+      { type: "tool-input-available", toolCallId: "c1", toolName: "sh", input: "ls" },
+      { type: "tool-input-available", toolCallId: "c2", toolName: "sh", input: "4" },
+      ...ending(),
+    ) + DONE,
+  );
+});
+
+Deno.test("openai: calls of a tool that takes text, made of a provider's that has no chunks", () => {
+  const out = written("openai", [], custom(0, "l", "c1", "sh"), custom(0, "s"), END);
+  const calls = [...out.matchAll(/"tool_calls":\[(.*?)\]/g)].map(([, each]) => JSON.parse(each ?? ""));
+  assert.deepEqual(calls, [
+    { index: 0, id: "c1", type: "custom", custom: { name: "sh", input: "l" } },
+    { index: 0, custom: { input: "s" } },
+  ]);
+});
+
 Deno.test("ai-sdk: of arguments without end, a bounded amount is kept", () => {
   const piece = "x".repeat(100_000);
-  const pieces = Array.from({ length: 30 }, (_, index) => call(0, piece, ...(index === 0 ? ["c", "f"] : [])));
-  const out = written("ai-sdk", ["tool_calls"], ...pieces, END);
-  const [error] = /data: {"type":"tool-input-error".*\n/.exec(out) ?? [];
-  assert(error !== undefined && error.length < 1024 * 1024 + 1000);
+  for (const some of [call, custom]) {
+    const pieces = Array.from({ length: 30 }, (_, at) => some(0, piece, ...(at === 0 ? ["c", "f"] : [])));
+    const out = written("ai-sdk", ["tool_calls"], ...pieces, END);
+    const [error] = /data: {"type":"tool-input-error".*too long"}\n/.exec(out) ?? [];
+    assert(error !== undefined && error.length < 1024 * 1024 + 1000);
+  }
 });
 
 for (

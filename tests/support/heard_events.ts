@@ -35,8 +35,8 @@ export function heardOf(
       else if (event.kind === "source") heard.push(`<source ${event.url} ${event.title}>`);
       else if (event.kind === "chunk") heard.push(event.data);
       else if (event.kind === "tool_call") {
-        const { index, id = "-", name = "-", arguments: piece } = event;
-        heard.push(`<call ${index} ${id} ${name} ${piece}>`);
+        const { index, id = "-", name = "-", arguments: piece, custom } = event;
+        heard.push(`<${custom ? "custom " : ""}call ${index} ${id} ${name} ${piece}>`);
       } else heard.push(`<${event.kind}>`);
     },
     done: () => heard.push("<done>"),

@@ -98,8 +98,12 @@ export abstract class EventReader implements BodyReader {
     return true;
   }
 
-  /** A piece of a tool call, where they are wanted: `id` and `name` where they are texts. */
-  protected toolCall(index: number, id: unknown, name: unknown, piece: unknown): void {
+  /**
+   * A piece of a tool call, where they are wanted: `id` and `name` where they are texts.
+   *
+   * @param custom the tool takes text, not JSON
+   */
+  protected toolCall(index: number, id: unknown, name: unknown, piece: unknown, custom = false): void {
     if (!this.wanted.toolCalls) return;
     this.listener.event({
       kind: "tool_call",
@@ -107,6 +111,7 @@ export abstract class EventReader implements BodyReader {
       ...(typeof id === "string" && id !== "" ? { id } : {}),
       ...(typeof name === "string" && name !== "" ? { name } : {}),
       arguments: typeof piece === "string" ? piece : "",
+      ...(custom ? { custom } : {}),
     });
   }
 

@@ -47,6 +47,8 @@ interface ToolCall {
   readonly index?: unknown;
   readonly id?: unknown;
   readonly function?: { readonly name?: unknown; readonly arguments?: unknown } | null;
+  /** Of a tool that takes text, in the place of `function`. */
+  readonly custom?: { readonly name?: unknown; readonly input?: unknown } | null;
 }
 
 /** Reads one answer. */
@@ -132,18 +134,20 @@ export class AnswerReader extends EventReader {
    * Servers that call one tool after the other leave the index out or give each call the same (Ollama, vLLM): a call is
    * another one where it has a name and an id of its own. An id alone says nothing: some have another in each piece.
    */
-  #toolCall({ index: given, id, function: called }: ToolCall): void {
+  #toolCall({ index: given, id, function: called, custom }: ToolCall): void {
+    const name = (custom ?? called)?.name;
     const index = isCount(given) ? given : 0;
     const ownId = typeof id === "string" ? id : "";
     let call = this.#calls.get(index);
     const another = ownId !== "" && call?.id !== "" && ownId !== call?.id;
-    if (call === undefined || another && called?.name) {
+    if (call === undefined || another && name) {
       call = { number: Math.max(index, this.#nextCall), id: ownId };
       this.#nextCall = call.number + 1;
       if (this.#calls.size >= MAX_CALLS) this.#calls.delete(this.#calls.keys().next().value ?? index);
       this.#calls.set(index, call);
     } else if (call.id === "") call.id = ownId;
-    this.toolCall(call.number, call.id === ownId ? id : undefined, called?.name, called?.arguments);
+    const piece = custom ? custom.input : called?.arguments;
+    this.toolCall(call.number, call.id === ownId ? id : undefined, name, piece, Boolean(custom));
   }
 
   #citations(annotations: unknown): boolean {

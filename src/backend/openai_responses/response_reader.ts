@@ -29,6 +29,7 @@ interface Event {
     readonly call_id?: unknown;
     readonly name?: unknown;
     readonly arguments?: unknown;
+    readonly input?: unknown;
   } | null;
   readonly annotation?: { readonly url?: unknown; readonly title?: unknown } | null;
   readonly response?: Response | null;
@@ -67,11 +68,10 @@ export class ResponseReader extends EventReader {
         return;
       case "response.output_item.added":
         return this.#item(said);
-      case "response.function_call_arguments.delta": {
-        const call = this.#calls.get(said.output_index);
-        if (call !== undefined && said.delta !== "") this.toolCall(call, undefined, undefined, said.delta);
-        return;
-      }
+      case "response.function_call_arguments.delta":
+        return this.#piece(said, false);
+      case "response.custom_tool_call_input.delta":
+        return this.#piece(said, true);
       case "response.output_item.done":
         this.#calls.delete(said.output_index);
         return;
@@ -91,12 +91,18 @@ export class ResponseReader extends EventReader {
   }
 
   #item({ item, output_index: place }: Event): void {
-    if (item?.type !== "function_call") return;
+    const custom = item?.type === "custom_tool_call";
+    if (!custom && item?.type !== "function_call") return;
     if (this.#calls.size >= MAX_CALLS) {
       return this.fail("malformed", `more than ${MAX_CALLS} calls under way at once`);
     }
     this.#calls.set(place, this.#callCount);
-    this.toolCall(this.#callCount++, item.call_id, item.name, item.arguments);
+    this.toolCall(this.#callCount++, item.call_id, item.name, custom ? item.input : item.arguments, custom);
+  }
+
+  #piece({ output_index: place, delta }: Event, custom: boolean): void {
+    const call = this.#calls.get(place);
+    if (call !== undefined && delta !== "") this.toolCall(call, undefined, undefined, delta, custom);
   }
 
   #finished(response: Response | null | undefined, reason: string): void {

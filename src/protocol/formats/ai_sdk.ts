@@ -24,7 +24,11 @@ const CUTS: readonly StreamFailure[] = ["shutdown", "max_stream"];
 interface Call {
   readonly toolCallId: string;
   readonly toolName: string;
+  /** Its arguments are any text. */
+  readonly custom: boolean;
   arguments: string;
+  /** Some of them were left out. */
+  cut: boolean;
 }
 type ToolCallEvent = Extract<FurtherEvent, { kind: "tool_call" }>;
 
@@ -116,7 +120,7 @@ export class AiSdkFormat implements AnswerFormat {
     return out;
   }
 
-  #call({ index, id, name, arguments: piece }: ToolCallEvent): string {
+  #call({ index, id, name, arguments: piece, custom = false }: ToolCallEvent): string {
     let out = this.#begin();
     let call = this.#calls.get(index);
     // Some servers give each call the index 0, whole, with an id of its own.
@@ -127,25 +131,28 @@ export class AiSdkFormat implements AnswerFormat {
     }
     if (call === undefined) {
       if (this.#open !== undefined) out += this.#close();
-      call = { toolCallId: id ?? `call-${index}`, toolName: name ?? "", arguments: "" };
+      call = { toolCallId: id ?? `call-${index}`, toolName: name ?? "", custom, arguments: "", cut: false };
       this.#calls.set(index, call);
       out += dataEvent({ type: "tool-input-start", toolCallId: call.toolCallId, toolName: call.toolName });
     }
     if (piece === "") return out;
     this.#argumentsChars += piece.length;
-    // What is left out makes JSON that does not parse, of which the client is told.
     if (this.#argumentsChars <= MAX_ARGUMENTS_CHARS) call.arguments += piece;
+    else call.cut = true;
     return out + dataEvent({ type: "tool-input-delta", toolCallId: call.toolCallId, inputTextDelta: piece });
   }
 }
 
 /** A call whose arguments have all come. */
-function whole({ toolCallId, toolName, arguments: text }: Call): string {
+function whole({ toolCallId, toolName, custom, arguments: text, cut }: Call): string {
+  let errorText = "The arguments of the call are too long";
   try {
-    const input: unknown = text === "" ? {} : JSON.parse(text);
-    return dataEvent({ type: "tool-input-available", toolCallId, toolName, input });
+    if (!cut) {
+      const input: unknown = custom ? text : text === "" ? {} : JSON.parse(text);
+      return dataEvent({ type: "tool-input-available", toolCallId, toolName, input });
+    }
   } catch {
-    const errorText = "The arguments of the call are not JSON";
-    return dataEvent({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
+    errorText = "The arguments of the call are not JSON";
   }
+  return dataEvent({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
 }

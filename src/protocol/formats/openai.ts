@@ -46,9 +46,11 @@ export class OpenAiFormat implements AnswerFormat {
       case "reasoning":
         return this.#delta({ reasoning_content: event.text });
       case "tool_call": {
-        const { index, id, name, arguments: piece } = event;
-        const type = id === undefined ? undefined : "function";
-        return this.#delta({ tool_calls: [{ index, id, type, function: { name, arguments: piece } }] });
+        const { index, id, name, arguments: piece, custom } = event;
+        const kind = custom ? "custom" : "function";
+        const called = custom ? { name, input: piece } : { name, arguments: piece };
+        const type = id === undefined ? undefined : kind;
+        return this.#delta({ tool_calls: [{ index, id, type, [kind]: called }] });
       }
       case "finish":
         return this.#finish(event.reason);

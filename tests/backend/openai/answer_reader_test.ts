@@ -239,6 +239,16 @@ const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]
     ),
     ["<call 0 - f >", "<call 0 a - {}>", "<call 1 b g {>", "<call 1 - - }>", "<done>"],
   ],
+  [
+    "calls of tools that take text",
+    stream(
+      call({ index: 0, id: "a", type: "custom", custom: { name: "sh", input: "l" } }),
+      call({ index: 0, custom: { input: "s" } }),
+      call({ index: 0, id: "b", type: "custom", custom: { name: "sh", input: "ps" } }),
+      DONE,
+    ),
+    ["<custom call 0 a sh l>", "<custom call 0 - - s>", "<custom call 1 b sh ps>", "<done>"],
+  ],
   ["calls of other shapes", stream(delta({ tool_calls: [null, 5, {}, { function: null }] }), DONE), [
     "<call 0 - - >",
     "<call 0 - - >",
@@ -265,7 +275,10 @@ for (const [name, pieces, heard] of WANTED) {
     assert.deepEqual(read([pieces.join("")], EVERYTHING), heard);
   });
   Deno.test(`openai events: where they are not wanted, ${name}`, () => {
-    assert.deepEqual(read([pieces.join("")]), heard.filter((each) => !/^<(?:call|reasoning)/.test(each)));
+    assert.deepEqual(
+      read([pieces.join("")]),
+      heard.filter((each) => !/^<(?:custom call|call|reasoning)/.test(each)),
+    );
   });
 }
 

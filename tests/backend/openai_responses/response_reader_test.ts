@@ -111,6 +111,29 @@ const CASES: readonly (readonly [name: string, stream: string, heard: readonly s
     ["🌍", "<finish stop>", "<usage 37 11>", "<done>"],
   ],
   [
+    "a call of a tool that takes text",
+    stream(
+      '{"type":"response.output_item.added","output_index":0,"item":{"type":"custom_tool_call","id":"ctc_1","call_id":"call_a","name":"sh","input":""}}',
+      '{"type":"response.custom_tool_call_input.delta","item_id":"ctc_1","output_index":0,"delta":"l"}',
+      '{"type":"response.custom_tool_call_input.delta","item_id":"ctc_1","output_index":0,"delta":"s"}',
+      '{"type":"response.custom_tool_call_input.done","item_id":"ctc_1","output_index":0,"input":"ls"}',
+      '{"type":"response.output_item.done","output_index":0,"item":{"type":"custom_tool_call"}}',
+      call(1, "call_b", "time"),
+      piece(1, "{}"),
+      COMPLETED,
+    ),
+    [
+      "<custom call 0 call_a sh >",
+      "<custom call 0 - - l>",
+      "<custom call 0 - - s>",
+      "<call 1 call_b time >",
+      "<call 1 - - {}>",
+      "<finish tool_calls>",
+      "<usage 37 11>",
+      "<done>",
+    ],
+  ],
+  [
     "what may be added to the API, and what its own tools do",
     stream(
       '{"type":"response.web_search_call.searching","output_index":0,"item_id":"ws_1"}',

@@ -291,6 +291,18 @@ export const PROTOCOL: readonly FaultyFile[] = [
         tests: ["protocol/formats_test.ts"],
       },
       {
+        id: "a-text-for-a-tool-is-no-json",
+        text: 'custom ? text : text === ""',
+        instead: 'text === ""',
+        tests: ["protocol/formats_test.ts"],
+      },
+      {
+        id: "a-text-for-a-tool-is-cut-in-silence",
+        text: "    else call.cut = true;\n",
+        instead: "",
+        tests: ["protocol/formats_test.ts"],
+      },
+      {
         id: "parts-share-a-number",
         text: "`${this.#parts++}`",
         instead: "`${this.#parts}`",

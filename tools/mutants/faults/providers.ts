@@ -133,14 +133,26 @@ export const PROVIDERS: readonly FaultyFile[] = [
       },
       {
         id: "calls-of-one-index-are-one-call",
-        text: "call === undefined || another && called?.name",
+        text: "call === undefined || another && name",
         instead: "call === undefined",
         tests: ["backend/openai/answer_reader_test.ts"],
       },
       {
         id: "an-id-alone-makes-another-call",
-        text: "another && called?.name",
+        text: "another && name",
         instead: "another",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "a-call-of-a-custom-tool-has-no-name",
+        text: "const name = (custom ?? called)?.name;",
+        instead: "const name = called?.name;",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "a-call-of-a-custom-tool-has-no-input",
+        text: "custom ? custom.input : called?.arguments",
+        instead: "called?.arguments",
         tests: ["backend/openai/answer_reader_test.ts"],
       },
       {
@@ -264,6 +276,18 @@ export const PROVIDERS: readonly FaultyFile[] = [
         id: "a-response-with-calls-just-stops",
         text: 'this.#callCount > 0 ? "tool_calls" : "stop"',
         instead: '"stop"',
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
+        id: "calls-of-custom-tools-are-none",
+        text: 'if (!custom && item?.type !== "function_call") return;',
+        instead: 'if (item?.type !== "function_call") return;',
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
+        id: "what-a-custom-tool-is-given-is-lost",
+        text: 'case "response.custom_tool_call_input.delta":',
+        instead: 'case "response.custom_tool_call_input":',
         tests: ["backend/openai_responses/response_reader_test.ts"],
       },
       {
