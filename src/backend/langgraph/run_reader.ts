@@ -9,7 +9,7 @@ import { isObject, type Json } from "../http/chat_words.ts";
 import { finishWord } from "../http/finish_words.ts";
 import { TextTemplate } from "../http/text_template.ts";
 
-/** Messages of a run that are remembered, and calls of a message. */
+/** Messages of a run that are remembered: the first ones; and calls: the last ones. */
 const MAX_KNOWN = 1_000;
 
 /** The fields of a message that are looked at, any of which may be missing, null or of another type. */
@@ -31,8 +31,8 @@ export class RunReader extends EventReader {
   readonly #known = new Set<unknown>();
   /** The message under way; undefined before the first. */
   #message: unknown;
-  /** The calls of the message under way: their number by their index in it. */
-  readonly #calls = new Map<unknown, number>();
+  /** Calls by message and index in it, since messages of nodes that run at the same time come mixed: their number. */
+  readonly #calls = new Map<string, number>();
   #callCount = 0;
   #begun = false;
   #said = false;
@@ -100,7 +100,7 @@ export class RunReader extends EventReader {
     else this.#text(content);
     const refusal = message.additional_kwargs?.refusal;
     this.#text(refusal);
-    if (isPiece) further = this.#callPieces(message.tool_call_chunks) || further;
+    if (isPiece) further = this.#callPieces(id, message.tool_call_chunks) || further;
     else this.#wholeCalls(message.tool_calls);
     // Both are asked: a provider's last piece may have the counts and the reason at once.
     const counts = this.#counts(message.usage_metadata);
@@ -115,7 +115,6 @@ export class RunReader extends EventReader {
     // Messages of nodes that run at the same time come mixed: each begins once.
     this.#paragraph = this.#said && !this.#known.has(id);
     this.#message = id;
-    this.#calls.clear();
     if (typeof id === "string" && this.#known.size < MAX_KNOWN) this.#known.add(id);
   }
 
@@ -148,16 +147,18 @@ export class RunReader extends EventReader {
   }
 
   /** @returns whether there were any */
-  #callPieces(pieces: unknown): boolean {
+  #callPieces(message: unknown, pieces: unknown): boolean {
     if (!Array.isArray(pieces)) return false;
     for (const piece of pieces) {
       if (!isObject(piece)) continue;
       const { id, name, args, index } = piece;
+      const place = JSON.stringify([message, index]);
       if (typeof id === "string" && id !== "") {
-        if (this.#calls.size < MAX_KNOWN) this.#calls.set(index, this.#callCount);
+        if (this.#calls.size >= MAX_KNOWN) this.#calls.delete(this.#calls.keys().next().value ?? place);
+        this.#calls.set(place, this.#callCount);
         this.toolCall(this.#callCount++, id, name, args);
       } else if (this.#callCount > 0) {
-        this.toolCall(this.#calls.get(index) ?? this.#callCount - 1, undefined, name, args);
+        this.toolCall(this.#calls.get(place) ?? this.#callCount - 1, undefined, name, args);
       }
     }
     return pieces.length > 0;

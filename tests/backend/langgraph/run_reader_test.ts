@@ -149,6 +149,22 @@ const CASES: readonly (readonly [name: string, stream: string, heard: readonly s
     ["No.", "a", "!", "b", "!", "c", "!", "<done>"],
   ],
   [
+    "calls of two messages whose pieces come mixed",
+    META + call({ name: "f", id: "a", args: "", index: 0 }, "A") +
+    call({ name: "g", id: "b", args: "", index: 0 }, "B") +
+    call({ args: '{"x":', index: 0 }, "A") + call({ args: '{"y":', index: 0 }, "B") +
+    call({ args: "1}", index: 0 }, "A") + call({ args: "2}", index: 0 }, "B") + END,
+    [
+      "<call 0 a f >",
+      "<call 1 b g >",
+      '<call 0 - - {"x":>',
+      '<call 1 - - {"y":>',
+      "<call 0 - - 1}>",
+      "<call 1 - - 2}>",
+      "<done>",
+    ],
+  ],
+  [
     "calls without an index",
     META + call({ name: "f", id: "c1", args: "" }) + call({ args: "{}" }) +
     call({ name: "g", id: "c2", args: "" }) + call({ args: "[]" }) + END,
@@ -254,6 +270,15 @@ Deno.test("langgraph events: who wants the text alone gets nothing else but usag
 
 Deno.test("langgraph events: the same wherever the stream is cut", () => {
   for (const text of [BASIC, AGENT]) sameWhereverCut(RunReader, text);
+});
+
+Deno.test("langgraph events: of more than a thousand calls, those that came last go on", () => {
+  const calls = Array.from(
+    { length: 1_001 },
+    (_, at) => call({ name: "f", id: "c", args: "", index: 0 }, `${at}`),
+  );
+  const heard = read(META + calls.join("") + call({ args: "{}", index: 0 }, "999") + END);
+  assert.equal(heard.at(-2), "<call 999 - - {}>");
 });
 
 Deno.test("langgraph events: a text in a hundred pieces is whole, and so is one like what stands beside it", () => {

@@ -360,6 +360,24 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/langgraph/run_reader_test.ts"],
       },
       {
+        id: "calls-of-two-messages-are-mixed",
+        text: "JSON.stringify([message, index])",
+        instead: "JSON.stringify([index])",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "calls-of-a-run-are-forgotten-at-its-next-message",
+        text: "    this.#message = id;\n",
+        instead: "    this.#message = id;\n    this.#calls.clear();\n",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
+        id: "calls-of-a-run-beyond-the-first-thousand-fall-apart",
+        text: "        this.#calls.set(place, this.#callCount);\n",
+        instead: "        if (this.#callCount < MAX_KNOWN - 2) this.#calls.set(place, this.#callCount);\n",
+        tests: ["backend/langgraph/run_reader_test.ts"],
+      },
+      {
         id: "a-run-that-refuses-says-nothing",
         text: "    this.#text(refusal);\n",
         instead: "",
