@@ -240,6 +240,7 @@ Deno.test("ai-sdk: calls that all have the index 0, calls without arguments, and
       { type: "tool-input-start", toolCallId: "c2", toolName: "g" },
       { type: "tool-input-start", toolCallId: "c3", toolName: "h" },
       { type: "tool-input-delta", toolCallId: "c3", inputTextDelta: "{" },
+      ...text(0, "a"),
       { type: "tool-input-available", toolCallId: "c2", toolName: "g", input: {} },
       {
         type: "tool-input-error",
@@ -248,7 +249,37 @@ Deno.test("ai-sdk: calls that all have the index 0, calls without arguments, and
         input: "{",
         errorText: "The arguments of the call are not JSON",
       },
-      ...text(0, "a"),
+      ...ending(),
+    ) + DONE,
+  );
+});
+
+Deno.test("ai-sdk: a call goes on beside a text, and ends before the next part once it is whole", () => {
+  assert.equal(
+    written(
+      "ai-sdk",
+      ["reasoning", "tool_calls"],
+      call(0, "", "c1", "f"),
+      "a",
+      call(0, '{"x":{}'),
+      { kind: "reasoning", text: "r" },
+      call(0, "}"),
+      "b",
+      END,
+    ),
+    AI_HEAD + data(
+      ...START,
+      { type: "tool-input-start", toolCallId: "c1", toolName: "f" },
+      { type: "text-start", id: "0" },
+      { type: "text-delta", id: "0", delta: "a" },
+      { type: "tool-input-delta", toolCallId: "c1", inputTextDelta: '{"x":{}' },
+      { type: "text-end", id: "0" },
+      { type: "reasoning-start", id: "1" },
+      { type: "reasoning-delta", id: "1", delta: "r" },
+      { type: "tool-input-delta", toolCallId: "c1", inputTextDelta: "}" },
+      { type: "reasoning-end", id: "1" },
+      { type: "tool-input-available", toolCallId: "c1", toolName: "f", input: { x: {} } },
+      ...text(2, "b"),
       ...ending(),
     ) + DONE,
   );

@@ -83,7 +83,7 @@ export class AiSdkFormat implements AnswerFormat {
 
   end(): string {
     const messageMetadata = Object.keys(this.#metadata).length > 0 ? this.#metadata : undefined;
-    return this.#begin() + this.#close() + dataEvent({ type: "finish-step" }) +
+    return this.#begin() + this.#close() + this.#ended(() => true) + dataEvent({ type: "finish-step" }) +
       dataEvent({ type: "finish", messageMetadata }) + DONE_EVENT;
   }
 
@@ -110,13 +110,21 @@ export class AiSdkFormat implements AnswerFormat {
     return out + dataEvent({ type: `${kind}-delta`, id: `${this.#parts}`, delta });
   }
 
-  /** Ends what is under way. */
+  /** Ends the part under way, and the calls that are whole: others may go on, beside what another model says. */
   #close(): string {
     let out = "";
     if (this.#open !== undefined) out += dataEvent({ type: `${this.#open}-end`, id: `${this.#parts++}` });
     this.#open = undefined;
-    for (const call of this.#calls.values()) out += whole(call);
-    this.#calls.clear();
+    return out + this.#ended(isWhole);
+  }
+
+  #ended(which: (call: Call) => boolean): string {
+    let out = "";
+    for (const [index, call] of this.#calls) {
+      if (!which(call)) continue;
+      out += whole(call);
+      this.#calls.delete(index);
+    }
     return out;
   }
 
@@ -140,6 +148,18 @@ export class AiSdkFormat implements AnswerFormat {
     if (this.#argumentsChars <= MAX_ARGUMENTS_CHARS) call.arguments += piece;
     else call.cut = true;
     return out + dataEvent({ type: "tool-input-delta", toolCallId: call.toolCallId, inputTextDelta: piece });
+  }
+}
+
+/** Whether its arguments have all come, as far as can be seen: of a function they are an object. */
+function isWhole({ custom, arguments: text }: Call): boolean {
+  if (custom) return true;
+  if (!text.endsWith("}")) return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

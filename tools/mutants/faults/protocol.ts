@@ -291,6 +291,24 @@ export const PROTOCOL: readonly FaultyFile[] = [
         tests: ["protocol/formats_test.ts"],
       },
       {
+        id: "a-call-ends-where-another-model-speaks",
+        text: "return out + this.#ended(isWhole);",
+        instead: "return out + this.#ended(() => true);",
+        tests: ["protocol/formats_test.ts"],
+      },
+      {
+        id: "a-call-ends-with-any-brace",
+        text: "    JSON.parse(text);\n    return true;",
+        instead: "    return true;",
+        tests: ["protocol/formats_test.ts"],
+      },
+      {
+        id: "calls-end-with-the-answer-alone",
+        text: "return out + this.#ended(isWhole);",
+        instead: "return out;",
+        tests: ["protocol/formats_test.ts"],
+      },
+      {
         id: "a-text-for-a-tool-is-no-json",
         text: 'custom ? text : text === ""',
         instead: 'text === ""',
