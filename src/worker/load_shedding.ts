@@ -17,7 +17,7 @@ export interface Heap {
   usedBytes(): number;
   /** Bytes at which V8 gives up. */
   limitBytes(): number;
-  /** Makes it likely that there is a full collection soon. */
+  /** Makes it likely that there is a full collection soon. @throws {RangeError} if the system has no memory for that */
   suggestCollection(): void;
   /** Milliseconds, monotonic. */
   nowMs(): number;
@@ -84,7 +84,11 @@ export class LoadShedding {
     const nowMs = this.#heap.nowMs();
     if (this.#open || nowMs - this.#suggestedAtMs < COLLECTION_PAUSE_MS) return;
     this.#suggestedAtMs = nowMs;
-    this.#heap.suggestCollection();
+    try {
+      this.#heap.suggestCollection();
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error; // it was a hint, and there is another in ten seconds
+    }
   }
 
   #judge(): void {

@@ -83,6 +83,20 @@ Deno.test("while the door is shut a collection is suggested, every ten seconds, 
   assert.equal(heap.suggestions, 3);
 });
 
+Deno.test("a suggestion for which the system has no memory changes nothing, and the next one comes", () => {
+  const { heap, shedding, doors } = fixture();
+  heap.suggestCollection = () => {
+    heap.suggestions++;
+    throw new RangeError("Array buffer allocation failed");
+  };
+  heap.used = 900;
+  for (heap.now = 0; heap.now <= 10_000; heap.now += 1000) shedding.look();
+  assert.equal(heap.suggestions, 2);
+  heap.used = 100;
+  shedding.look();
+  assert.deepEqual(doors, [false, true]);
+});
+
 Deno.test("a door that goes to and fro is logged once a minute, with what to do", () => {
   const { heap, shedding, doors, lines } = fixture();
   for (let second = 0; second < 120; second++) {

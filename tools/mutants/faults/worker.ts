@@ -316,6 +316,12 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/load_shedding.ts",
     faults: [
       {
+        id: "a-hint-without-memory-ends-the-worker",
+        text: "if (!(error instanceof RangeError)) throw error;",
+        instead: "throw error;",
+        tests: ["worker/load_shedding_test.ts"],
+      },
+      {
         id: "the-door-shuts-late",
         text: "const SHUT_SHARE = 0.7;",
         instead: "const SHUT_SHARE = 0.8;",
