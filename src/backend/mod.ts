@@ -20,7 +20,7 @@ import { MockBackend } from "./mock.ts";
 import type { Arrivals } from "./http/answer.ts";
 import type { Dialect } from "./http/dialect.ts";
 import { HttpBackend } from "./http/http.ts";
-import { checkOptions, type HttpOptions } from "./http/options.ts";
+import { checkOptions, type HttpOptions, readCaCerts } from "./http/options.ts";
 import { LangGraph } from "./langgraph/langgraph.ts";
 import { moduleBackend, tryModule } from "./module.ts";
 import { OpenAi } from "./openai/openai.ts";
@@ -31,6 +31,8 @@ import type { RequestTemplate } from "./openai/template.ts";
 export type BackendPlan = BackendConfig & {
   /** For a provider whose requests its SDK makes. */
   readonly template?: RequestTemplate;
+  /** For one that is asked over HTTP: what is in its `ca_file`, which a worker that starts later may not find. */
+  readonly caCerts?: readonly string[];
 };
 
 /** The table and the path of {@linkcode OpenAiResponses}. */
@@ -92,7 +94,9 @@ export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
     return config;
   }
   const template = await templateFor(config);
-  const plan = template === undefined ? config : { ...config, template };
+  const { name, settings } = httpTable(config) ?? {};
+  const caCerts = readCaCerts(settings?.caFile ?? "", `backend.${name}`);
+  const plan = { ...config, ...(template === undefined ? {} : { template }), caCerts };
   makeHttpBackend(plan, { received() {} });
   return plan;
 }
@@ -124,9 +128,8 @@ function makeHttpBackend(plan: BackendPlan, arrivals: Arrivals): HttpBackend {
   const { name, settings } = httpTable(plan) ?? {};
   if (settings === undefined) throw new Error(`the provider ${plan.provider} is not asked over HTTP`);
   const options = { ...settings, ...common(plan) };
-  const table = `backend.${name}`;
-  checkOptions(options, table);
-  return new HttpBackend(dialectOf(plan), options, table, arrivals);
+  checkOptions(options, `backend.${name}`);
+  return new HttpBackend(dialectOf(plan), options, plan.caCerts ?? [], arrivals);
 }
 
 function dialectOf(plan: BackendPlan): Dialect {

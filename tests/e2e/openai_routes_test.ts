@@ -1,9 +1,10 @@
 /** The OpenAI backend over the real daemon: every way to a provider, and what becomes of those that lead nowhere. */
 import assert from "node:assert/strict";
 import { certificate, PROTOCOLS } from "../support/backend_rig.ts";
+import { startDaemon } from "../support/daemon.ts";
 import { TestFolder } from "../support/folders.ts";
 import { makeAuthority, type MockLlm, mockLlm, type MockProtocol } from "../support/mock_llm.ts";
-import { broken, HELLO, KEY, UNAVAILABLE } from "../support/openai_daemon.ts";
+import { answer, broken, HELLO, KEY, UNAVAILABLE } from "../support/openai_daemon.ts";
 import { testProxy } from "../support/proxy.ts";
 import { ask, type Site, startSite } from "../support/several_backends.ts";
 import { plainResponse } from "../support/wire.ts";
@@ -320,4 +321,32 @@ Deno.test("openai: a provider that dies and comes back", async (t) => {
       assert.equal(await ask(site, { backend: protocol }), HELLO);
     });
   }
+});
+
+Deno.test("openai: a worker's successor trusts what ca_file had at the start, though the file is gone", async () => {
+  using folder = new TestFolder();
+  const pem = await certificate();
+  const [file, path] = [`${folder.path}/ca.pem`, `${folder.path}/daemon.toml`];
+  Deno.writeTextFileSync(file, pem.cert);
+  await using mock = await mockLlm({ protocol: "h2", certificate: pem });
+  Deno.writeTextFileSync(
+    path,
+    `[backend]\nprovider = "openai"\nselectable = ["mock"]\n[backends.mock]\nprovider = "mock"\n` +
+      `[backend.openai]\napi_key = "k"\napi_base = "${mock.base}"\nca_file = "${file}"\n`,
+  );
+  await using daemon = await startDaemon({
+    unruly: true,
+    args: [path],
+    permissions: [`--allow-read=config,/etc/streaming-daemon-ts,src,${folder.path}`],
+  });
+  Deno.removeSync(file);
+  using _culprit = daemon.handOff({ backend: "mock", prompt: "die" });
+  await daemon.logged("Worker died");
+  assert.equal(await answer(daemon, "plain"), HELLO);
+  assert.equal(await daemon.metric("daemon_worker_restarts_total"), 1);
+  // A reload reads it anew.
+  daemon.signal("SIGHUP");
+  const { fields } = await daemon.logged("The new configuration does not hold, the old one stays");
+  assert.match(JSON.stringify(fields), /backend\.openai\.ca_file .*ca\.pem cannot be read/);
+  assert.equal(await answer(daemon, "plain"), HELLO);
 });

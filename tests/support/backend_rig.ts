@@ -3,6 +3,7 @@
 import type { Answer, BackendRequest, Recipient } from "../../src/backend/backend.ts";
 import { HttpBackend } from "../../src/backend/http/http.ts";
 import { OpenAi } from "../../src/backend/openai/openai.ts";
+import { readCaCerts } from "../../src/backend/http/options.ts";
 import type { OpenAiOptions } from "../../src/backend/openai/options.ts";
 import { requestTemplate } from "../../src/backend/openai/template.ts";
 import type { ClientEvent } from "../../src/protocol/stream_event.ts";
@@ -40,7 +41,8 @@ export function ask(testPattern: string, set: Partial<BackendRequest> = {}): Bac
 export async function makeOpenAi(set: Partial<OpenAiOptions>): Promise<HttpBackend> {
   const options = openaiOptions(set);
   const openAi = new OpenAi(options, await requestTemplate(options));
-  return new HttpBackend(openAi, options, "backend.openai", { received() {} });
+  const caCerts = readCaCerts(options.caFile, "backend.openai");
+  return new HttpBackend(openAi, options, caCerts, { received() {} });
 }
 
 /** One answer, and what is heard of it. */

@@ -11,7 +11,7 @@ import { EventQueue } from "../event_queue.ts";
 import { LiveAnswers } from "../live_answers.ts";
 import { type Arrivals, HttpAnswer, type Shared } from "./answer.ts";
 import type { Dialect } from "./dialect.ts";
-import { type HttpOptions, readCaFile } from "./options.ts";
+import type { HttpOptions } from "./options.ts";
 
 /** From a connection's first packet to its use. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -32,10 +32,9 @@ export class HttpBackend implements Backend, Shared {
    * Nothing is connected before the first request.
    *
    * @param options which `checkOptions` has looked through
-   * @param table where they stand in the configuration, for messages
-   * @throws ConfigError the CA file cannot be used
+   * @param caCerts PEM, what is in `options.caFile`: it is read once for all workers, and may be gone by now
    */
-  constructor(dialect: Dialect, options: HttpOptions, table: string, arrivals: Arrivals) {
+  constructor(dialect: Dialect, options: HttpOptions, caCerts: readonly string[], arrivals: Arrivals) {
     this.dialect = dialect;
     this.options = options;
     this.arrivals = arrivals;
@@ -43,7 +42,7 @@ export class HttpBackend implements Backend, Shared {
       http2: options.http2,
       socketPath: options.apiSocket || null,
       insecure: options.insecureSsl,
-      caCerts: options.caFile === "" ? [] : [readCaFile(options.caFile, table)],
+      caCerts,
       maxIdlePerHost: options.poolMaxIdlePerHost,
       idleTimeoutMs: options.idleTimeoutMs,
       pingIntervalMs: options.pingIntervalMs,

@@ -86,11 +86,17 @@ export function isHeader(name: string, value: string): boolean {
   return /^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(name) && /^[\x20-\x7e\x80-\xff\t]*$/.test(value);
 }
 
-/** @throws ConfigError it cannot be read, or is no certificate */
-export function readCaFile(path: string, table: string): string {
+/**
+ * The certificates of `ca_file`, as PEM: one text, or none where no file is named.
+ *
+ * @param table see {@linkcode checkOptions}
+ * @throws ConfigError it cannot be read, or is no certificate
+ */
+export function readCaCerts(path: string, table: string): readonly string[] {
+  if (path === "") return [];
   try {
     const text = Deno.readTextFileSync(path);
-    if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
+    if (text.includes("-----BEGIN CERTIFICATE-----")) return [text];
   } catch (cause) {
     throw new ConfigError(`${table}.ca_file ${path} cannot be read: ${String(cause)}`, { cause });
   }

@@ -121,4 +121,15 @@ export const BACKEND: readonly FaultyFile[] = [
       },
     ],
   },
+  {
+    file: "src/backend/mod.ts",
+    faults: [
+      {
+        id: "a-worker-reads-the-certificates-itself",
+        text: "plan.caCerts ?? []",
+        instead: "readCaCerts(options.caFile, `backend.${name}`)",
+        tests: ["e2e/openai_routes_test.ts"],
+      },
+    ],
+  },
 ];
