@@ -37,7 +37,7 @@ Deno.test("langgraph: an id that would lead out of its place in the path is not 
 async function triesOf(base: string, pattern: string, ids: object): Promise<[last: string, tries: number]> {
   const options = openaiOptions({ apiBase: base, http2: false, maxRetries: 1 });
   const dialect = new LangGraph({ ...options, assistantId: "agent" });
-  const backend = new HttpBackend(dialect, options, "backend.langgraph", { received() {} });
+  const backend = new HttpBackend(dialect, options, [], { received() {} });
   const heard = await new Ears(backend).hear(ask(pattern, ids));
   await backend.close();
   return [heard.at(-1)?.split(":")[0] ?? "", 1 + backend.stats().retries];
