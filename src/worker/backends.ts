@@ -44,6 +44,10 @@ export class Backends {
   readonly #share: Share;
   readonly #log: Log;
   #routes: ReadonlyMap<string, Route> = new Map();
+  /** Those that a reload has replaced and whose answers have not ended. */
+  readonly #replaced = new Set<Backend>();
+  /** What those had counted that are closed: counters must not go back. */
+  #countedBefore: UpstreamStats | undefined;
   #carry: Carrier | undefined;
 
   /** @throws {ConfigError} if one of them cannot be made; then none is */
@@ -90,8 +94,17 @@ export class Backends {
     }
     for (const backend of made) this.#carry?.(backend.events);
     for (const [name, old] of before) {
-      if (routes.get(name) !== old) void this.#close(old.backend);
+      if (routes.get(name) !== old) void this.#retire(old.backend);
     }
+  }
+
+  async #retire(backend: Backend): Promise<void> {
+    this.#replaced.add(backend);
+    await this.#close(backend);
+    this.#replaced.delete(backend);
+    const stats = backend.stats?.();
+    if (stats === undefined) return;
+    this.#countedBefore = sumOf(this.#countedBefore, { ...stats, connections: 0, streams: 0, waiting: 0 });
   }
 
   /** The one of that name; `undefined` if a reload took it away. */
@@ -108,16 +121,13 @@ export class Backends {
     }));
   }
 
-  /** What all of them tell of their connections. */
+  /** What all of them tell of their connections, those too that were replaced. */
   stats(): UpstreamStats | undefined {
-    let sum: Record<keyof UpstreamStats, number> | undefined;
-    for (const { backend } of this.#routes.values()) {
-      const stats = backend.stats?.();
-      if (stats === undefined) continue;
-      if (sum === undefined) sum = { ...stats };
-      else for (const name of Object.keys(stats) as (keyof UpstreamStats)[]) sum[name] += stats[name];
-    }
-    return sum;
+    const live = [...this.#routes.values()].map(({ backend }) => backend);
+    return [...live, ...this.#replaced].reduce(
+      (sum, backend) => sumOf(sum, backend.stats?.()),
+      this.#countedBefore,
+    );
   }
 
   /** Ends them once their answers have ended, or after a second. */
@@ -161,6 +171,13 @@ export function makeRoute(
     } else log.info("Backend answers again", { backend: name });
   });
   return { key, name, backend, config, gate, circuit };
+}
+
+function sumOf(one: UpstreamStats | undefined, other: UpstreamStats | undefined): UpstreamStats | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  const sum: Record<keyof UpstreamStats, number> = { ...one };
+  for (const name of Object.keys(sum) as (keyof UpstreamStats)[]) sum[name] += other[name];
+  return sum;
 }
 
 /** A worker's part of a number: all parts together are that, unless there are more workers, of which each has one. */

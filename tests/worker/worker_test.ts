@@ -196,6 +196,42 @@ Deno.test("a reload closes the backend that it replaces, with its connections to
   await it.worker.drain(0, NOW);
 });
 
+Deno.test("a backend that a reload replaced is counted: its connections until they end, its counters for ever", async () => {
+  await using provider = await mockLlm({ protocol: "h2c", delayMs: 20 });
+  await using it = await fixture({
+    DAEMON_BACKEND_PROVIDER: "openai",
+    OPENAI_API_BASE: provider.base,
+    OPENAI_API_KEY: "k",
+  });
+  const figures = (): Promise<(number | undefined)[]> =>
+    Promise.all(
+      ["streams", "connections", "connections_opened_total"].map((name) =>
+        it.metric(`daemon_upstream_${name}`)
+      ),
+    );
+  using client = it.acceptor.handOff();
+  await client.readUntil("data: ");
+  it.worker.reload(await testConfig());
+  assert.deepEqual(await figures(), [1, 1, 1]);
+  const before = openFds();
+  assert((await client.readAll()).endsWith(DONE));
+  await until("the connection's end", () => openFds() <= before - 1);
+  assert.deepEqual(await figures(), [0, 0, 1]);
+  it.worker.reload(
+    await planBackends(
+      await testConfig({
+        DAEMON_BACKEND_PROVIDER: "openai",
+        OPENAI_API_BASE: provider.base,
+        OPENAI_API_KEY: "k",
+      }),
+    ),
+  );
+  using next = it.acceptor.handOff();
+  assert((await next.readAll()).endsWith(DONE));
+  assert.equal(await it.metric("daemon_upstream_connections_opened_total"), 2);
+  await it.worker.drain(0, NOW);
+});
+
 Deno.test("a drain tells the streams of every backend that there ever was", async () => {
   await using it = await fixture(SLOW);
   const clients: TestClient[] = [];

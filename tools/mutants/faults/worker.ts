@@ -362,8 +362,20 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/backends.ts",
     faults: [
       {
+        id: "counters-go-back-once-a-backend-is-closed",
+        text: "this.#countedBefore = sumOf(this.#countedBefore, {",
+        instead: "void sumOf(this.#countedBefore, {",
+        tests: ["worker/worker_test.ts"],
+      },
+      {
+        id: "a-replaced-backend-s-streams-are-not-told",
+        text: "[...live, ...this.#replaced]",
+        instead: "[...live, ...[...this.#replaced].slice(0, 0)]",
+        tests: ["worker/worker_test.ts"],
+      },
+      {
         id: "a-replaced-backend-is-never-closed",
-        text: "      if (routes.get(name) !== old) void this.#close(old.backend);\n",
+        text: "      if (routes.get(name) !== old) void this.#retire(old.backend);\n",
         instead: "",
         tests: ["worker/worker_test.ts"],
       },
@@ -382,8 +394,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "backends-do-not-add-up",
-        text: "sum[name] += stats[name];",
-        instead: "sum[name] = stats[name];",
+        text: "sum[name] += other[name];",
+        instead: "sum[name] = other[name];",
         tests: ["e2e/routing_test.ts"],
       },
       {
