@@ -87,6 +87,26 @@ export class RedisLink {
     return await this.#client.sendCommand(command, { typeMapping: { [BULK_STRING]: Buffer } }) as Reply;
   }
 
+  /**
+   * Sends a command whose answer shows that the server is there. Without one the connection is opened anew: a host that
+   * goes without a word is noticed by nothing else, since each write begins the socket's own time-out again.
+   *
+   * @throws {Error} if the server says so, says nothing, or it is down
+   */
+  async sendProbe(...command: Argument[]): Promise<Reply> {
+    return await within(this.send(...command), SILENCE_MS, () => {
+      this.#openAnew();
+      throw new Error(`The store gave no answer for ${SILENCE_MS} ms`);
+    });
+  }
+
+  #openAnew(): void {
+    if (!this.#up) return; // it comes back by itself
+    this.#up = false;
+    this.#client?.destroy(); // what waits for an answer fails
+    void this.#client?.connect().catch(() => {}); // its errors are told
+  }
+
   /** Closes it at once. Later calls do nothing. */
   close(): void {
     if (this.#closed) return;

@@ -113,7 +113,7 @@ export class RedisStore {
       this.reader.loseAll();
     }
     if (!this.#link.up) return;
-    this.#link.send("SET", leaseKey(this.#name), "1", "PX", String(LEASE_MS)).then(
+    this.#link.sendProbe("SET", leaseKey(this.#name), "1", "PX", String(LEASE_MS)).then(
       () => this.#works(),
       (error: Error) => this.#isDown(error),
     );

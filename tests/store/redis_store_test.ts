@@ -2,28 +2,31 @@
 import assert from "node:assert/strict";
 import { RedisStore } from "../../src/store/redis_store.ts";
 import type { Said } from "../../src/store/redis_records.ts";
-import { listLog } from "../support/connections.ts";
+import type { StoreEvents } from "../../src/store/stream_reader.ts";
+import { listLog, type LoggedLine } from "../support/connections.ts";
 import { type Reply, SlowRedis } from "../support/slow_redis.ts";
+import { until } from "../support/until.ts";
 
 const KEY = "streaming-daemon:{s}:events";
 const HELLO: Reply = ["5-0", ["b", "hello"]];
 const WORLD: Reply = ["10-0", ["b", "world"]];
 
-Deno.test("a stream that is followed anew is told from its beginning, though a read from before brings what is new first", async () => {
-  await using redis = new SlowRedis();
-  const heard: [start: number, text: string][] = [];
-  const store = new RedisStore({
-    url: redis.url,
+function storeAt(url: string, events: Partial<StoreEvents> = {}, lines: LoggedLine[] = []): RedisStore {
+  return new RedisStore({
+    url,
     caFile: "",
     keepMs: 1000,
     maxStreamBytes: 4096,
-    log: listLog([]),
-    events: {
-      stopped() {},
-      heard: (_, { start, bytes }: Said) => void heard.push([start, new TextDecoder().decode(bytes)]),
-      ownerGone() {},
-      lost() {},
-    },
+    log: listLog(lines),
+    events: { stopped() {}, heard() {}, ownerGone() {}, lost() {}, ...events },
+  });
+}
+
+Deno.test("a stream that is followed anew is told from its beginning, though a read from before brings what is new first", async () => {
+  await using redis = new SlowRedis();
+  const heard: [start: number, text: string][] = [];
+  const store = storeAt(redis.url, {
+    heard: (_, { start, bytes }: Said) => void heard.push([start, new TextDecoder().decode(bytes)]),
   });
   const about = { owner: "other", format: "content", include: [], requestId: "r", model: "m" } as const;
   await (await redis.next("XREAD", "STREAMS")).answer(null);
@@ -46,5 +49,19 @@ Deno.test("a stream that is followed anew is told from its beginning, though a r
   assert.deepEqual(heard, [[0, "hello"], [0, "hello"], [5, "world"]]);
   store.reader.unfollow("s");
   await next.answer(null);
+  await store.close();
+});
+
+Deno.test("a server that goes without a word is left after some seconds, and the store is back once there is one again", async () => {
+  await using redis = new SlowRedis();
+  const lines: LoggedLine[] = [];
+  const store = storeAt(redis.url, {}, lines);
+  await redis.next("XREAD", "STREAMS");
+  await store.find("s"); // once it is connected
+  assert.equal(store.stats.up, true);
+  redis.fallSilent();
+  await until("the store", () => lines.some(({ message }) => message === "The store of streams is back"));
+  assert.equal(store.stats.up, true);
+  await store.find("s");
   await store.close();
 });

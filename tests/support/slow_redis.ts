@@ -19,10 +19,14 @@ export interface Asked {
   answer(reply: Reply): Promise<void>;
 }
 
-/** A server that answers XRANGE and XREAD as the test says, in its order for each connection, and all else with 1. */
+/**
+ * A server that answers XRANGE and XREAD as the test says, in its order for each connection, and all else with 1, unless
+ * it has fallen silent on that connection.
+ */
 export class SlowRedis implements AsyncDisposable {
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #connections: Deno.Conn[] = [];
+  readonly #silent = new Set<Deno.Conn>();
   readonly #asked: Asked[] = [];
   readonly #serving: Promise<void>[] = [];
   #heard = Promise.withResolvers<void>();
@@ -43,6 +47,11 @@ export class SlowRedis implements AsyncDisposable {
       if (at >= 0) return this.#asked.splice(at, 1)[0] as Asked;
       await heard;
     }
+  }
+
+  /** Says nothing any more on the connections that there are, as a host does that has gone without a word. */
+  fallSilent(): void {
+    for (const connection of this.#connections) this.#silent.add(connection);
   }
 
   async #accept(): Promise<void> {
@@ -67,6 +76,7 @@ export class SlowRedis implements AsyncDisposable {
           rest = rest.slice(head.length + Number(length) + 2);
         }
         text = rest;
+        if (this.#silent.has(connection)) continue;
         if (words[0] !== "XREAD" && words[0] !== "XRANGE") await send(1);
         else {
           this.#asked.push({ words, answer: send });

@@ -477,4 +477,26 @@ export const WORKER: readonly FaultyFile[] = [
       },
     ],
   },
+  {
+    file: "src/store/redis_store.ts",
+    faults: [
+      {
+        id: "a-store-that-went-without-a-word-stays-away",
+        text: 'this.#link.sendProbe("SET"',
+        instead: 'this.#link.send("SET"',
+        tests: ["store/redis_store_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/store/redis_link.ts",
+    faults: [
+      {
+        id: "silence-is-no-reason-to-connect-again",
+        text: "      this.#openAnew();\n",
+        instead: "      void this.#openAnew;\n",
+        tests: ["store/redis_store_test.ts"],
+      },
+    ],
+  },
 ];
