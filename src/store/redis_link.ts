@@ -66,6 +66,7 @@ export class RedisLink {
     });
     this.#client = client as unknown as ReturnType<typeof createClient>;
     client.on("ready", () => {
+      if (this.#closed) return client.destroy(); // it was being opened, which nothing breaks off
       this.#up = true;
       events.up();
     });

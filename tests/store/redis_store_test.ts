@@ -65,3 +65,16 @@ Deno.test("a server that goes without a word is left after some seconds, and the
   await store.find("s");
   await store.close();
 });
+
+Deno.test("a store is closed within a second or so though a server keeps it waiting for TLS", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const store = storeAt(`rediss://127.0.0.1:${(listener.addr as Deno.NetAddr).port}`);
+  const connections = [await listener.accept(), await listener.accept()];
+  const startMs = performance.now();
+  await store.close();
+  assert(performance.now() - startMs < 3000);
+  for (const connection of connections) {
+    await connection.closeWrite();
+    await new Response(connection.readable).arrayBuffer(); // to its end, which is the other side's
+  }
+});

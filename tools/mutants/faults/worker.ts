@@ -481,6 +481,12 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/store/redis_store.ts",
     faults: [
       {
+        id: "a-store-that-keeps-one-waiting-holds-up-the-end",
+        text: "await inTime(this.#reading).catch(() => {});",
+        instead: "await this.#reading;",
+        tests: ["store/redis_store_test.ts"],
+      },
+      {
         id: "a-store-that-went-without-a-word-stays-away",
         text: 'this.#link.sendProbe("SET"',
         instead: 'this.#link.send("SET"',
