@@ -1,5 +1,6 @@
 /** Signals as fast as they can be sent, at every moment; processes that are killed or stopped; workers with bugs. */
 import assert from "node:assert/strict";
+import type { Status } from "../../src/ops/status.ts";
 import { spawnDaemon, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { TestFolder } from "../support/folders.ts";
 import { randomInts } from "../support/random.ts";
@@ -127,10 +128,11 @@ Deno.test("workers that die of a bug while others are served", { timeout: 600_00
         if (WHOLE.test(await client.readAll().catch(() => "reset"))) whole++;
         client.close();
       }
-      await daemon.until(
-        "the successor",
-        async () => await daemon.metric("daemon_worker_restarts_total") === before + 1,
-      );
+      await daemon.until("the successor", async () => {
+        const { workers }: Status = await (await daemon.page("/status")).json();
+        return await daemon.metric("daemon_worker_restarts_total") === before + 1 &&
+          workers.length === 2 && workers.every(({ answers }) => answers);
+      });
     }, DEATHS);
     assert(whole >= deaths * 10, `${whole} whole answers of ${deaths * 20}`); // those of the other worker
     await streamsActive(daemon, 0);
