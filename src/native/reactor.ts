@@ -44,7 +44,7 @@ export interface HandoffTaker {
 
 const HEAD_BYTES = 24;
 /** Room for a turn's share of large conversations; what is never written to takes no memory. */
-const FIRST_BUFFER_BYTES = 1024 * 1024;
+const FIRST_BUFFER_BYTES = 512 * 1024;
 const HANDOFF = 1, CLIENT_GONE = 2, CLIENT_WRITABLE = 3;
 const OVER_LIMIT = 1, NO_ROOM = 8, MOVED = 16, IS_GONE = 32, REASON_SHIFT = 8;
 /** So many handoffs are taken from the shim at a time. */

@@ -109,6 +109,18 @@ export function numbersFrame(type: number, stream: number, ...numbers: number[])
   return out;
 }
 
+/** The beginning of a frame whose bytes are written after it. */
+export function frameHead(
+  type: number,
+  flags: number,
+  stream: number,
+  bytes: number,
+): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(HEAD_BYTES);
+  writeHead(out, 0, bytes, type, flags, stream);
+  return out;
+}
+
 /** A frame around bytes. */
 export function bytesFrame(
   type: number,

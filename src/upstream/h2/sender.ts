@@ -24,7 +24,7 @@ const NOTHING = new Uint8Array(0);
 export interface SendStream extends FlowStream {
   readonly id: number;
   /** What of the request's body is not sent yet. */
-  unsent: Uint8Array | null;
+  unsent: Uint8Array<ArrayBuffer> | null;
 }
 
 /** The sending half of a connection. */
@@ -87,7 +87,8 @@ export class Sender implements WriteListener {
       if (bytes === 0) continue;
       const last = bytes === unsent.length;
       const flags = last ? h2.FLAG_END_STREAM : 0;
-      this.#writer.write(h2.bytesFrame(h2.DATA, flags, stream.id, unsent.subarray(0, bytes)));
+      this.#writer.write(h2.frameHead(h2.DATA, flags, stream.id, bytes));
+      this.#writer.write(unsent.subarray(0, bytes));
       this.#flow.send(stream, bytes);
       stream.unsent = last ? null : unsent.subarray(bytes);
       this.#sending.delete(stream);

@@ -38,7 +38,7 @@ export class StreamTable {
   }
 
   /** Gives an exchange its stream. @param sendBytes the window that it begins with */
-  open(exchange: Exchange, body: Uint8Array, sendBytes: number): Stream {
+  open(exchange: Exchange, body: Uint8Array<ArrayBuffer>, sendBytes: number): Stream {
     const stream: Stream = {
       id: this.#nextId,
       exchange,

@@ -49,7 +49,7 @@ export const NATIVE: readonly FaultyFile[] = [
       },
       {
         id: "a-turn-takes-one-long-conversation",
-        text: "const FIRST_BUFFER_BYTES = 1024 * 1024;",
+        text: "const FIRST_BUFFER_BYTES = 512 * 1024;",
         instead: "const FIRST_BUFFER_BYTES = 64 * 1024;",
         tests: ["native/reactor_turns_test.ts"],
       },
