@@ -96,11 +96,7 @@ export class WorkerPool {
     const worker = new WorkerProxy(init, pinged, deadlines);
     slot.worker = worker;
     worker.ended.catch(() => {}); // until #watch; what happened before is the error of its start
-    await worker.started;
-    for (let { config } = init; config !== this.#config;) { // a reload came in between
-      config = this.#config;
-      await worker.reload(config);
-    }
+    await worker.started; // a reload that comes meanwhile waits for it in the isolate
   }
 
   #watch(slot: Slot): void {

@@ -183,12 +183,6 @@ export const DAEMON: readonly FaultyFile[] = [
         tests: ["daemon/worker_pool_test.ts"],
       },
       {
-        id: "a-successor-has-the-old-configuration",
-        text: "for (let { config } = init; config !== this.#config;)",
-        instead: "for (let { config } = init; false;)",
-        tests: ["daemon/worker_pool_test.ts"],
-      },
-      {
         id: "counts-of-the-dead-get-lost",
         text: "return [...await this.#retired, ...live];",
         instead: "return live;",
