@@ -4,6 +4,7 @@
  * @module
  */
 
+import { forgetOldest } from "../../upstream/forget_oldest.ts";
 import { errorWords, EventReader, isCount } from "../http/event_reader.ts";
 import { isObject, type Json } from "../http/chat_words.ts";
 import { finishWord } from "../http/finish_words.ts";
@@ -154,8 +155,8 @@ export class RunReader extends EventReader {
       const { id, name, args, index } = piece;
       const place = JSON.stringify([message, index]);
       if (typeof id === "string" && id !== "") {
-        if (this.#calls.size >= MAX_KNOWN) this.#calls.delete(this.#calls.keys().next().value ?? place);
         this.#calls.set(place, this.#callCount);
+        forgetOldest(this.#calls, MAX_KNOWN);
         this.toolCall(this.#callCount++, id, name, args);
       } else if (this.#callCount > 0) {
         this.toolCall(this.#calls.get(place) ?? this.#callCount - 1, undefined, name, args);

@@ -3,6 +3,7 @@
  * @module
  */
 
+import { forgetOldest } from "../../upstream/forget_oldest.ts";
 import { errorWords, EventReader, isCount } from "../http/event_reader.ts";
 import { TextTemplate } from "../http/text_template.ts";
 
@@ -143,8 +144,8 @@ export class AnswerReader extends EventReader {
     if (call === undefined || another && name) {
       call = { number: Math.max(index, this.#nextCall), id: ownId };
       this.#nextCall = call.number + 1;
-      if (this.#calls.size >= MAX_CALLS) this.#calls.delete(this.#calls.keys().next().value ?? index);
       this.#calls.set(index, call);
+      forgetOldest(this.#calls, MAX_CALLS);
     } else if (call.id === "") call.id = ownId;
     const piece = custom ? custom.input : called?.arguments;
     this.toolCall(call.number, call.id === ownId ? id : undefined, name, piece, Boolean(custom));

@@ -3,6 +3,7 @@
  * @module
  */
 
+import { forgetOldest } from "../../upstream/forget_oldest.ts";
 import type { BackendRequest } from "../backend.ts";
 import type { Refused } from "../http/refusal.ts";
 
@@ -35,8 +36,7 @@ export class Models {
   learn(model: string, traits: Traits): void {
     if (traits === this.of(model)) return;
     this.#traits.set(model, traits);
-    if (this.#traits.size <= MAX_MODELS) return;
-    for (const oldest of this.#traits.keys().take(1)) this.#traits.delete(oldest);
+    forgetOldest(this.#traits, MAX_MODELS);
   }
 }
 

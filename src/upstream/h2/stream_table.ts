@@ -3,6 +3,7 @@
  * @module
  */
 
+import { forgetOldest } from "../forget_oldest.ts";
 import type { Exchange } from "../exchange.ts";
 import { type AnswerSoFar, UNKNOWN } from "./answer_rules.ts";
 import * as h2 from "./frames.ts";
@@ -95,9 +96,7 @@ export class StreamTable {
   /** The server has ended it: from now on most frames on it are wrong. */
   endedByServer({ id }: Stream): void {
     this.#ended.add(id);
-    if (this.#ended.size > MAX_ENDED) {
-      for (const oldest of this.#ended.keys().take(1)) this.#ended.delete(oldest);
-    }
+    forgetOldest(this.#ended, MAX_ENDED);
   }
 
   /** Whether the server has ended it, the first time that this is asked. */
