@@ -15,6 +15,13 @@ import { until } from "../support/until.ts";
 import { plainResponse } from "../support/wire.ts";
 
 const NOW = AbortSignal.abort();
+
+/** What a configuration has that asks such a provider. */
+const askedAt = ({ base }: { readonly base: string }): Readonly<Record<string, string>> => ({
+  DAEMON_BACKEND_PROVIDER: "openai",
+  OPENAI_API_BASE: base,
+  OPENAI_API_KEY: "k",
+});
 const never = new AbortController().signal;
 const SLOW = { DAEMON_TOKEN_DELAY_MS: "3600000" };
 const DONE = "data: [DONE]\n\n";
@@ -182,11 +189,7 @@ Deno.test("a reload holds for connections from then on; those that run keep thei
 Deno.test("a reload closes the backend that it replaces, with its connections to the provider", async () => {
   // Over HTTP/2, whose server closes no idle connection by itself.
   await using provider = await mockLlm({ protocol: "h2c" });
-  await using it = await fixture({
-    DAEMON_BACKEND_PROVIDER: "openai",
-    OPENAI_API_BASE: provider.base,
-    OPENAI_API_KEY: "k",
-  });
+  await using it = await fixture(askedAt(provider));
   using client = it.acceptor.handOff();
   assert((await client.readAll()).endsWith(DONE));
   assert.equal(await it.metric("daemon_upstream_connections"), 1);
@@ -198,11 +201,7 @@ Deno.test("a reload closes the backend that it replaces, with its connections to
 
 Deno.test("a backend that a reload replaced is counted: its connections until they end, its counters for ever", async () => {
   await using provider = await mockLlm({ protocol: "h2c", delayMs: 20 });
-  await using it = await fixture({
-    DAEMON_BACKEND_PROVIDER: "openai",
-    OPENAI_API_BASE: provider.base,
-    OPENAI_API_KEY: "k",
-  });
+  await using it = await fixture(askedAt(provider));
   const figures = (): Promise<(number | undefined)[]> =>
     Promise.all(
       ["streams", "connections", "connections_opened_total"].map((name) =>
@@ -219,11 +218,7 @@ Deno.test("a backend that a reload replaced is counted: its connections until th
   assert.deepEqual(await figures(), [0, 0, 1]);
   it.worker.reload(
     await planBackends(
-      await testConfig({
-        DAEMON_BACKEND_PROVIDER: "openai",
-        OPENAI_API_BASE: provider.base,
-        OPENAI_API_KEY: "k",
-      }),
+      await testConfig(askedAt(provider)),
     ),
   );
   using next = it.acceptor.handOff();

@@ -165,14 +165,13 @@ function isWhole({ custom, arguments: text }: Call): boolean {
 
 /** A call whose arguments have all come. */
 function whole({ toolCallId, toolName, custom, arguments: text, cut }: Call): string {
-  let errorText = "The arguments of the call are too long";
+  const failed = (errorText: string): string =>
+    dataEvent({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
+  if (cut) return failed("The arguments of the call are too long");
   try {
-    if (!cut) {
-      const input: unknown = custom ? text : text === "" ? {} : JSON.parse(text);
-      return dataEvent({ type: "tool-input-available", toolCallId, toolName, input });
-    }
+    const input: unknown = custom ? text : text === "" ? {} : JSON.parse(text);
+    return dataEvent({ type: "tool-input-available", toolCallId, toolName, input });
   } catch {
-    errorText = "The arguments of the call are not JSON";
+    return failed("The arguments of the call are not JSON");
   }
-  return dataEvent({ type: "tool-input-error", toolCallId, toolName, input: text, errorText });
 }
