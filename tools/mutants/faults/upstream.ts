@@ -7,6 +7,17 @@ import type { FaultyFile } from "../fault.ts";
 /** See the module. */
 export const UPSTREAM: readonly FaultyFile[] = [
   {
+    file: "src/upstream/forget_oldest.ts",
+    faults: [
+      {
+        id: "nothing-is-forgotten",
+        text: "if (known.size <= most) return;",
+        instead: "if (most > 0) return;",
+        tests: ["upstream/forget_oldest_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/upstream/sse_parser.ts",
     faults: [
       {
