@@ -4,7 +4,8 @@
  */
 import type { Config } from "../config/load.ts";
 import type { Log } from "../ops/log/log.ts";
-import { countersOf, type MetricsSnapshot, sumSnapshots } from "../ops/metrics/metrics.ts";
+import { countersOf, type MetricsSnapshot } from "../ops/metrics/snapshot.ts";
+import { sumSnapshots } from "../ops/metrics/sum_snapshots.ts";
 import { makeReactor } from "../native/reactor.ts";
 import { oldestSecs, type WorkerStatus } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";

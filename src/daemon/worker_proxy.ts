@@ -6,7 +6,7 @@
 import { pathToFileURL } from "node:url";
 import type { Config } from "../config/load.ts";
 import { closeReactor } from "../native/reactor.ts";
-import type { MetricsSnapshot } from "../ops/metrics/metrics.ts";
+import type { MetricsSnapshot } from "../ops/metrics/snapshot.ts";
 import { WORKER_MODULE } from "../places.ts";
 import type { WorkerInit } from "../worker/worker.ts";
 import type { Command, Question, Report } from "./worker_thread.ts";

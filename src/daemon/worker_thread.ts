@@ -4,7 +4,7 @@
  */
 import type { Config } from "../config/load.ts";
 import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
-import type { MetricsSnapshot } from "../ops/metrics/metrics.ts";
+import type { MetricsSnapshot } from "../ops/metrics/snapshot.ts";
 import { Worker, type WorkerInit } from "../worker/worker.ts";
 
 /** What is answered by an {@linkcode Answer} of the same id. */

@@ -2,7 +2,8 @@
  * What `/status` says: the state of a running daemon at a glance. Plain data, and nothing secret.
  * @module
  */
-import { type MetricsSnapshot, sumSnapshots } from "./metrics/metrics.ts";
+import type { MetricsSnapshot } from "./metrics/snapshot.ts";
+import { sumSnapshots } from "./metrics/sum_snapshots.ts";
 import { OLDEST_METRIC } from "./metrics/worker_metrics.ts";
 
 /** One worker. */

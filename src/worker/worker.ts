@@ -7,7 +7,8 @@ import type { BackendParts } from "../backend/mod.ts";
 import { allBackends, type Config } from "../config/config.ts";
 import { type ClientEvents, type Handoff, type HandoffTaker, Reactor } from "../native/reactor.ts";
 import type { Log } from "../ops/log/log.ts";
-import { type MetricsSnapshot, Totals } from "../ops/metrics/metrics.ts";
+import { Totals } from "../ops/metrics/metrics.ts";
+import type { MetricsSnapshot } from "../ops/metrics/snapshot.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { WorkerMetrics } from "../ops/metrics/worker_metrics.ts";
 import { RequestIds } from "../ops/request_ids.ts";
@@ -200,7 +201,7 @@ export class Worker implements HandoffTaker {
   }
 
   /** What it has counted; empty if it counts nothing. */
-  metrics(): Promise<MetricsSnapshot> {
+  metrics(): MetricsSnapshot {
     return this.#metrics.snapshot();
   }
 

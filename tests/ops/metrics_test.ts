@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../../src/errors.ts";
-import { countersOf, sumSnapshots, Totals } from "../../src/ops/metrics/metrics.ts";
+import { Totals } from "../../src/ops/metrics/metrics.ts";
 import { MetricsPage } from "../../src/ops/metrics/page.ts";
+import { countersOf } from "../../src/ops/metrics/snapshot.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
+import { sumSnapshots } from "../../src/ops/metrics/sum_snapshots.ts";
 import { WorkerMetrics } from "../../src/ops/metrics/worker_metrics.ts";
 import { type Family, parsePage } from "../support/metrics.ts";
 

@@ -3,8 +3,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import type { MetricsSnapshot } from "../../src/ops/metrics/metrics.ts";
 import { MetricsPage } from "../../src/ops/metrics/page.ts";
+import type { MetricsSnapshot } from "../../src/ops/metrics/snapshot.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 
 /** One metric of a page. */

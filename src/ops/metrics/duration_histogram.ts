@@ -3,7 +3,7 @@
  * microseconds a time. It is laid out as Prometheus' data model says: https://prometheus.io/docs/concepts/metric_types/
  * @module
  */
-import { type MetricsSnapshot, metricType } from "./metrics.ts";
+import { metric, type MetricSnapshot } from "./snapshot.ts";
 
 const BUCKETS = 15;
 
@@ -32,8 +32,7 @@ export class DurationHistogram {
     this.#sumSecs += secs;
   }
 
-  /** As prom-client's own histograms travel to the page. */
-  snapshot(): MetricsSnapshot[number] {
+  snapshot(): MetricSnapshot {
     const series = (suffix: string, value: number, labels: Record<string, string | number> = {}) => ({
       labels,
       value,
@@ -44,12 +43,10 @@ export class DurationHistogram {
       count += this.#counts[bucket] as number;
       return series("bucket", count, { le });
     });
-    return {
-      name: this.#name,
-      help: this.#help,
-      type: metricType("histogram"),
-      aggregator: "sum",
-      values: [...buckets, series("sum", this.#sumSecs), series("count", count)],
-    };
+    return metric("histogram", this.#name, this.#help, [
+      ...buckets,
+      series("sum", this.#sumSecs),
+      series("count", count),
+    ]);
   }
 }

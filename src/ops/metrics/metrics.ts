@@ -1,9 +1,9 @@
 /**
- * What a worker counts, as an interface, how it travels, and the implementation that only adds up.
+ * What a worker counts, as an interface, and the implementation that only adds up.
  * @module
  */
-import client, { type MetricObjectWithValues, type MetricValue } from "prom-client";
 import type { BackendFailure, BackendRefusal, HandoffFailure, StreamFailure } from "../../errors.ts";
+import { metric, type MetricsSnapshot } from "./snapshot.ts";
 
 /** What a worker tells of itself. Durations in seconds. Every method is cheap; those of events only add numbers. */
 export interface Metrics {
@@ -75,13 +75,6 @@ export interface UpstreamStats {
   readonly cancelled: number;
 }
 
-/** A worker's metrics as they travel to the page: plain data. */
-export type MetricsSnapshot = Omit<MetricObjectWithValues<MetricValue<string>>, "collect">[];
-
-/** A metric's type in a snapshot: typed as an enumeration of numbers, but a word in the library's own JSON. */
-export const metricType = (word: "gauge" | "histogram"): MetricsSnapshot[number]["type"] =>
-  word as unknown as MetricsSnapshot[number]["type"];
-
 /** For `--benchmark`: sums that cost next to nothing, for the summary at the end. */
 export class Totals implements Metrics {
   readonly #sums = {
@@ -133,24 +126,9 @@ export class Totals implements Metrics {
   streamAskedFor(): void {}
 
   /** The sums as gauges of the same names. */
-  snapshot(): Promise<MetricsSnapshot> {
-    const metric = ([name, value]: [string, number]): MetricsSnapshot[number] => ({
-      name,
-      help: name,
-      type: metricType("gauge"),
-      aggregator: "sum",
-      values: [{ value, labels: {} }],
-    });
-    return Promise.resolve(Object.entries(this.#sums).map(metric));
+  snapshot(): MetricsSnapshot {
+    return Object.entries(this.#sums).map(([name, value]) =>
+      metric("gauge", name, name, [{ value, labels: {} }])
+    );
   }
-}
-
-/** What of a snapshot holds on when its worker has gone: all but the gauges. */
-export function countersOf(snapshot: MetricsSnapshot): MetricsSnapshot {
-  return snapshot.filter(({ type }) => type !== metricType("gauge"));
-}
-
-/** Several workers' metrics as one: counters and histograms add up. */
-export function sumSnapshots(snapshots: readonly MetricsSnapshot[]): Promise<MetricsSnapshot> {
-  return client.AggregatorRegistry.aggregate([...snapshots]).getMetricsAsJSON() as Promise<MetricsSnapshot>;
 }

@@ -11,7 +11,7 @@ import startTimeMetric from "prom-client/lib/metrics/processStartTime.js";
 import versionMetric from "prom-client/lib/metrics/version.js";
 import type { HandoffFailure } from "../../errors.ts";
 import { EventLoopLag } from "./event_loop.ts";
-import type { MetricsSnapshot } from "./metrics.ts";
+import type { MetricsSnapshot } from "./snapshot.ts";
 import type { StreamGauge } from "./stream_gauge.ts";
 import { handoffsFailedCounter, streamErrorsCounter } from "./worker_metrics.ts";
 
@@ -40,10 +40,9 @@ const DEFAULT_METRICS = [
 export class MetricsPage {
   /** Of the process. */
   readonly #registry = new client.Registry();
-  /** What workers count as well: it adds up with theirs. */
-  readonly #shared = new client.Registry();
-  readonly #handoffsFailed = handoffsFailedCounter(this.#shared);
-  readonly #streamErrors = streamErrorsCounter(this.#shared);
+  // What workers count as well: it adds up with theirs.
+  readonly #handoffsFailed = handoffsFailedCounter();
+  readonly #streamErrors = streamErrorsCounter();
   readonly #restarts: Counter;
   readonly #lag: EventLoopLag;
 
@@ -82,12 +81,12 @@ export class MetricsPage {
   /** A worker died, and so many streams with it. */
   workerDied(lostStreams: number): void {
     this.#restarts.inc();
-    this.#streamErrors.inc({ reason: "other" }, lostStreams);
+    this.#streamErrors.add({ reason: "other" }, lostStreams);
   }
 
   /** So many handoffs were refused before they reached a worker. */
   handoffsRefused(reason: HandoffFailure, count: number): void {
-    this.#handoffsFailed.inc({ reason }, count);
+    this.#handoffsFailed.add({ reason }, count);
   }
 
   /** A worker's event loop let a ping wait for so long. */
@@ -96,9 +95,9 @@ export class MetricsPage {
   }
 
   /** The page in the Prometheus text format. */
-  async render(workers: readonly MetricsSnapshot[]): Promise<string> {
+  render(workers: readonly MetricsSnapshot[]): Promise<string> {
     this.#lag.collect();
-    const own = await this.#shared.getMetricsAsJSON() as MetricsSnapshot;
+    const own = [this.#handoffsFailed.snapshot(), this.#streamErrors.snapshot()];
     const sum = client.AggregatorRegistry.aggregate<typeof client.prometheusContentType>([own, ...workers]);
     return client.Registry.merge([this.#registry, sum]).metrics();
   }

@@ -52,32 +52,26 @@ export const OPS: readonly FaultyFile[] = [
       },
       {
         id: "every-broken-stream-is-other",
-        text: "this.#streamErrors.inc({ reason: failure });",
-        instead: 'this.#streamErrors.inc({ reason: "other" });',
+        text: "this.#streamErrors.add({ reason: failure });",
+        instead: 'this.#streamErrors.add({ reason: "other" });',
         tests: ["ops/metrics_test.ts", "e2e/clients_test.ts"],
       },
       {
         id: "input-tokens-are-output-tokens",
-        text: 'direction: "input" }, input],',
-        instead: 'direction: "output" }, input],',
+        text: 'direction: "input" }, value: input',
+        instead: 'direction: "output" }, value: input',
         tests: ["ops/metrics_test.ts"],
       },
       {
         id: "the-oldest-stream-adds-up",
-        text: '      aggregator: "max",\n',
-        instead: '      aggregator: "sum",\n',
+        text: 'oldestSecs?.() ?? 0, "max"',
+        instead: "oldestSecs?.() ?? 0",
         tests: ["ops/metrics_test.ts"],
       },
       {
         id: "every-backend-error-is-other",
-        text: "this.#backendErrors.inc({ backend, kind });",
-        instead: 'this.#backendErrors.inc({ backend, kind: "other" });',
-        tests: ["ops/metrics_test.ts"],
-      },
-      {
-        id: "a-page-counts-events-again",
-        text: "        this.reset();\n        for (const [labels, value] of values())",
-        instead: "        for (const [labels, value] of values())",
+        text: "this.#backendErrors.add({ backend, kind });",
+        instead: 'this.#backendErrors.add({ backend, kind: "other" });',
         tests: ["ops/metrics_test.ts"],
       },
       {
@@ -99,14 +93,14 @@ export const OPS: readonly FaultyFile[] = [
     faults: [
       {
         id: "lost-streams-count-as-one",
-        text: 'this.#streamErrors.inc({ reason: "other" }, lostStreams);',
-        instead: 'this.#streamErrors.inc({ reason: "other" });',
+        text: 'this.#streamErrors.add({ reason: "other" }, lostStreams);',
+        instead: 'this.#streamErrors.add({ reason: "other" });',
         tests: ["ops/metrics_test.ts"],
       },
       {
         id: "refusals-count-as-one",
-        text: "this.#handoffsFailed.inc({ reason }, count);",
-        instead: "this.#handoffsFailed.inc({ reason });",
+        text: "this.#handoffsFailed.add({ reason }, count);",
+        instead: "this.#handoffsFailed.add({ reason });",
         tests: ["ops/metrics_test.ts"],
       },
       {
@@ -135,11 +129,34 @@ export const OPS: readonly FaultyFile[] = [
     ],
   },
   {
-    file: "src/ops/metrics/metrics.ts",
+    file: "src/ops/metrics/counter.ts",
+    faults: [
+      {
+        id: "a-counter-starts-again-at-each-step",
+        text: "else series.value += count;",
+        instead: "else series.value = count;",
+        tests: ["ops/counter_test.ts"],
+      },
+      {
+        id: "labels-that-follow-each-other-are-one",
+        text: "Object.values(labels).join(",
+        instead: "Object.values(labels).slice(-1).join(",
+        tests: ["ops/counter_test.ts"],
+      },
+      {
+        id: "a-snapshot-goes-on-counting",
+        text: ".map((each) => ({ ...each }))",
+        instead: "",
+        tests: ["ops/counter_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/ops/metrics/snapshot.ts",
     faults: [
       {
         id: "gauges-of-the-dead-stay",
-        text: 'return snapshot.filter(({ type }) => type !== metricType("gauge"));',
+        text: 'return snapshot.filter(({ type }) => type as unknown !== "gauge");',
         instead: "return snapshot;",
         tests: ["ops/metrics_test.ts", "daemon/worker_pool_test.ts"],
       },
