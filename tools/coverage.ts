@@ -114,7 +114,7 @@ async function testTypeScript(env: Environment): Promise<void> {
   const counting = [...flags, `--coverage=${FOLDER}/deno`, "--coverage-raw-data-only"];
   await test(Deno.execPath(), [...counting, ...ALONE], env);
   const others = ["--parallel", `--ignore=${ALONE.join()}`, ...ROOMS];
-  await test(Deno.execPath(), [...counting, ...others], { DENO_JOBS: "3" });
+  await test(Deno.execPath(), [...counting, ...others], { DENO_JOBS: "6" });
 }
 
 async function tellTypeScript(): Promise<void> {
