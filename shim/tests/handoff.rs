@@ -150,6 +150,25 @@ fn a_socket_handed_off_again_after_its_client_was_closed_is_watched_again() {
     setup.reactor.stays_silent();
 }
 
+/// 0 bytes without a descriptor say nothing about what comes behind them: an empty message looks like the end.
+#[test]
+fn behind_an_empty_message_a_handoff_is_received() {
+    let _no_leak = no_leak();
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let acceptor = Acceptor::new(POLICY);
+    acceptor.listen(SEQPACKET, &path);
+    let (_browser, passed) = pair(STREAM);
+    let connection = connect(&path, SEQPACKET);
+    sendmsg(&connection, b"", &[]);
+    sendmsg(&connection, b"{}", &[&passed]);
+    drop(connection);
+    // All of it is there before anybody looks.
+    acceptor.ear();
+    assert_eq!(acceptor.reactor().handoff().payload, b"{}");
+    acceptor.stays_silent();
+}
+
 /// On Linux a recvmsg(2) that does not wait can give 0 bytes for a message that is there, if its sender sends and
 /// closes meanwhile.
 #[test]

@@ -93,8 +93,6 @@ export const SHIM: readonly FaultyFile[] = [
         text: "if is_message && is_nothing {",
         instead: "if is_message && is_nothing && false {",
         cargo: ["handoff"],
-        survives:
-          "the kernel says so of some in a million handoffs: deno task bench handoffs plays a million",
       },
       {
         id: "a-lost-descriptor-without-data-is-nothing",
