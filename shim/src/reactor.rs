@@ -21,6 +21,8 @@ use crate::registry::lock;
 
 /// Events taken from the kernel at once.
 const EVENTS_AT_ONCE: usize = 256;
+/// Events of clients that one take looks at, each of which may cost a system call: the caller has its own turns to keep.
+const EVENTS_PER_TAKE: usize = 256;
 /// The token of the bell's eventfd: no client's number is so high.
 const WAKE: u64 = u64::MAX;
 
@@ -81,7 +83,8 @@ impl Reactor {
         Ok(0)
     }
 
-    /// Writes whole records: events, then up to `most_handoffs` handoffs. Returns their bytes and how many wait.
+    /// Writes whole records: a share of the events, then up to `most_handoffs` handoffs. Returns their bytes and how many
+    /// wait.
     pub fn take(&self, buffer: &mut [u8], most_handoffs: u32) -> Result<(i32, u32), Status> {
         let mut clients = lock(&self.clients);
         self.seat.events.check()?;
@@ -89,7 +92,10 @@ impl Reactor {
         if records.room() < EVENT_BYTES && self.seat.events.len() > 0 {
             return Err(Status::TOO_SMALL);
         }
-        while records.room() >= EVENT_BYTES {
+        for _ in 0..EVENTS_PER_TAKE {
+            if records.room() < EVENT_BYTES {
+                break;
+            }
             let Some(event) = self.seat.events.next() else { break };
             clients.on_event(event, &self.epoll, &mut records);
         }

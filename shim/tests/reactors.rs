@@ -238,6 +238,28 @@ fn take_gives_events_first_and_a_share_of_the_handoffs_and_tells_how_many_wait()
     assert!(setup.reactor.ear().is_silent());
 }
 
+/// However many have left at once, the caller is soon back at its own work.
+#[test]
+fn one_take_looks_at_256_events_and_tells_how_many_wait() {
+    const CLIENTS: usize = 600;
+    let setup = Setup::new(SEQPACKET, POLICY);
+    let (browser, passed) = pair(STREAM);
+    for _ in 0..CLIENTS {
+        setup.admit(&passed);
+    }
+    drop(browser);
+    let mut one_by_one = 0;
+    eventually("all have left", || {
+        // There is room for one event.
+        let (bytes, left) = setup.reactor.take_bytes(48, 0).unwrap();
+        one_by_one += Event::parse(&bytes).len();
+        one_by_one + left as usize == CLIENTS
+    });
+    let (bytes, left) = setup.reactor.take_bytes(1 << 20, 0).unwrap();
+    assert_eq!((Event::parse(&bytes).len(), left as usize), (256, CLIENTS - one_by_one - 256));
+    assert_eq!(setup.reactor.take().len(), CLIENTS - one_by_one - 256);
+}
+
 #[test]
 fn a_buffer_too_small_for_a_record_takes_nothing() {
     let setup = Setup::new(SEQPACKET, POLICY);

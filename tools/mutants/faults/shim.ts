@@ -377,6 +377,17 @@ export const SHIM: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "shim/src/reactor.rs",
+    faults: [
+      {
+        id: "all-who-have-left-in-one-take",
+        text: "for _ in 0..EVENTS_PER_TAKE {",
+        instead: "loop {",
+        cargo: ["reactors"],
+      },
+    ],
+  },
+  {
     file: "shim/src/process.rs",
     faults: [
       {
