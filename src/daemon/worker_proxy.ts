@@ -17,7 +17,10 @@ export interface WorkerDeadlines {
   readonly startMs: number;
   /** From one ping to the next. A worker that has not answered for {@linkcode PINGS} of them is given up. */
   readonly pingMs: number;
-  /** To end once a drain's own time is over, or once it is told to stop. */
+  /**
+   * To end once a drain's own time is over, or once it is told to stop. Within it are its last words, the store's two
+   * waits, the backends' end and the log's, which are bounded to a second each.
+   */
   readonly stopMs: number;
   /** To answer with its metrics. */
   readonly metricsMs: number;

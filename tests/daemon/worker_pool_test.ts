@@ -4,7 +4,7 @@ import { renderedMetric } from "../support/metrics.ts";
 import { MetricsPage } from "../../src/ops/metrics/page.ts";
 import { StreamGauge } from "../../src/ops/metrics/stream_gauge.ts";
 import { closeReactor, makeReactor } from "../../src/native/reactor.ts";
-import { DEADLINES } from "../../src/daemon/worker_proxy.ts";
+import { DEADLINES, type WorkerDeadlines } from "../../src/daemon/worker_proxy.ts";
 import { WorkerPool, type WorkerPoolOptions } from "../../src/daemon/worker_pool.ts";
 import { fill, pairEnds, type TestClient } from "../support/clients.ts";
 import { listLog, type LoggedLine } from "../support/connections.ts";
@@ -25,7 +25,7 @@ interface Fixture extends AsyncDisposable {
 }
 
 /** A pool, of two workers unless said otherwise. */
-async function startPool(workers = 2): Promise<Fixture> {
+async function startPool(workers = 2, deadlines: WorkerDeadlines = DEADLINES): Promise<Fixture> {
   const acceptor = new TestAcceptor();
   const config = await testConfig(SLOW);
   const streams = StreamGauge.allocate(workers);
@@ -50,6 +50,7 @@ async function startPool(workers = 2): Promise<Fixture> {
       page.workerDied(lostStreams);
     },
     pinged: () => {},
+    deadlines,
   });
   return {
     acceptor,
@@ -234,6 +235,28 @@ Deno.test("a drain that begins while a dead worker is being replaced ends", asyn
   await pool.pool.drain(0, NOW);
   await pool.pool.ended;
 });
+
+for (
+  const [which, timeoutMs, isTold] of [
+    ["a drain's time is over", 0, false],
+    ["it is told to stop", 60_000, true],
+  ] as const
+) {
+  Deno.test(`a worker that does not stop once ${which} is given up, although it answers pings`, async () => {
+    await using pool = await startPool(1, { ...DEADLINES, pingMs: 60_000, stopMs: 100 });
+    using full = handOverFull(pool); // its last words are waited for longer
+    await until("a stream", () => pool.gauge.active === 1);
+    await pool.acceptor.drain();
+    const stop = new AbortController();
+    const drained = pool.pool.drain(timeoutMs, stop.signal);
+    if (isTold) stop.abort();
+    await drained;
+    await pool.pool.ended;
+    assert.deepEqual(pool.lines.map(({ level, message }) => [level, message]), [["error", "Worker died"]]);
+    assert.equal((pool.lines[0]?.fields["error"] as Error).message, "The worker did not stop in time");
+    assert.match(await full.readAll(), /^f+$/);
+  });
+}
 
 Deno.test("a scrape leaves nothing behind", async () => {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {

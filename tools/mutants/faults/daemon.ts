@@ -257,9 +257,13 @@ export const DAEMON: readonly FaultyFile[] = [
         id: "a-worker-that-does-not-stop-is-waited-for",
         text: "    this.#stopWithin(timeoutMs + this.#deadlines.stopMs);\n",
         instead: "",
-        tests: ["e2e/bugs_test.ts"],
-        survives:
-          "a worker that hangs is given up for its pings as well; one that answers them and never ends is not known",
+        tests: ["daemon/worker_pool_test.ts"],
+      },
+      {
+        id: "a-worker-that-does-not-stop-when-told-is-waited-for",
+        text: "      this.#stopWithin(this.#deadlines.stopMs);\n",
+        instead: "",
+        tests: ["daemon/worker_pool_test.ts"],
       },
     ],
   },
