@@ -10,6 +10,7 @@ import {
   httpTable,
 } from "../config/config.ts";
 import { ConfigError } from "../errors.ts";
+import type { Log } from "../ops/log/log.ts";
 import type { ReadCoalescer } from "../timing/read_coalescer.ts";
 import type { TimerWheel } from "../timing/timer_wheel.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
@@ -17,7 +18,7 @@ import { trustSystemStore } from "../upstream/trust.ts";
 import { Anthropic } from "./anthropic/anthropic.ts";
 import type { Backend } from "./backend.ts";
 import { MockBackend } from "./mock.ts";
-import type { Arrivals } from "./http/answer.ts";
+import type { Hooks } from "./http/answer.ts";
 import type { Dialect } from "./http/dialect.ts";
 import { HttpBackend } from "./http/http.ts";
 import { checkOptions, type HttpOptions, readCaCerts } from "./http/options.ts";
@@ -42,8 +43,9 @@ const RESPONSES = { table: "backend.openai_responses", path: "/responses" };
 export interface BackendParts {
   /** For pauses of milliseconds. */
   readonly wheel: TimerWheel;
-  /** Is told of what goes to a provider and what comes from it. */
+  /** Is told of what comes from a provider. */
   readonly arrivals: ReadCoalescer;
+  readonly log: Log;
 }
 
 /**
@@ -97,7 +99,7 @@ export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
   const { name, settings } = httpTable(config) ?? {};
   const caCerts = readCaCerts(settings?.caFile ?? "", `backend.${name}`);
   const plan = { ...config, ...(template === undefined ? {} : { template }), caCerts };
-  makeHttpBackend(plan, { received() {} });
+  makeHttpBackend(plan, { arrivals: { received() {} }, log: { debug() {} } });
   return plan;
 }
 
@@ -121,15 +123,15 @@ export function makeBackend(plan: BackendPlan, parts: BackendParts): Backend {
     return new MockBackend({ tokenDelayMs: plan.mock.tokenDelayMs, wheel: parts.wheel });
   }
   if (plan.provider === "module") return moduleBackend(plan.module);
-  return makeHttpBackend(plan, parts.arrivals);
+  return makeHttpBackend(plan, parts);
 }
 
-function makeHttpBackend(plan: BackendPlan, arrivals: Arrivals): HttpBackend {
+function makeHttpBackend(plan: BackendPlan, hooks: Hooks): HttpBackend {
   const { name, settings } = httpTable(plan) ?? {};
   if (settings === undefined) throw new Error(`the provider ${plan.provider} is not asked over HTTP`);
   const options = { ...settings, ...common(plan) };
   checkOptions(options, `backend.${name}`);
-  return new HttpBackend(dialectOf(plan), options, plan.caCerts ?? [], arrivals);
+  return new HttpBackend(dialectOf(plan), options, plan.caCerts ?? [], hooks);
 }
 
 function dialectOf(plan: BackendPlan): Dialect {

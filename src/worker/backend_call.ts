@@ -142,6 +142,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     metrics.backendRequest(route.name);
     const fromMs = this.#trace === undefined ? this.startedMs : performance.now();
     this.#trace = tracing?.begin(request, route.backend, fromMs);
+    this.#logStep("Backend asked");
   }
 
   tryFailed(route: Route, error: BackendError, next: Route): void {
@@ -201,6 +202,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     if (!this.#begun && this.failure === undefined && event.kind !== "alive" && event.kind !== "refusal") {
       this.#begun = true;
       metrics.backendFirstEvent(this.lastedSecs());
+      this.#logStep("Backend answers");
     }
     // While a client is full the time is its own.
     if (this.answer !== undefined && !this.waits) this.#backendGave(event);
@@ -307,6 +309,17 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
       ...(this.#usage === undefined
         ? {}
         : { input_tokens: this.#usage.inputTokens, output_tokens: this.#usage.outputTokens }),
+    });
+  }
+
+  #logStep(message: string): void {
+    const log = this.parts.log.child("backend");
+    if (!log.enabled("debug")) return;
+    log.debug(message, {
+      ...this.identity(),
+      backend: this.#route?.name,
+      model: this.model,
+      after_ms: Math.round(this.lastedSecs() * 1000),
     });
   }
 

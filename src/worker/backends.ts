@@ -42,7 +42,6 @@ const CLOSE_MS = 1000;
 export class Backends {
   readonly #parts: BackendParts;
   readonly #share: Share;
-  readonly #log: Log;
   #routes: ReadonlyMap<string, Route> = new Map();
   /** Those that a reload has replaced and whose answers have not ended. */
   readonly #replaced = new Set<Backend>();
@@ -51,10 +50,9 @@ export class Backends {
   #carry: Carrier | undefined;
 
   /** @throws {ConfigError} if one of them cannot be made; then none is */
-  constructor(config: Config, parts: BackendParts, share: Share, log: Log) {
+  constructor(config: Config, parts: BackendParts, share: Share) {
     this.#parts = parts;
     this.#share = share;
-    this.#log = log;
     this.reload(config);
   }
 
@@ -82,7 +80,7 @@ export class Backends {
         }
         const backend = makeBackend(plan, this.#parts);
         made.push(backend);
-        routes.set(name, makeRoute(name, backend, plan, this.#log, old?.gate));
+        routes.set(name, makeRoute(name, backend, plan, this.#parts.log, old?.gate));
       }
     } catch (error) {
       for (const backend of made) void this.#close(backend);
@@ -137,7 +135,7 @@ export class Backends {
 
   // Never rejects.
   async #close(backend: Backend, withinMs?: number): Promise<void> {
-    const log = this.#log;
+    const { log } = this.#parts;
     try {
       const closed = backend.close();
       if (withinMs === undefined) return await closed;

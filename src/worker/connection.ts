@@ -7,7 +7,7 @@ import { type HandoffFailure, HandoffRequestError, type StreamFailure } from "..
 import type { ClientEvents, Handoff } from "../native/reactor.ts";
 import { parseHandoffRequest, requestIdOf, type RequestRules } from "../protocol/handoff_request.ts";
 import type { PlainStatus } from "../protocol/http_response.ts";
-import { HEARTBEAT, takeHead } from "../protocol/sse.ts";
+import { FAILURE_TEXT, HEARTBEAT, takeHead } from "../protocol/sse.ts";
 import type { StreamChoice } from "../protocol/stream_choice.ts";
 import { BackendCall, type CallParts } from "./backend_call.ts";
 import type { Clients } from "./clients.ts";
@@ -43,6 +43,7 @@ export interface Sockets {
 const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> = {
   payload_truncated: [413, "Handoff data is too long"],
 };
+const NO_ROOM = "Too many requests at a time";
 const STORE_OUT = "The store of streams cannot be reached";
 const ETIMEDOUT = 110;
 const encoder = new TextEncoder();
@@ -68,6 +69,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     if (!handoff.moved) parts.metrics.connectionOpened();
     const request = this.#admit(handoff, stopping);
     if (request === undefined) return;
+    this.#logHandoff(request, handoff);
     if (request.responseHeaders !== undefined) this.headers = request.responseHeaders;
     if (request.stream !== undefined) {
       this.#name(request, request.stream, handoff);
@@ -100,7 +102,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     }
     metrics.connectionRejected();
     log.warning("The worker of a stream cannot take its client, which is answered 503", this.identity());
-    this.#refuse(503, "Too many requests at a time");
+    this.#refuse(503, NO_ROOM);
   }
 
   #join(request: BackendRequest, choice: StreamChoice, requestBytes: number): void {
@@ -173,8 +175,11 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     if (handoff.refusal !== undefined) {
       // It was counted and logged where it was judged.
       this.#refuse(...REFUSALS[handoff.refusal] ?? [503, "Handoff refused"]);
-    } else if (stopping) this.#refuse(503, "Server is shutting down");
-    else if (handoff.overLimit || handoff.noRoom) {
+    } else if (stopping) {
+      metrics.connectionRejected();
+      this.#logRefusal("The worker stops, client answered 503", handoff, {});
+      this.#refuse(503, FAILURE_TEXT.shutdown);
+    } else if (handoff.overLimit || handoff.noRoom) {
       metrics.connectionRejected();
       this.#logRefusal(
         handoff.overLimit
@@ -183,7 +188,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
         handoff,
         {},
       );
-      this.#refuse(503, handoff.overLimit ? "Too many connections" : "Too many requests at a time");
+      this.#refuse(503, handoff.overLimit ? "Too many connections" : NO_ROOM);
     } else {
       try {
         return parseHandoffRequest(handoff.payload, rules);
@@ -195,6 +200,17 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
       }
     }
     return undefined;
+  }
+
+  #logHandoff({ requestId, userId }: BackendRequest, { payload, durationSecs, moved }: Handoff): void {
+    const log = this.parts.log.child("handoff");
+    if (!log.enabled("debug")) return;
+    log.debug(moved ? "Handoff of another worker's client" : "Handoff received", {
+      request_id: requestId,
+      user_id: userId,
+      bytes: payload.length,
+      duration_ms: Math.round(durationSecs * 1000),
+    });
   }
 
   #logRefusal(message: string, { payload }: Handoff, fields: Record<string, unknown>): void {

@@ -62,11 +62,8 @@ export class Worker implements HandoffTaker {
   readonly #own = new EventQueue();
   readonly #metrics: Totals | WorkerMetrics;
   readonly #log: Log;
-  readonly #backendParts: BackendParts = {
-    wheel: new TimerWheel(PAUSE_RESOLUTION_MS),
-    arrivals: new ReadCoalescer({ rest: (ms) => this.#reactor.rest(ms) }),
-  };
   readonly #backends: Backends;
+  readonly #ownPiped: Promise<void>;
   readonly #failed = Promise.withResolvers<never>();
   readonly #looking: ReturnType<typeof setInterval>;
   readonly #ids: RequestIds;
@@ -108,10 +105,15 @@ export class Worker implements HandoffTaker {
       store === "redis" ? { url: redisUrl, caFile: redisCaFile } : undefined,
     );
     this.#config = config;
-    this.#backends = new Backends(config, this.#backendParts, { index, workers }, log.child("backend"));
+    const backendParts: BackendParts = {
+      wheel: new TimerWheel(PAUSE_RESOLUTION_MS),
+      arrivals: new ReadCoalescer({ rest: (ms) => this.#reactor.rest(ms) }),
+      log: log.child("backend"),
+    };
+    this.#backends = new Backends(config, backendParts, { index, workers });
     this.#reactor = new Reactor(reactor);
     this.#clients = new Clients(this.#reactor, this.#metrics);
-    const ownPiped = this.#pipe(this.#own.events);
+    this.#ownPiped = this.#pipe(this.#own.events);
     const shedding = new LoadShedding(this.#reactor, log);
     this.#looking = setInterval(() => shedding.look(), LOOK_MS);
     this.#parts = {
@@ -133,7 +135,7 @@ export class Worker implements HandoffTaker {
     this.#backends.carryBy((events) => void this.#pipe(events));
     this.#limit.set(config.server.maxStreamMs);
     const run = this.#reactor.run(this);
-    this.ended = this.#untilEnd(Promise.all([run, ownPiped]));
+    this.ended = this.#untilEnd(Promise.all([run, this.#ownPiped]));
   }
 
   /** The pipeline of one source of events, into the clients that all of them share. */
@@ -233,6 +235,7 @@ export class Worker implements HandoffTaker {
     await this.#streams.close();
     await this.#backends.close();
     this.#own.close();
+    await this.#ownPiped.catch(() => {}); // if it fails, so does the worker
     this.#reactor.shutDown();
     await this.ended;
   }

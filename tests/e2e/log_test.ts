@@ -1,7 +1,8 @@
 /** What the running daemon logs: the parts, and floods. */
 import assert from "node:assert/strict";
 import { connect } from "../../src/native/sender.ts";
-import { startDaemon } from "../support/daemon.ts";
+import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { KEY, openaiDaemon } from "../support/openai_daemon.ts";
 
 Deno.test("DAEMON_LOG sets the levels of single parts, in every isolate", async () => {
   await using daemon = await startDaemon({
@@ -22,6 +23,61 @@ Deno.test("DAEMON_LOG sets the levels of single parts, in every isolate", async 
   daemon.signal("SIGTERM");
   assert.equal(await daemon.exit(), 0);
   assert.deepEqual([...new Set(daemon.log.map(({ part }) => part))], ["daemon"], daemon.stderr.join("\n"));
+});
+
+/** The lines of level `debug`, their times aside. */
+const steps = (daemon: TestDaemon): unknown[] =>
+  daemon.log.filter(({ level }) => level === "debug").map(({ part, message, fields }) => {
+    const { after_ms: _after, duration_ms: _duration, pause_ms: _pause, ...others } = fields;
+    return [part, message, others];
+  });
+
+Deno.test("DAEMON_LOG=backend=debug,handoff=warning tells each step on the way to the provider, and nothing of what was said", async () => {
+  for (const [name, told] of [["DAEMON_LOG", true], ["DAEMON_LOG_FORMAT", false]] as const) {
+    const value = told ? "backend=debug,handoff=warning" : "json";
+    await using both = await openaiDaemon("h1", { env: { OPENAI_MAX_RETRIES: "1", [name]: value } });
+    const { daemon } = both;
+    using client = daemon.handOff({
+      prompt: "confidential",
+      request_id: "r1",
+      user_id: "u1",
+      test_pattern: "status-503-times-1",
+    });
+    assert.match(await client.readAll(), /word4 [^]*\[DONE\]\n\n$/);
+    await daemon.logged("Stream complete");
+    const asked = { request_id: "r1", user_id: "u1", backend: "openai", model: "gpt-4o" };
+    const { error, ...again } = daemon.log.find(({ message }) =>
+      message === "Provider is asked again"
+    )?.fields ?? {};
+    assert.deepEqual(
+      steps(daemon),
+      told
+        ? [
+          ["backend", "Backend asked", asked],
+          ["backend", "Provider is asked again", { request_id: "r1", provider: "openai", tries: 1, error }],
+          ["backend", "Backend answers", asked],
+        ]
+        : [],
+    );
+    if (told) assert.match(`${JSON.stringify(error)} ${again["pause_ms"]}`, /503.* \d+$/);
+    assert.doesNotMatch(daemon.stderr.join("\n"), new RegExp(`confidential|word4|${KEY}`));
+  }
+});
+
+Deno.test("the level debug, by flag or variable, has a line for each handoff that is taken", async () => {
+  for (const setup of [{ args: ["--debug"] }, { env: { DAEMON_LOG_LEVEL: "debug" } }]) {
+    await using daemon = await startDaemon(setup);
+    const data = new TextEncoder().encode('{"request_id":"r1","user_id":7,"prompt":"confidential"}');
+    using client = daemon.handOff(data);
+    assert.match(await client.readAll(), /\[DONE\]\n\n$/);
+    await daemon.logged("Stream complete");
+    assert.deepEqual(steps(daemon)[0], ["handoff", "Handoff received", {
+      request_id: "r1",
+      user_id: "7",
+      bytes: data.length,
+    }]);
+    assert.doesNotMatch(daemon.stderr.join("\n"), /confidential/);
+  }
 });
 
 Deno.test("without it the same are told, each under its part", async () => {

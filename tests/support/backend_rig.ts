@@ -42,8 +42,11 @@ export async function makeOpenAi(set: Partial<OpenAiOptions>): Promise<HttpBacke
   const options = openaiOptions(set);
   const openAi = new OpenAi(options, await requestTemplate(options));
   const caCerts = readCaCerts(options.caFile, "backend.openai");
-  return new HttpBackend(openAi, options, caCerts, { received() {} });
+  return new HttpBackend(openAi, options, caCerts, IDLE_HOOKS);
 }
+
+/** Of a worker that does not listen. */
+export const IDLE_HOOKS = { arrivals: { received() {} }, log: { debug() {} } };
 
 /** One answer, and what is heard of it. */
 export class Asked {

@@ -97,17 +97,17 @@ export interface LoggedLine {
   readonly fields: LogFields;
 }
 
-/** A log that keeps its lines. */
+/** A log that keeps its lines, of the default level and above. */
 export function listLog(lines: LoggedLine[]): Log {
   const write = (level: string) => (message: string, fields: LogFields = {}) =>
     void lines.push({ level, message, fields });
   const log: Log = {
-    debug: write("debug"),
+    debug() {},
     info: write("info"),
     warning: write("warning"),
     error: write("error"),
     child: () => log,
-    enabled: () => true,
+    enabled: (level) => level !== "debug",
   };
   return log;
 }

@@ -186,11 +186,14 @@ Deno.test("a handoff that was refused: its client is told why, and nothing is co
 
 Deno.test("who comes while the worker stops gets 503, whatever the limit says", async () => {
   for (const options of [{}, { overLimit: true }]) {
-    const { open, backend, calls } = fakeWorker();
-    const client = await open({ prompt: "x" }, { ...options, stopping: true });
+    const { open, backend, calls, lines } = fakeWorker();
+    const client = await open({ prompt: "x", request_id: "late" }, { ...options, stopping: true });
     assert.equal(client.received, plainResponse(503, "Server is shutting down"));
     assert.deepEqual([client.closed, backend.answers.length], ["in order", 0]);
-    assert.deepEqual(calls, [["connectionOpened"]]);
+    assert.deepEqual(calls, [["connectionOpened"], ["connectionRejected"]]);
+    assert.deepEqual(lines.map(({ message, fields }) => [message, fields]), [
+      ["The worker stops, client answered 503", { request_id: "late" }],
+    ]);
   }
 });
 

@@ -4,6 +4,7 @@
  */
 
 import { BackendError } from "../../errors.ts";
+import type { Log } from "../../ops/log/log.ts";
 import type { Exchange, ExchangeListener } from "../../upstream/exchange.ts";
 import type { Field } from "../../upstream/h2/static_table.ts";
 import type { Pool } from "../../upstream/pool.ts";
@@ -16,16 +17,18 @@ import { type HttpOptions, isHeader } from "./options.ts";
 import { Refusal, type Refused } from "./refusal.ts";
 import { isRepeatable, pauseMs } from "./retry.ts";
 
-/** Who is told that something has come from the provider, so that more can come at once. */
-export interface Arrivals {
-  received(): void;
+/** Who is told what goes on. */
+export interface Hooks {
+  /** Something has come from the provider: more can come at once. */
+  readonly arrivals: { received(): void };
+  readonly log: Pick<Log, "debug">;
 }
 
 /** What the answers of one backend share. */
 export interface Shared {
   readonly dialect: Dialect;
   readonly options: Pick<HttpOptions, "apiKey" | "maxRetries" | "headTimeoutMs">;
-  readonly arrivals: Arrivals;
+  readonly hooks: Hooks;
   readonly queue: EventQueue;
   readonly pool: Pool;
   retries: number;
@@ -125,7 +128,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
 
   data(bytes: Uint8Array): void {
     if (this.#over) return;
-    this.#shared.arrivals.received();
+    this.#shared.hooks.arrivals.received();
     const refusal = this.#asking?.refusal;
     if (refusal) {
       refusal.add(bytes);
@@ -196,6 +199,13 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
       spentMs + waitMs < headTimeoutMs;
     if (!again) return this.#fail(failure);
     this.#shared.retries++;
+    this.#shared.hooks.log.debug("Provider is asked again", {
+      request_id: asking.request.requestId,
+      provider: this.#shared.dialect.name,
+      tries: asking.tries,
+      pause_ms: Math.round(waitMs),
+      error: failure,
+    });
     this.#pause = setTimeout(() => this.ask(), waitMs);
   }
 

@@ -9,7 +9,7 @@ import { Pool } from "../../upstream/pool.ts";
 import type { Answer, Backend, BackendRequest, EventBatch, Recipient, UpstreamStats } from "../backend.ts";
 import { EventQueue } from "../event_queue.ts";
 import { LiveAnswers } from "../live_answers.ts";
-import { type Arrivals, HttpAnswer, type Shared } from "./answer.ts";
+import { type Hooks, HttpAnswer, type Shared } from "./answer.ts";
 import type { Dialect } from "./dialect.ts";
 import type { HttpOptions } from "./options.ts";
 
@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export class HttpBackend implements Backend, Shared {
   readonly dialect: Dialect;
   readonly options: HttpOptions;
-  readonly arrivals: Arrivals;
+  readonly hooks: Hooks;
   readonly queue = new EventQueue();
   readonly pool: Pool;
   readonly live = new LiveAnswers();
@@ -34,10 +34,10 @@ export class HttpBackend implements Backend, Shared {
    * @param options which `checkOptions` has looked through
    * @param caCerts PEM, what is in `options.caFile`: it is read once for all workers, and may be gone by now
    */
-  constructor(dialect: Dialect, options: HttpOptions, caCerts: readonly string[], arrivals: Arrivals) {
+  constructor(dialect: Dialect, options: HttpOptions, caCerts: readonly string[], hooks: Hooks) {
     this.dialect = dialect;
     this.options = options;
-    this.arrivals = arrivals;
+    this.hooks = hooks;
     this.pool = new Pool({
       http2: options.http2,
       socketPath: options.apiSocket || null,

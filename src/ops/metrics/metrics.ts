@@ -11,7 +11,7 @@ export interface Metrics {
   handoffReceived(durationSecs: number): void;
   handoffFailed(reason: HandoffFailure): void;
   connectionOpened(): void;
-  /** A client was told 503: too many connections, or no memory for one more. */
+  /** A client was told 503: too many connections, no memory for one more, or the worker stops. */
   connectionRejected(): void;
   streamStarted(): void;
   streamEnded(durationSecs: number, failure: StreamFailure | undefined): void;

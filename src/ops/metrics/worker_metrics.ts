@@ -255,7 +255,7 @@ export class WorkerMetrics implements Metrics {
       one(
         "counter",
         "daemon_connections_rejected_total",
-        "Clients that were answered 503: too many connections, or no memory for one more",
+        "Clients that were answered 503: too many connections, no memory for one more, or the daemon stops",
         this.#rejected,
       ),
       one("counter", "daemon_handoffs_received", "Complete handoffs received", this.#handoffs),

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { HttpBackend } from "../../../src/backend/http/http.ts";
 import { LangGraph } from "../../../src/backend/langgraph/langgraph.ts";
 import { requestFor } from "../../support/answers.ts";
-import { ask, Ears } from "../../support/backend_rig.ts";
+import { ask, Ears, IDLE_HOOKS } from "../../support/backend_rig.ts";
 import { mockLlm } from "../../support/mock_llm.ts";
 import { openaiOptions } from "../../support/openai_options.ts";
 
@@ -37,7 +37,7 @@ Deno.test("langgraph: an id that would lead out of its place in the path is not 
 async function triesOf(base: string, pattern: string, ids: object): Promise<[last: string, tries: number]> {
   const options = openaiOptions({ apiBase: base, http2: false, maxRetries: 1 });
   const dialect = new LangGraph({ ...options, assistantId: "agent" });
-  const backend = new HttpBackend(dialect, options, [], { received() {} });
+  const backend = new HttpBackend(dialect, options, [], IDLE_HOOKS);
   const heard = await new Ears(backend).hear(ask(pattern, ids));
   await backend.close();
   return [heard.at(-1)?.split(":")[0] ?? "", 1 + backend.stats().retries];

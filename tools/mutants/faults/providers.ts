@@ -75,6 +75,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
     file: "src/backend/http/answer.ts",
     faults: [
       {
+        id: "retries-are-not-told",
+        text: 'this.#shared.hooks.log.debug("Provider is asked again", {',
+        instead: "void ({",
+        tests: ["e2e/log_test.ts"],
+      },
+      {
         id: "what-was-not-processed-is-given-up",
         text: " && this.#exchange?.unprocessed !== true",
         instead: "",

@@ -44,6 +44,12 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/backend_call.ts",
     faults: [
       {
+        id: "what-is-asked-is-not-told",
+        text: '    this.#logStep("Backend asked");\n',
+        instead: "",
+        tests: ["e2e/log_test.ts"],
+      },
+      {
         id: "durations-in-milliseconds",
         text: "return (this.parts.wheel.now() - this.startedMs) / 1000;",
         instead: "return this.parts.wheel.now() - this.startedMs;",
@@ -139,6 +145,18 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/connection.ts",
     faults: [
       {
+        id: "who-comes-while-it-stops-is-not-counted",
+        text: '      metrics.connectionRejected();\n      this.#logRefusal("The worker stops',
+        instead: '      this.#logRefusal("The worker stops',
+        tests: ["worker/connection_ends_test.ts"],
+      },
+      {
+        id: "handoffs-are-not-told",
+        text: "    this.#logHandoff(request, handoff);\n",
+        instead: "",
+        tests: ["e2e/log_test.ts"],
+      },
+      {
         id: "a-client-that-had-left-is-asked-for",
         text: "if (handoff.gone) this.#hadLeft(request);",
         instead: "if (handoff.gone && handoff.moved) this.#hadLeft(request);",
@@ -224,8 +242,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "clients-beyond-the-limit-not-counted",
-        text: "      metrics.connectionRejected();\n",
-        instead: "",
+        text: "      metrics.connectionRejected();\n      this.#logRefusal(\n",
+        instead: "      this.#logRefusal(\n",
         tests: ["worker/connection_ends_test.ts", "e2e/limits_test.ts"],
       },
       {
@@ -236,8 +254,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "a-full-daemon-names-the-wrong-reason",
-        text: 'handoff.overLimit ? "Too many connections" : "Too many requests at a time"',
-        instead: 'handoff.overLimit ? "Too many requests at a time" : "Too many connections"',
+        text: 'handoff.overLimit ? "Too many connections" : NO_ROOM',
+        instead: 'handoff.overLimit ? NO_ROOM : "Too many connections"',
         tests: ["worker/connection_ends_test.ts", "e2e/limits_test.ts"],
       },
       {
