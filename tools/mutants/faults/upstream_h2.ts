@@ -272,6 +272,30 @@ export const H2: readonly FaultyFile[] = [
         instead: "return false && nowMs - this.#heardMs >=",
         tests: ["upstream/pool_test.ts"],
       },
+      {
+        id: "a-long-silence-is-not-doubted",
+        text: "const DOUBT_AFTER_MS = 5_000;",
+        instead: "const DOUBT_AFTER_MS = 5_000_000;",
+        tests: ["upstream/liveness_test.ts"],
+      },
+      {
+        id: "a-doubted-server-has-half-an-hour-to-answer",
+        text: "const DOUBT_MS = 2_000;",
+        instead: "const DOUBT_MS = 2_000_000;",
+        tests: ["upstream/liveness_test.ts"],
+      },
+      {
+        id: "a-ping-is-given-up-after-an-hour",
+        text: "const ANSWER_MS = 5_000;",
+        instead: "const ANSWER_MS = 5_000_000;",
+        tests: ["upstream/liveness_test.ts"],
+      },
+      {
+        id: "an-interval-of-0-pings-always",
+        text: "this.#intervalMs === 0 || ",
+        instead: "",
+        tests: ["upstream/liveness_test.ts"],
+      },
     ],
   },
   {
