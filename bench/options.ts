@@ -19,7 +19,7 @@ Others:   ${Object.keys(OTHERS).join(", ")}.
   --payload JSON        the handoff's data of every client, {client} being its number [a prompt]
   --after-secs N        from the last client's end to the last look at memory [1]
   --no-floor            the daemon alone
-  --floor-wake-ms N     the floor serves those who are due together, at multiples of so long [1]
+  --floor-wake-ms N     how often the second floor of quick and steady wakes, as the daemon does [2]
   --provider LINE       the OpenAI profiles' provider, for sh(1); {intervalMs} and {port} are filled in [bench/provider]
   --json FILE           all figures
 `;
@@ -102,7 +102,7 @@ export function readOptions(args: readonly string[]): Options {
   };
   return {
     help: values.help === true,
-    profiles: PROFILES.filter((p) => names.includes("all") || names.includes(p.name)),
+    profiles: PROFILES.filter((p) => names.includes("all") && !p.byNameOnly || names.includes(p.name)),
     others: others.filter((name) => names.includes(name)),
     command: values.command,
     pids,
@@ -110,7 +110,7 @@ export function readOptions(args: readonly string[]): Options {
     provider: values.provider,
     json: values.json,
     floor: values["no-floor"] !== true,
-    floorWakeMs: number("floor-wake-ms", values["floor-wake-ms"]) ?? 1,
+    floorWakeMs: number("floor-wake-ms", values["floor-wake-ms"]) ?? 2,
     rounds: number("rounds", values.rounds),
     restSecs: number("after-secs", values["after-secs"]) ?? 1,
     payload: values.payload,

@@ -33,6 +33,10 @@ export interface Profile {
   readonly provider?: true;
   /** The floor only where this is the only profile: among others there is no time for it. */
   readonly floorOnlyAlone?: true;
+  /** Beside a second floor, which wakes as seldom as the daemon's mock does. */
+  readonly evenFloor?: true;
+  /** `all` leaves it out, for its time. */
+  readonly byNameOnly?: true;
 }
 
 function step(step: Partial<Step> & Pick<Step, "title">): Step {
@@ -67,6 +71,7 @@ export const PROFILES: readonly Profile[] = [
     name: "quick",
     title: "8,000 TCP clients, an event each 300 ms, 2,000 arrivals a second, 1 worker",
     rounds: 2,
+    evenFloor: true,
     steps: [step({ title: "8,000 clients" })],
   },
   {
@@ -118,6 +123,15 @@ export const PROFILES: readonly Profile[] = [
         instances: 6,
       }),
     ],
+  },
+  {
+    name: "steady",
+    title:
+      "15,000 TCP clients, an event each 2 s, 3,000 arrivals a second, 1 worker: 30 s in which all are served",
+    rounds: 5,
+    evenFloor: true,
+    byNameOnly: true,
+    steps: [step({ title: "15,000 clients", clients: MOST_CLIENTS, ratePerSec: 3000, intervalMs: 2000 })],
   },
 ];
 

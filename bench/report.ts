@@ -65,13 +65,22 @@ export interface Memory {
   readonly threads: number;
 }
 
-/** A step with what was measured, one report per round. The floor has none where it was not run. */
+/** A floor: how often it wakes, and one report per round. */
+export interface Floor {
+  readonly wakeMs: number;
+  readonly reports: readonly Report[];
+}
+
+/** A step with what was measured, one report per round. */
 export interface StepResult {
   readonly step: Step;
   /** In each answer, `[DONE]` included. */
   readonly eventsPerStream: number;
-  readonly floor: readonly Report[];
+  /** Ratios are to the first one. */
+  readonly floors: readonly Floor[];
   readonly daemon: readonly Report[];
+  /** A round in which others took more of the machine was disturbed, and is in no figure. */
+  readonly mostOthersPercent: number;
 }
 
 /** The middle one; the mean of the middle two; `undefined` of nothing. */
@@ -114,18 +123,57 @@ const COLUMNS = [
   "others, %",
 ] as const;
 
-/** The steps as a Markdown table: a row for the daemon, and before it one for the floor, where that is another. */
+/** The steps as a Markdown table: a row for the daemon, and before it one for each floor, where that is another. */
 export function markdown(results: readonly StepResult[]): string {
   const lines = [row(COLUMNS), row(COLUMNS.map((_, i) => i < 2 ? "---" : "---:"))];
   let shown: readonly Report[] | undefined;
-  for (const { step, floor, daemon } of results) {
-    if (floor.length > 0 && floor !== shown) {
-      lines.push(row([step.title, "floor", ...cells(floor, [])]));
-      shown = floor;
+  for (const { step, floors, daemon, mostOthersPercent } of results) {
+    const [strict, ...others] = floors;
+    if (strict !== undefined && strict.reports !== shown) {
+      lines.push(row([step.title, "floor", ...cells(strict.reports, [], mostOthersPercent)]));
+      for (const { wakeMs, reports } of others) {
+        const title = `floor that wakes each ${wakeMs} ms`;
+        lines.push(row([step.title, title, ...cells(reports, [], mostOthersPercent)]));
+      }
+      shown = strict.reports;
     }
-    lines.push(row([step.title, `**daemon**, ${workersText(step)}`, ...cells(daemon, floor)]));
+    const ours = `**daemon**, ${workersText(step)}`;
+    lines.push(row([step.title, ours, ...cells(daemon, strict?.reports ?? [], mostOthersPercent)]));
   }
   return lines.join("\n") + "\n";
+}
+
+/** The ratios to floors beside the first one, for the lines below a table. */
+export function ratioLines(results: readonly StepResult[]): readonly string[] {
+  return results.flatMap(({ step, floors, daemon, mostOthersPercent }) =>
+    floors.slice(1).map(({ wakeMs, reports }) => {
+      const [ours, theirs] = [daemon, reports].map((all) => counted(all, mostOthersPercent));
+      const ratio = (of: Figure) => ratioOf(ours ?? [], theirs ?? [], of) || "–";
+      return `${step.title}, daemon, ${workersText(step)}: ${
+        ratio(steady)
+      } times the floor that wakes each ${wakeMs} ms ` +
+        `steady, ${ratio(whole)} whole`;
+    })
+  );
+}
+
+/** Which rounds are in no figure, for the lines below a table. */
+export function disturbedLines(results: readonly StepResult[]): readonly string[] {
+  return results.flatMap(({ step, floors, daemon, mostOthersPercent }) =>
+    [
+      ...floors.map(({ wakeMs, reports }) => [`floor, each ${wakeMs} ms`, reports] as const),
+      [
+        `daemon, ${workersText(step)}`,
+        daemon,
+      ] as const,
+    ].flatMap(([who, reports]) => {
+      const disturbed = reports.filter((r) => r.others_percent > mostOthersPercent);
+      return disturbed.length === 0 ? [] : [
+        `${step.title}, ${who}: in ${disturbed.length} of ${reports.length} rounds others took more than ` +
+        `${mostOthersPercent} %; they are in no figure but those of faults`,
+      ];
+    })
+  );
 }
 
 /** As in "2 workers". */
@@ -133,16 +181,31 @@ export function workersText({ workers }: Step): string {
   return `${workers} worker${workers === 1 ? "" : "s"}`;
 }
 
-function cells(reports: readonly Report[], floor: readonly Report[]): readonly string[] {
-  const ratio = (of: Figure): string => {
-    const [ours, theirs] = [figure(reports, of), figure(floor, of)];
-    return ours === undefined || theirs === undefined ? "" : (ours / theirs).toFixed(2);
-  };
+/** Those that others did not disturb. */
+function counted(reports: readonly Report[], mostOthersPercent: number): readonly Report[] {
+  return reports.filter((r) => r.others_percent <= mostOthersPercent);
+}
+
+function ratioOf(ours: readonly Report[], theirs: readonly Report[], of: Figure): string {
+  const [one, other] = [figure(ours, of), figure(theirs, of)];
+  return one === undefined || other === undefined ? "" : (one / other).toFixed(2);
+}
+
+function cells(
+  all: readonly Report[],
+  floor: readonly Report[],
+  mostOthersPercent: number,
+): readonly string[] {
+  const reports = counted(all, mostOthersPercent);
+  const lowest = counted(floor, mostOthersPercent);
+  const ratio = (of: Figure): string => ratioOf(reports, lowest, of);
   const fixed = (of: Figure, digits: number): string => figure(reports, of)?.toFixed(digits) ?? "–";
   // The least and the most of several rounds say how far they are to be trusted.
   const spread = (of: Figure): string => {
-    const all = reports.map(of).filter((value) => typeof value === "number");
-    const range = all.length > 1 ? ` (${Math.min(...all).toFixed(1)}–${Math.max(...all).toFixed(1)})` : "";
+    const values = reports.map(of).filter((value) => typeof value === "number");
+    const range = values.length > 1
+      ? ` (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`
+      : "";
     return fixed(of, 2) + range;
   };
   const times = (of: (r: Report) => Times | null): string =>
@@ -161,11 +224,11 @@ function cells(reports: readonly Report[], floor: readonly Report[]): readonly s
     times((r) => r.ttfb),
     times((r) => r.steady_deviation?.count ? r.steady_deviation : r.deviation),
     // Not the median: one lost stream in any round has to show.
-    String(reports.reduce((sum, r) => sum + faults(r), 0)),
-    String(reports.reduce((sum, r) => sum + r.handoff_retries, 0)),
+    String(all.reduce((sum, r) => sum + faults(r), 0)),
+    String(all.reduce((sum, r) => sum + r.handoff_retries, 0)),
     fixed((r) => r.sends_per_event, 3),
     fixed((r) => r.daemon && r.daemon.context_switches / r.events, 2),
-    fixed((r) => r.others_percent, 1),
+    median(all.map((r) => r.others_percent))?.toFixed(1) ?? "–",
   ];
 }
 
@@ -197,8 +260,11 @@ export function totalLines(results: readonly StepResult[]): readonly string[] {
 
 /** Why streams of these runs were not whole, for the lines below a table. */
 export function faultLines(results: readonly StepResult[]): readonly string[] {
-  return results.flatMap(({ step, floor, daemon }) =>
-    [["floor", floor] as const, [`daemon, ${workersText(step)}`, daemon] as const].flatMap(([who, reports]) =>
+  return results.flatMap(({ step, floors, daemon }) =>
+    [
+      ["floor", floors.flatMap(({ reports }) => reports)] as const,
+      [`daemon, ${workersText(step)}`, daemon] as const,
+    ].flatMap(([who, reports]) =>
       reports.flatMap((r) =>
         Object.entries(r.streams.reasons).map(([reason, n]) => `${step.title}, ${who}: ${n} × ${reason}`)
       )

@@ -16,9 +16,12 @@ import { HELP, type Options, readOptions, UsageError } from "./options.ts";
 import { changedStep, changedSteps, OTHERS, type Profile, type Step } from "./profiles.ts";
 import { type Provider, withProvider } from "./provider.ts";
 import {
+  disturbedLines,
   faultLines,
+  type Floor,
   isTooMuch,
   markdown,
+  ratioLines,
   type Report,
   type StepResult,
   totalLines,
@@ -96,56 +99,61 @@ function besideProvider<T>(
   return profile.provider ? withProvider(line, intervalMs, signal, body) : body(undefined);
 }
 
-function floorOf(bench: Bench, { rhythm }: Learnt, step: Step): Report[] {
+/** A floor, and what was measured of it so far. */
+interface MeasuredFloor extends Floor {
+  readonly contender: Contender;
+  readonly reports: Report[];
+}
+
+function floorOf(bench: Bench, { rhythm, planPath }: Learnt, step: Step, wakeMs: number): MeasuredFloor {
   const { clients, ratePerSec, intervalMs, players, instances } = step;
-  const key = JSON.stringify([clients, ratePerSec, intervalMs, players, instances, rhythm]);
+  const key = JSON.stringify([clients, ratePerSec, intervalMs, players, instances, rhythm, wakeMs]);
   const reports = bench.floors.get(key) ?? [];
   bench.floors.set(key, reports);
-  return reports;
+  const socket = `${bench.dir}/floor.sock`;
+  const command = floorCommand({ socket, planPath, intervalMs, wakeMs });
+  return {
+    wakeMs,
+    reports,
+    contender: { socket, daemon: { command }, env: {}, log: `${bench.dir}/floor.log` },
+  };
 }
 
 function runStep(bench: Bench, profile: Profile, step: Step, learnt: Learnt): Promise<StepResult> {
-  const { options, dir, signal } = bench;
-  const { planPath, events } = learnt;
+  const { options, signal } = bench;
+  const { events } = learnt;
   const rounds = options.rounds ?? profile.rounds;
   const hasFloor = options.floor && !(profile.floorOnlyAlone && options.profiles.length > 1);
-  const socket = `${dir}/floor.sock`;
-  const command = floorCommand({
-    socket,
-    planPath,
-    intervalMs: step.intervalMs,
-    wakeMs: options.floorWakeMs,
-  });
-  const lowest: Contender = { socket, daemon: { command }, env: {}, log: `${dir}/floor.log` };
-  const floor = floorOf(bench, learnt, step);
+  const wakes = profile.evenFloor ? [FLOOR_WAKE_MS, options.floorWakeMs] : [FLOOR_WAKE_MS];
+  const floors = hasFloor ? wakes.map((wakeMs) => floorOf(bench, learnt, step, wakeMs)) : [];
   return besideProvider(bench, profile, step.intervalMs, async (provider) => {
     const ours = contender(bench, step, provider);
     const daemon: Report[] = [];
+    // A provider's CPU counts as others'.
+    const counted = (measured: () => Promise<Report>) =>
+      profile.provider ? measured() : undisturbed(measured);
     for (let round = 1; round <= rounds; round++) {
-      if (hasFloor && floor.length < round) {
-        note(`${step.title}, round ${round} of ${rounds}: floor`);
-        const measured = () => measure(lowest, step, { events, settleSecs: 0, restSecs: 0 }, signal);
-        floor.push(await (profile.provider ? measured() : undisturbed(measured)));
+      for (const { wakeMs, contender, reports } of floors.filter(({ reports }) => reports.length < round)) {
+        note(`${step.title}, round ${round} of ${rounds}: floor, each ${wakeMs} ms`);
+        reports.push(
+          await counted(() => measure(contender, step, { events, settleSecs: 0, restSecs: 0 }, signal)),
+        );
       }
       note(`${step.title}, round ${round} of ${rounds}: daemon, ${workersText(step)}`);
-      const measured = () =>
-        measure(
-          ours,
-          step,
-          { events, settleSecs: 1, restSecs: options.restSecs, payload: options.payload },
-          signal,
-        );
-      // A provider's CPU counts as others'.
-      daemon.push(await (profile.provider ? measured() : undisturbed(measured)));
+      const how = { events, settleSecs: 1, restSecs: options.restSecs, payload: options.payload };
+      daemon.push(await counted(() => measure(ours, step, how, signal)));
     }
-    return { step, eventsPerStream: events, floor: hasFloor ? floor : [], daemon };
+    const mostOthersPercent = profile.provider ? Infinity : OTHERS_AT_MOST_PERCENT;
+    return { step, eventsPerStream: events, floors, daemon, mostOthersPercent };
   });
 }
 
+/** The floor wakes for each millisecond in which somebody is due. */
+const FLOOR_WAKE_MS = 1;
 const OTHERS_AT_MOST_PERCENT = 3;
 const TRIES = 3;
 
-/** Measures again where others took too much of the machine; after some tries, the least disturbed one counts. */
+/** Measures again where others took too much of the machine; after some tries, the least disturbed one is kept. */
 async function undisturbed(measured: () => Promise<Report>): Promise<Report> {
   let best = await measured();
   for (let tries = 1; tries < TRIES && best.others_percent > OTHERS_AT_MOST_PERCENT; tries++) {
@@ -186,7 +194,12 @@ async function runAll(bench: Bench): Promise<void> {
     const heading = Object.keys(options.overrides).length === 0
       ? profile.title
       : `${profile.name}, changed by flags`;
-    const lines = [...totalLines(results), ...faultLines(results)].map((line) => `- ${line}\n`);
+    const lines = [
+      ...ratioLines(results),
+      ...totalLines(results),
+      ...disturbedLines(results),
+      ...faultLines(results),
+    ].map((line) => `- ${line}\n`);
     out(`\n## ${heading}\n\n${markdown(results)}\n${lines.join("")}`);
     if (options.json !== undefined) {
       await Deno.writeTextFile(options.json, `${JSON.stringify({ machine: about, tables }, null, 2)}\n`);

@@ -3,11 +3,13 @@ import { changedSteps, type Profile, PROFILES } from "../../bench/profiles.ts";
 import { readOptions, UsageError } from "../../bench/options.ts";
 import { knockTable } from "../../bench/knock.ts";
 import {
+  disturbedLines,
   faultLines,
   figure,
   isTooMuch,
   markdown,
   median,
+  ratioLines,
   type Report,
   type StepResult,
   totalLines,
@@ -76,8 +78,9 @@ Deno.test("the ratio is the daemon's median over the floor's median", () => {
   const result: StepResult = {
     step,
     eventsPerStream: 10,
-    floor: [report(10), report(12)],
+    floors: [{ wakeMs: 1, reports: [report(10), report(12)] }],
     daemon: [report(16), report(17)],
+    mostOthersPercent: 3,
   };
   const [head, , floor, daemon] = markdown([result]).split("\n").map(cellsOf);
   const whole = head?.indexOf("µs/event whole") ?? -1;
@@ -91,8 +94,9 @@ Deno.test("one lost stream in one of the rounds shows in the table and below it"
   const result: StepResult = {
     step,
     eventsPerStream: 10,
-    floor: [],
+    floors: [],
     daemon: [report(1), report(1, 1), report(1)],
+    mostOthersPercent: 3,
   };
   const [head, , daemon] = markdown([result]).split("\n").map(cellsOf);
   assert.equal(daemon?.[head?.indexOf("broken + lost + refused") ?? -1], "1");
@@ -104,8 +108,9 @@ Deno.test("a floor that serves several rows is shown once, above them, and each 
   const results = [1, 2].map((workers): StepResult => ({
     step: { ...step, workers },
     eventsPerStream: 10,
-    floor,
+    floors: [{ wakeMs: 1, reports: floor }],
     daemon: [report(10 * workers)],
+    mostOthersPercent: 3,
   }));
   const [head, , ...rows] = markdown(results).trim().split("\n").map(cellsOf);
   const ratio = (head?.indexOf("µs/event whole") ?? -1) + 1;
@@ -116,11 +121,52 @@ Deno.test("a floor that serves several rows is shown once, above them, and each 
   ]);
 });
 
+Deno.test("a second floor has a row, and the ratio to it stands below the table", () => {
+  const result: StepResult = {
+    step,
+    eventsPerStream: 10,
+    floors: [{ wakeMs: 1, reports: [report(10)] }, { wakeMs: 2, reports: [report(8)] }],
+    daemon: [report(16)],
+    mostOthersPercent: 3,
+  };
+  const [head, , ...rows] = markdown([result]).trim().split("\n").map(cellsOf);
+  const whole = head?.indexOf("µs/event whole") ?? -1;
+  assert.deepEqual(rows.map((cells) => [cells[2], cells[whole], cells[whole + 1]]), [
+    ["floor", "10.00", ""],
+    ["floor that wakes each 2 ms", "8.00", ""],
+    ["**daemon**, 1 worker", "16.00", "1.60"],
+  ]);
+  assert.deepEqual(ratioLines([result]), [
+    "ten, daemon, 1 worker: – times the floor that wakes each 2 ms steady, 2.00 whole",
+  ]);
+});
+
+Deno.test("a round that others disturbed is in no figure, and is told below the table", () => {
+  const disturbed = { ...report(90, 1), others_percent: 3.1 };
+  const result: StepResult = {
+    step,
+    eventsPerStream: 10,
+    floors: [{ wakeMs: 1, reports: [report(10)] }],
+    daemon: [report(16), disturbed],
+    mostOthersPercent: 3,
+  };
+  const [head, , , daemon] = markdown([result]).split("\n").map(cellsOf);
+  const whole = head?.indexOf("µs/event whole") ?? -1;
+  assert.deepEqual(daemon?.slice(whole, whole + 2), ["16.00", "1.60"]);
+  assert.equal(daemon?.[head?.indexOf("broken + lost + refused") ?? -1], "1");
+  assert.deepEqual(disturbedLines([result]), [
+    "ten, daemon, 1 worker: in 1 of 2 rounds others took more than 3 %; they are in no figure but those of faults",
+  ]);
+  const [, , , nothing] = markdown([{ ...result, daemon: [disturbed] }]).split("\n").map(cellsOf);
+  assert.deepEqual(nothing?.slice(whole, whole + 2), ["–", ""]);
+});
+
 Deno.test("a step is too much by the worst of its rounds, and if it was never served all at once", () => {
   const result = (...p99: (number | undefined)[]): StepResult => ({
     step,
     eventsPerStream: 10,
-    floor: [],
+    floors: [],
+    mostOthersPercent: 3,
     daemon: p99.map((p99_ms) => ({
       ...report(1),
       steady_deviation: p99_ms === undefined ? { ...times, count: 0 } : { ...times, p99_ms },
@@ -150,7 +196,13 @@ Deno.test("what processes on one socket take together is said below the table", 
     },
   };
   const results = (instances: { instances?: number }): StepResult[] => [
-    { step: { ...step, ...instances }, eventsPerStream: 10, floor: [], daemon: [{ ...measured, daemon }] },
+    {
+      step: { ...step, ...instances },
+      eventsPerStream: 10,
+      floors: [],
+      daemon: [{ ...measured, daemon }],
+      mostOthersPercent: 3,
+    },
   ];
   assert.deepEqual(totalLines(results({ instances: 2 })), [
     "ten, daemon: 2 processes with 40 to 50 fds, together 3,072 MiB resident (2,048 MiB with shared pages " +

@@ -178,8 +178,8 @@ export const ROUTING: readonly FaultyFile[] = [
       },
       {
         id: "a-reload-forgets-who-has-a-place",
-        text: "makeRoute(name, backend, plan, this.#log, old?.gate)",
-        instead: "makeRoute(name, backend, plan, this.#log)",
+        text: "makeRoute(name, backend, plan, this.#parts.log, old?.gate)",
+        instead: "makeRoute(name, backend, plan, this.#parts.log)",
         tests: ["e2e/backend_limits_test.ts"],
       },
     ],
