@@ -65,3 +65,57 @@ Deno.test("h1 connection: a paused one holds no large buffer", async () => {
   assert.equal(peer.buffers[reads], LEAST, "the first read after the pause");
   await close(connection);
 });
+
+/** A stream whose end its reader hears of before anything that is written later in the same turn goes out. */
+class EndingStream extends FakeStream {
+  #reading = Promise.withResolvers<number | null>();
+
+  override read(into: Uint8Array): Promise<number | null> {
+    const reading = this.#reading = Promise.withResolvers();
+    super.read(into).then(reading.resolve, reading.reject);
+    return reading.promise;
+  }
+
+  end(): void {
+    this.#reading.resolve(null);
+  }
+}
+
+for (const reused of [false, true]) {
+  const name = reused ? "one that was used before" : "a fresh one";
+  Deno.test(`h1 connection: a request of which nothing was written on ${name} is sent back, and has not failed`, async () => {
+    const peer = new EndingStream();
+    const heard: string[] = [];
+    const connection = new H1Connection(peer, {
+      changed() {},
+      returned: (exchange, why) =>
+        heard.push(`${exchange.request?.head.url.pathname} returned: ${why.message}`),
+      gone: () => heard.push("gone"),
+    }, null);
+    const start = (path: string): void => {
+      const head = { method: "POST", url: new URL(`http://h${path}`), headers: [] };
+      connection.start(
+        new Exchange({ head, headers: [], body: new Uint8Array(1) }, {
+          head() {},
+          data() {},
+          end: () => heard.push(`${path} end`),
+          fail: (error) => heard.push(`${path} failed: ${error.message}`),
+        }),
+      );
+    };
+    if (reused) {
+      start("/first");
+      await settle();
+      peer.feed(new TextEncoder().encode("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+      await settle();
+      assert.deepEqual(heard.splice(0), ["/first end"]);
+      connection.resting = false;
+      peer.takeSent();
+    }
+    peer.end();
+    start("/it");
+    await connection.closed;
+    assert.deepEqual(heard, ["gone", "/it returned: the server closed the connection"]);
+    assert.equal(peer.takeSent().length, 0);
+  });
+}

@@ -135,6 +135,18 @@ export const H1: readonly FaultyFile[] = [
         tests: ["upstream/pool_test.ts"],
       },
       {
+        id: "a-request-that-was-not-written-has-failed",
+        text: "if (this.#writer.begun) exchange.broke(why, cause);",
+        instead: "if (true) exchange.broke(why, cause);",
+        tests: ["upstream/h1_connection_test.ts"],
+      },
+      {
+        id: "bytes-of-the-request-before-count-as-this-one",
+        text: "    this.#writer.begun = false;\n",
+        instead: "",
+        tests: ["upstream/h1_connection_test.ts"],
+      },
+      {
         id: "a-half-sent-request-leaves-its-connection",
         text: " && this.#writer.pendingBytes === 0;",
         instead: ";",
