@@ -52,9 +52,11 @@ daemonTest("SO_LINGER: the end of an answer that nobody reads holds nobody up", 
 daemonTest("SO_LINGER: clients that are refused hold nobody up", setup, async (daemon) => {
   const fds = daemon.openFds();
   const both = [await lingering(), await lingering()];
+  daemon.signal("SIGSTOP"); // the last close of a socket is the one that waits: it shall be the daemon's
   using sender = connect(daemon.pathOf("seqpacket"), "seqpacket");
   sender.send(new TextEncoder().encode("{}"), both.map(({ far }) => far));
   for (const { far } of both) far.close();
+  daemon.signal("SIGCONT");
   for (const newcomer of ["first", "second"]) {
     const longest = await longestWaitMs(daemon);
     assert(longest < LONGEST_MS, `the ${newcomer} newcomer waited ${longest} ms for an event`);

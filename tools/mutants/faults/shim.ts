@@ -334,6 +334,12 @@ export const SHIM: readonly FaultyFile[] = [
     file: "shim/src/passed.rs",
     faults: [
       {
+        id: "a-refused-client-lingers",
+        text: "socket::setsockopt(&fd, sockopt::Linger, &sys::NO_LINGER).is_ok()",
+        instead: "true",
+        cargo: ["attacks"],
+      },
+      {
         id: "what-a-client-said-costs-it-its-last-bytes",
         text: "            discard(self.as_fd());\n",
         instead: "",
