@@ -73,7 +73,7 @@ class Completion implements Draft {
   }
 
   adapt(refused: Refused): boolean {
-    const other = adapted(this.#request, refused, this.#traits, this.#first);
+    const other = adapted(this.#request, refused, this.#traits, this.#first, this.#openAi.body);
     if (other === null) return false;
     this.#traits = other;
     return true;

@@ -48,16 +48,26 @@ export interface BodyOptions {
   readonly padsChunks: boolean;
 }
 
-/** The name under which the limit goes out. */
-function limitName(request: BackendRequest, traits: Traits): LimitName {
-  return traits.limitName ??
-    (request.maxCompletionTokens === undefined ? "max_tokens" : "max_completion_tokens");
+/** The limit under the name that the model takes: the handoff's own, else what the configuration has. */
+function limitOf(
+  { maxTokens, maxCompletionTokens }: BackendRequest,
+  { limitName: name }: Traits,
+  { max_tokens, max_completion_tokens }: BodyOptions["body"],
+): Partial<Record<LimitName, unknown>> {
+  const given: Partial<Record<LimitName, unknown>> = maxCompletionTokens !== undefined
+    ? { max_completion_tokens: maxCompletionTokens }
+    : maxTokens !== undefined
+    ? { max_tokens: maxTokens }
+    : { max_tokens, max_completion_tokens };
+  return name === null ? given : { [name]: given[name] ?? given[otherName(name)] };
 }
+
+const otherName = (name: LimitName): LimitName =>
+  name === "max_tokens" ? "max_completion_tokens" : "max_tokens";
 
 /** @returns the body as JSON: of the same name, the handoff's fields win over its `request`, that over the configuration */
 export function requestBody(request: BackendRequest, traits: Traits, options: BodyOptions): string {
-  const { max_tokens, max_completion_tokens, stream_options, ...further } = options.body;
-  const limit = request.maxCompletionTokens ?? request.maxTokens;
+  const { max_tokens: _, max_completion_tokens: __, stream_options, ...further } = options.body;
   const asksForUsage = options.includeUsage || request.include.includes("usage");
   const streamOptions = {
     ...(options.padsChunks && traits.streamOptions && traits.obfuscation
@@ -74,15 +84,13 @@ export function requestBody(request: BackendRequest, traits: Traits, options: Bo
     messages: request.messages,
     stream: true,
     ...(Object.keys(streamOptions).length > 0 ? { stream_options: streamOptions } : {}),
-    ...(limit === undefined
-      ? { max_tokens, max_completion_tokens }
-      : { [limitName(request, traits)]: limit }),
+    ...limitOf(request, traits, options.body),
     ...(request.temperature === undefined ? {} : { temperature: request.temperature }),
   });
 }
 
 /**
- * What to leave out or name otherwise after a refusal that names a parameter of the daemon's own choice.
+ * What to leave out or name otherwise after a refusal that names a parameter.
  *
  * @param traits that the refused request had
  * @param first what is known of the model
@@ -93,17 +101,22 @@ export function adapted(
   refused: Refused,
   traits: Traits,
   first: Traits,
+  options: BodyOptions,
 ): Traits | null {
-  const { param } = refused;
-  if (param === null || (refused.status !== 400 && refused.status !== 422)) return null;
+  const other = without(refused, traits, first);
+  // What the configuration itself has in `stream_options` goes out all the same.
+  return other !== null && requestBody(request, other, options) !== requestBody(request, traits, options)
+    ? other
+    : null;
+}
+
+function without({ param, status }: Refused, traits: Traits, first: Traits): Traits | null {
+  if (param === null || (status !== 400 && status !== 422)) return null;
   if (param === "stream_options.include_obfuscation" && traits.obfuscation) {
     return { ...traits, obfuscation: false };
   }
   if (/^stream_options\b/.test(param) && traits.streamOptions) return { ...traits, streamOptions: false };
-  const sent = limitName(request, traits);
-  const limited = request.maxTokens !== undefined || request.maxCompletionTokens !== undefined;
-  if (param === sent && limited && sent === limitName(request, first)) {
-    return { ...traits, limitName: sent === "max_tokens" ? "max_completion_tokens" : "max_tokens" };
-  }
-  return null;
+  const limits = param === "max_tokens" || param === "max_completion_tokens";
+  // Once a request: a value that is wrong is wrong under either name.
+  return limits && traits.limitName === first.limitName ? { ...traits, limitName: otherName(param) } : null;
 }

@@ -123,6 +123,24 @@ export const PROVIDERS: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/backend/openai/request.ts",
+    faults: [
+      {
+        id: "a-configured-limit-keeps-the-name-that-is-refused",
+        text: "  return name === null ? given : {",
+        instead: "  return name === null || maxTokens === maxCompletionTokens ? given : {",
+        tests: ["backend/openai/request_test.ts"],
+      },
+      {
+        id: "what-was-refused-is-sent-again-as-it-was",
+        text:
+          "other !== null && requestBody(request, other, options) !== requestBody(request, traits, options)",
+        instead: "other !== null",
+        tests: ["backend/openai/request_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/backend/openai/answer_reader.ts",
     faults: [
       {
