@@ -399,6 +399,29 @@ Deno.test("openai: what a model refuses by name is left out, or named otherwise,
   assert.equal(rig.backend.stats().retries, 0);
 });
 
+Deno.test("openai: to be asked for what the model takes is not one of the tries that max_retries allows", async () => {
+  const refusal = { error: { message: "Unknown parameter", param: "stream_options.include_obfuscation" } };
+  const answers = [
+    Response.json(refusal, { status: 400 }),
+    new Response("", { status: 503, headers: { "retry-after": "0" } }),
+    new Response("data: [DONE]\n\n", { headers: { "content-type": "text/event-stream" } }),
+  ];
+  const server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    async (request) => {
+      await request.text();
+      return answers.shift() ?? Response.error();
+    },
+  );
+  const backend = await makeOpenAi({ apiBase: `http://127.0.0.1:${server.addr.port}/v1`, maxRetries: 1 });
+  const ears = new Ears(backend);
+  assert.deepEqual(await ears.hear(ask("plain")), ["open", "end"]);
+  assert.deepEqual([answers.length, backend.stats().retries], [0, 1]);
+  await backend.close();
+  await ears.ended;
+  await server.shutdown();
+});
+
 Deno.test("openai: of one name, the request's own fields win over its members, those over the configuration", async () => {
   await using rig = await backendRig({ protocol: "h1" }, { body: { seed: 1, stop: "a", tier: "flex" } });
   const members = { seed: 2, model: "not this one", stream: false, tools: [{ type: "function" }] };
