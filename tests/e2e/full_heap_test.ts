@@ -54,6 +54,11 @@ for (const workers of [1, 2]) {
             told = await newcomer.readAll();
           }
           assert.match(told, BUSY);
+          const { level, fields } = await daemon.logged(/^The heap is nearly full, no new clients for now; /);
+          assert.equal(level, "warning");
+          // V8 adds the room for what is young.
+          const limitMib = fields["limit_mib"] as number;
+          assert(limitMib >= HEAP_MIB && limitMib < 2 * HEAP_MIB, `${limitMib} MiB`);
         } finally {
           for (const client of held) client.close();
         }

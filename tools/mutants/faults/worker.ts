@@ -346,6 +346,12 @@ export const WORKER: readonly FaultyFile[] = [
         tests: ["worker/load_shedding_test.ts"],
       },
       {
+        id: "a-full-heap-is-not-told-in-the-first-minute",
+        text: "#loggedAtMs = -Infinity;",
+        instead: "#loggedAtMs = 0;",
+        tests: ["e2e/full_heap_test.ts"],
+      },
+      {
         id: "a-full-heap-floods-the-log",
         text: "if (this.#open || this.#heap.nowMs() - this.#loggedAtMs < LOG_PAUSE_MS) return;",
         instead: "if (this.#open) return;",
