@@ -215,6 +215,12 @@ export const UPSTREAM: readonly FaultyFile[] = [
         tests: ["upstream/h2_connection_test.ts"],
       },
       {
+        id: "a-consumer-that-throws-when-it-fails-keeps-others-from-being-told",
+        text: "    reportError(cause);",
+        instead: "    throw cause;",
+        tests: ["upstream/exchange_test.ts"],
+      },
+      {
         id: "what-broke-after-the-head-is-unavailable",
         text: 'this.headSeen ? "truncated" : "unavailable"',
         instead: '"unavailable"',
