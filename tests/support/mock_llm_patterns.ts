@@ -138,6 +138,10 @@ export function faultFor(
   switch (name) {
     case "status":
       return times !== undefined && tries > Number(times) ? plain() : refuse(n);
+    case "drip": {
+      const { steps, ...head } = refuse(n);
+      return { ...head, steps: [...cut(steps, 10)].flatMap((step) => [step, { waitMs: 0 }]) };
+    }
     case "retry-after":
       return tries > Number(times) ? plain() : refuse(429, { "retry-after": `${n}` });
     case "echo-key":
@@ -211,6 +215,7 @@ export const PATTERNS: Readonly<Record<string, string>> = {
   "status-code": "that status with an error object",
   "status-code-times-n": "that status for the first n tries of a request id, then plain",
   "retry-after-n-times-m": "429 with Retry-After: n for the first m tries of a request id, then plain",
+  "drip-code": "that status with an error object, ten bytes at a time",
   "echo-key": "401 that repeats the Authorization header",
   "html": "200 with a web page",
   "reset-head": "reset in place of a head",

@@ -132,8 +132,8 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
     const refusal = this.#asking?.refusal;
     if (refusal) {
       refusal.add(bytes);
-      if (refusal.complete) this.#leaveRefused(refusal);
-      return;
+      // It says nothing to the client, but while it comes this is no silence.
+      return refusal.complete ? this.#leaveRefused(refusal) : this.event({ kind: "alive" });
     }
     this.#told = false;
     this.#reader?.push(bytes);

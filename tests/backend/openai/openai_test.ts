@@ -172,6 +172,11 @@ for (const protocol of PROTOCOLS) {
       assert.deepEqual(await asked.all(), ["open", '"word0 "', "finish stop", "end"], pattern);
       assert.ok(asked.alive >= 6, `${asked.alive} of ${pattern}`);
     }
+    for (const [status, failure] of [[200, "stream_error"], [400, "bad_request"]]) {
+      const asked = rig.ears.ask(ask(`drip-${status}`));
+      assert.match((await asked.all())[0] ?? "", new RegExp(`^${failure}: .*a made-up ${status}`));
+      assert.ok(asked.alive >= 2, `${asked.alive} of a refusal with status ${status}`);
+    }
     const plain = rig.ears.ask(ask("plain"));
     await plain.all();
     assert.ok(plain.alive <= 2, "no more than for the role and the usage");

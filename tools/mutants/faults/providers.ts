@@ -75,6 +75,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
     file: "src/backend/http/answer.ts",
     faults: [
       {
+        id: "a-refusal-that-drips-is-silence",
+        text: 'this.#leaveRefused(refusal) : this.event({ kind: "alive" });',
+        instead: "this.#leaveRefused(refusal) : undefined;",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
         id: "retries-are-not-told",
         text: 'this.#shared.hooks.log.debug("Provider is asked again", {',
         instead: "void ({",
