@@ -118,6 +118,7 @@ Deno.test("flow: what the server may send is its windows less what is not credit
 /** What a server does to a connection with requests under way. */
 type Move =
   | { readonly kind: "settings"; readonly bytes: number }
+  | { readonly kind: "frame"; readonly bytes: number }
   | { readonly kind: "window"; readonly stream: number; readonly bytes: number }
   | { readonly kind: "request"; readonly bytes: number };
 
@@ -125,13 +126,26 @@ const moderate = fc.integer({ min: 1, max: 200_000 });
 const moves: fc.Arbitrary<Move[]> = fc.array(
   fc.oneof(
     fc.record({ kind: fc.constant("settings" as const), bytes: fc.integer({ min: 0, max: 200_000 }) }),
+    fc.record({
+      kind: fc.constant("frame" as const),
+      bytes: fc.constantFrom(16_384, 20_000, 65_536, 100_000),
+    }),
     fc.record({ kind: fc.constant("window" as const), stream, bytes: moderate }),
     fc.record({ kind: fc.constant("request" as const), bytes: moderate }),
   ),
   { minLength: 1, maxLength: 25 },
 );
+/** A body after each change of the longest frame, upwards and downwards. */
+const FRAMES: Move[] = [
+  { kind: "settings", bytes: 200_000 },
+  { kind: "window", stream: -1, bytes: 400_000 },
+  { kind: "frame", bytes: 20_000 },
+  { kind: "request", bytes: 100_000 },
+  { kind: "frame", bytes: 16_384 },
+  { kind: "request", bytes: 100_000 },
+];
 
-Deno.test("flow: a connection sends all that the windows let it, and no byte more", async () => {
+Deno.test("flow: a connection sends all that the windows let it, and no byte more, in frames that the server takes", async () => {
   await fc.assert(
     fc.asyncProperty(moves, async (all) => {
       const peer = new FakeStream();
@@ -142,6 +156,9 @@ Deno.test("flow: a connection sends all that the windows let it, and no byte mor
       peer.takeSent();
       const reference = new Reference();
       const lengths: number[] = [];
+      /** The longest frame, as the server has said, and as was acknowledged. */
+      let said = 16_384;
+      let longest = said;
       for (const move of all) {
         if (move.kind === "request") {
           lengths.push(move.bytes);
@@ -156,6 +173,9 @@ Deno.test("flow: a connection sends all that the windows let it, and no byte mor
         } else if (move.kind === "settings") {
           reference.initial = move.bytes;
           peer.feed(h2.settingsFrame([[h2.SETTINGS_INITIAL_WINDOW_SIZE, move.bytes]]));
+        } else if (move.kind === "frame") {
+          said = move.bytes;
+          peer.feed(h2.settingsFrame([[h2.SETTINGS_MAX_FRAME_SIZE, move.bytes]]));
         } else if (move.stream < 0) {
           reference.connectionGranted += move.bytes;
           peer.feed(h2.numbersFrame(h2.WINDOW_UPDATE, 0, move.bytes));
@@ -165,11 +185,17 @@ Deno.test("flow: a connection sends all that the windows let it, and no byte mor
         }
         await settle();
         const sentNow = new Set<number>();
-        for (const [id, bytes] of dataSent(peer.takeSent())) {
+        for (const [type, id, bytes] of framesSent(peer.takeSent())) {
+          if (type === h2.SETTINGS) {
+            longest = said;
+          }
+          assert.ok(bytes <= longest, `a frame of ${bytes} bytes, where the server takes ${longest}`);
+          if (type !== h2.DATA) continue;
           const at = (id - 1) / 2;
           sentNow.add(at);
           reference.sent[at] = (reference.sent[at] ?? 0) + bytes;
         }
+        assert.equal(longest, said, "not acknowledged");
         assert.ok(reference.connection >= 0, "beyond the connection's window");
         for (const [at, length] of lengths.entries()) {
           const unsent = length - (reference.sent[at] ?? 0);
@@ -181,15 +207,15 @@ Deno.test("flow: a connection sends all that the windows let it, and no byte mor
       connection.close(new BackendError("unavailable", "the test is over"));
       await connection.closed;
     }),
-    { numRuns: 100 },
+    { numRuns: 100, examples: [[FRAMES]] },
   );
 });
 
-function dataSent(bytes: Uint8Array): [id: number, bytes: number][] {
-  const all: [number, number][] = [];
+function framesSent(bytes: Uint8Array): [type: number, id: number, bytes: number][] {
+  const all: [number, number, number][] = [];
   for (let at = 0; at < bytes.length;) {
     const length = h2.uint32(bytes, at) >>> 8;
-    if (bytes[at + 3] === h2.DATA) all.push([h2.uint32(bytes, at + 5), length]);
+    all.push([bytes[at + 3] ?? 0, h2.uint32(bytes, at + 5), length]);
     at += 9 + length;
   }
   return all;

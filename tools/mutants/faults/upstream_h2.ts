@@ -354,6 +354,18 @@ export const H2: readonly FaultyFile[] = [
         instead: "    stream.unsent = stream.unsent;",
         tests: ["upstream/h2_connection_test.ts", "upstream/flow_test.ts"],
       },
+      {
+        id: "frames-longer-than-the-server-takes",
+        text: "= Math.min(bytes, LONGEST_FRAME_BYTES);",
+        instead: "= LONGEST_FRAME_BYTES;",
+        tests: ["upstream/flow_test.ts"],
+      },
+      {
+        id: "the-longest-frame-never-becomes-shorter",
+        text: "= Math.min(bytes, LONGEST_FRAME_BYTES);",
+        instead: "= Math.max(this.#maxFrameBytes, Math.min(bytes, LONGEST_FRAME_BYTES));",
+        tests: ["upstream/flow_test.ts"],
+      },
     ],
   },
   {
