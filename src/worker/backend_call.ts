@@ -312,6 +312,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     });
   }
 
+  /** For who wants to see each step on the way to the provider. */
   #logStep(message: string): void {
     const log = this.parts.log.child("backend");
     if (!log.enabled("debug")) return;
