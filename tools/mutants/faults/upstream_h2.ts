@@ -299,6 +299,29 @@ export const H2: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/upstream/h2/request_frames.ts",
+    faults: [
+      {
+        id: "a-long-head-goes-on-in-headers",
+        text: "    type = h2.CONTINUATION;\n",
+        instead: "",
+        tests: ["upstream/request_frames_test.ts"],
+      },
+      {
+        id: "a-head-that-goes-on-ends-the-stream-again",
+        text: "    flags = 0;\n",
+        instead: "",
+        tests: ["upstream/request_frames_test.ts"],
+      },
+      {
+        id: "each-part-of-a-long-head-is-its-end",
+        text: "end === block.length ? h2.FLAG_END_HEADERS : 0",
+        instead: "h2.FLAG_END_HEADERS",
+        tests: ["upstream/request_frames_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/upstream/h2/response_head.ts",
     faults: [
       {
