@@ -405,7 +405,7 @@ Deno.test("openai: what a model refuses by name is left out, or named otherwise,
 });
 
 Deno.test("openai: to be asked for what the model takes is not one of the tries that max_retries allows", async () => {
-  const refusal = { error: { message: "Unknown parameter", param: "stream_options.include_obfuscation" } };
+  const refusal = { error: { message: "Unknown parameter", param: "stream_options" } };
   const answers = [
     Response.json(refusal, { status: 400 }),
     new Response("", { status: 503, headers: { "retry-after": "0" } }),
