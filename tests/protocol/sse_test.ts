@@ -3,6 +3,7 @@ import { BackendError, type StreamFailure } from "../../src/errors.ts";
 import { failureOf, SseEncoder, SseEncoderStream, utf8Length } from "../../src/protocol/sse.ts";
 import type { ClientEvent, EventBatch } from "../../src/protocol/stream_event.ts";
 import { FakeRecipient } from "../support/fake_clients.ts";
+import { until } from "../support/until.ts";
 import {
   DONE_EVENT,
   errorEvent,
@@ -270,12 +271,12 @@ Deno.test("the stream encodes a batch only when the sink is ready for it, since 
   const writer = stream.writable.getWriter();
   const written = [1, 2, 3].map((number) => writer.write(batch([recipient, `batch ${number}`])));
   for (let count = 0; count < 3; count++) {
-    while (release === noRelease) await new Promise((resolve) => setTimeout(resolve, 0));
+    await until("a batch at the sink", () => release !== noRelease);
     assert.equal(recipient.noted.length, count + 1, "encoded ahead of the sink");
     const resume = release;
     release = noRelease;
     resume();
-    while (seen.length <= count) await new Promise((resolve) => setTimeout(resolve, 0));
+    await until("the batch's end", () => seen.length > count);
   }
   await Promise.all(written);
   await writer.close();

@@ -4,6 +4,7 @@ import { ConfigError } from "../../../src/errors.ts";
 import { ask, backendRig, Ears, HELLO, makeOpenAi, PROTOCOLS } from "../../support/backend_rig.ts";
 import { LONG_TEXT, UNICODE_TEXTS } from "../../support/mock_llm_patterns.ts";
 import { openaiOptions } from "../../support/openai_options.ts";
+import { until } from "../../support/until.ts";
 
 for (const protocol of PROTOCOLS) {
   Deno.test(`openai over ${protocol}: what providers send`, async (t) => {
@@ -140,7 +141,7 @@ for (const protocol of PROTOCOLS) {
   Deno.test(`openai over ${protocol}: cancelled in the pause before another try`, async () => {
     await using rig = await backendRig({ protocol });
     const asked = rig.ears.ask(ask("retry-after-60-times-1"));
-    while (rig.backend.stats().retries === 0) await new Promise((next) => setTimeout(next, 1));
+    await until("the pause", () => rig.backend.stats().retries > 0);
     asked.answer.cancel();
     assert.equal(rig.mock.requests.length, 1);
     assert.deepEqual(asked.heard, []);
