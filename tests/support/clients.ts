@@ -85,8 +85,8 @@ export function pairEnds(): ClientEnds {
   return { near: client, far };
 }
 
-/** Over TCP on loopback. */
-export async function tcpEnds(): Promise<ClientEnds> {
+/** Over TCP on loopback, to a client that reads so many bytes at a time at most. */
+export async function tcpEnds(readBytes = 64 * 1024): Promise<ClientEnds> {
   const accepted = Promise.withResolvers<OwnedFd>();
   const server = createServer((socket) => {
     accepted.resolve(clientFd(socket));
@@ -96,7 +96,7 @@ export async function tcpEnds(): Promise<ClientEnds> {
   const near = await Deno.connect({ hostname: "127.0.0.1", port: (server.address() as AddressInfo).port });
   const far = await accepted.promise;
   await new Promise((resolve) => server.close(resolve));
-  const buffer = new Uint8Array(64 * 1024);
+  const buffer = new Uint8Array(readBytes);
   let closed = false;
   const close = (): void => {
     if (!closed) near.close();

@@ -17,6 +17,10 @@ export type KnockKind =
   | "oversized"
   | "two-fds"
   | "no-fd"
+  | "no-socket"
+  | "datagram"
+  | "listener"
+  | "stranger"
   | "silent"
   | "trickle";
 

@@ -10,6 +10,8 @@ const setup = { env: { ...SETUP.env, DAEMON_WRITE_TIMEOUT_SECS: "1" } };
 const AT_ONCE = 100;
 /** The head and some events; the whole is more than twice that. */
 const MOST_READ_BYTES = 350;
+/** So many bytes are read at that pace, and so many seconds is a full client waited for. */
+const SLOW_READS = 2;
 const failures = ["daemon_stream_errors_total"] as const;
 
 /** Lets `misbehave` have clients, so many at a time, until the time is over. Returns how many it had. */
@@ -37,6 +39,36 @@ daemonTest("clients that take nothing", setup, async (daemon) => {
   );
   assert.equal(counted(...failures, 'reason="write_timeout"'), outcome);
   assert.equal(counted(...failures), outcome);
+});
+
+daemonTest("clients that read a byte a second", {
+  env: { ...SETUP.env, DAEMON_WRITE_TIMEOUT_SECS: `${SLOW_READS}` },
+}, async (daemon) => {
+  let full = 0;
+  const { outcome, counted } = await underAttack(daemon, () =>
+    clients(async (client) => {
+      const ends = await tcpEnds(1);
+      const request_id = `slow-${client}`;
+      // A byte makes no room in the kernel: who has none there is as one that takes nothing; others have it all.
+      const isFull = client % 2 === 0;
+      if (isFull) {
+        full++;
+        fill(ends);
+      }
+      using slow = daemon.handOff({ request_id }, { ends });
+      for (let read = 0; read < SLOW_READS; read++) {
+        await slow.read();
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+      }
+      if (!isFull) return assert.match(await slow.readAll(), /data: \[DONE\]\n\n$/);
+      await daemon.until(
+        "its end",
+        () => daemon.log.some(({ fields }) => fields["request_id"] === request_id),
+      );
+    }));
+  assert.equal(counted(...failures, 'reason="write_timeout"'), full);
+  assert.equal(counted(...failures), full);
+  assert(full < outcome);
 });
 
 daemonTest("clients that leave after any number of bytes", setup, async (daemon) => {

@@ -25,6 +25,9 @@ const KINDS: readonly Kind[] = [
   { kind: "oversized", counted: failed("payload_truncated"), told: ["413"] },
   { kind: "two-fds", counted: failed("many_fds"), told: ["closed without a word"] },
   { kind: "no-fd", counted: failed("no_fd") },
+  { kind: "no-socket", counted: failed("not_a_socket") },
+  { kind: "datagram", counted: failed("not_stream") },
+  { kind: "listener", counted: failed("listening") },
 ];
 
 for (const { kind, type = "seqpacket", counted: [name, labels], told = [], growthMib } of KINDS) {
@@ -36,6 +39,20 @@ for (const { kind, type = "seqpacket", counted: [name, labels], told = [], growt
     );
     assert.deepEqual([Object.keys(outcome.answers), outcome.failed], [told, {}]);
     assert.equal(counted(name, labels), outcome.knocks);
+  });
+}
+
+const { uid } = Deno.statSync("/proc/self");
+if (uid === 0) { // nobody else can send as somebody else
+  const setup = { env: { ...SETUP.env, DAEMON_ALLOWED_UIDS: `${uid}`, DAEMON_SOCKET_MODE: "0o666" } };
+  daemonTest("handoffs: a user who may not", setup, async (daemon) => {
+    await Deno.chmod(daemon.folder, 0o711);
+    const { outcome, counted } = await underAttack(
+      daemon,
+      () => knock(daemon, "stranger", { timeMs: ATTACK_SECS * 1000, most: MOST, hold: 8000 }),
+    );
+    assert.deepEqual([Object.keys(outcome.answers), outcome.failed], [["503"], {}]);
+    assert.equal(counted(...failed("uid_not_allowed")), outcome.knocks);
   });
 }
 

@@ -61,6 +61,7 @@ floor:
 
 knock:
   --kind KIND                 good|gone (before the answer)|garbage (no JSON)|oversized (140 KiB)|two-fds|no-fd|
+                              no-socket (a pipe)|datagram|listener|stranger (a uid of nobody; root only)|
                               silent (connections)|trickle (on STREAM: a byte and 253 fds a message, for ever) [good]
   --client tcp|pair           as for run [pair]
   --rate N                    knocks per second [20000]
@@ -304,6 +305,10 @@ fn knock(flags: &mut Flags) -> Result<Command, String> {
                 ("oversized", Kind::Oversized),
                 ("two-fds", Kind::TwoFds),
                 ("no-fd", Kind::NoFd),
+                ("no-socket", Kind::NoSocket),
+                ("datagram", Kind::Datagram),
+                ("listener", Kind::Listener),
+                ("stranger", Kind::Stranger),
                 ("silent", Kind::Silent),
                 ("trickle", Kind::Trickle),
             ],

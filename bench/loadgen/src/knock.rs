@@ -11,11 +11,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, connect, recv, sendmsg,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, connect, listen, recv,
+    sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+use nix::unistd::{Uid, geteuid, pipe, seteuid};
 use serde::Serialize;
 
 use crate::clock::{now_ns, own_cpu_ns};
@@ -40,6 +41,14 @@ pub enum Kind {
     TwoFds,
     /// Data without a client.
     NoFd,
+    /// Data and a pipe.
+    NoSocket,
+    /// Data and a datagram socket.
+    Datagram,
+    /// Data and a socket that listens.
+    Listener,
+    /// What Apache sends, by a user that is none of the daemon's: [`STRANGER`], which only root can become.
+    Stranger,
     /// A connection on which nothing comes.
     Silent,
     /// On one STREAM connection without an end, a byte and as many fds as a message carries: [`MOST_FDS`]. When all is
@@ -49,6 +58,8 @@ pub enum Kind {
 
 /// SCM_MAX_FD of the kernel.
 pub const MOST_FDS: usize = 253;
+/// Debian's nobody.
+const STRANGER: u32 = 65_534;
 /// More than the 128 KiB that Apache's module sends at most, and less than a Unix socket's send buffer.
 const OVERSIZED_BYTES: usize = 140 * 1024;
 /// From the last client's end to the count of the daemon's fds.
@@ -214,7 +225,15 @@ impl Knocker<'_> {
                 self.hand_over(data.as_bytes(), 1)
             }
             Kind::TwoFds => self.hand_over(b"{}", 2),
-            Kind::NoFd => send(&open(&self.job.door)?, b"{}", &[]),
+            Kind::NoFd => self.pass(&[]),
+            Kind::NoSocket => self.pass(&[pipe()?.0.as_raw_fd()]),
+            Kind::Datagram => self.pass(&[new_socket(SockType::Datagram)?.as_raw_fd()]),
+            Kind::Listener => {
+                let listener = new_socket(SockType::Stream)?;
+                listen(&listener, Backlog::new(1)?)?;
+                self.pass(&[listener.as_raw_fd()])
+            }
+            Kind::Stranger => self.hand_over(b"{}", 1),
             Kind::Silent => {
                 self.held.push_back(open(&self.job.door)?);
                 Ok(())
@@ -227,11 +246,21 @@ impl Knocker<'_> {
     fn hand_over(&mut self, data: &[u8], times: usize) -> nix::Result<()> {
         let (mine, theirs) = self.clients.make(self.knocked.knocks as usize, None)?;
         let fds = [theirs.as_raw_fd(); 2];
-        send(&open(&self.job.door)?, data, &fds[..times])?;
+        let connection = if self.job.kind == Kind::Stranger {
+            as_stranger(|| open(&self.job.door))?
+        } else {
+            open(&self.job.door)?
+        };
+        send(&connection, data, &fds[..times])?;
         if self.job.kind != Kind::Gone {
             self.held.push_back(mine);
         }
         Ok(())
+    }
+
+    /// One message with what is no client, or with nothing.
+    fn pass(&self, fds: &[RawFd]) -> nix::Result<()> {
+        send(&open(&self.job.door)?, b"{}", fds)
     }
 
     fn trickle(&mut self) -> nix::Result<()> {
@@ -302,6 +331,19 @@ fn open(door: &Door) -> nix::Result<OwnedFd> {
     setsockopt(&fd, sockopt::SendTimeout, &patience)?;
     connect(fd.as_raw_fd(), &door.address)?;
     Ok(fd)
+}
+
+/// Who connects is whom the daemon sees, whoever sends.
+fn as_stranger<T>(act: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+    let me = geteuid();
+    seteuid(Uid::from_raw(STRANGER))?;
+    let done = act();
+    seteuid(me)?;
+    done
+}
+
+fn new_socket(kind: SockType) -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)
 }
 
 fn send(connection: &OwnedFd, data: &[u8], fds: &[RawFd]) -> nix::Result<()> {

@@ -422,7 +422,7 @@ fn knocking_counts_what_clients_are_told_and_what_did_not_get_through() {
     // The floor serves the first of two.
     let two = knock("two-fds", "20", &[]);
     assert_eq!(two["answers"], serde_json::json!({ "200": 20 }));
-    for kind in ["gone", "no-fd", "silent"] {
+    for kind in ["gone", "no-fd", "no-socket", "datagram", "silent"] {
         let told = knock(kind, "20", &["--hold", "5"]);
         assert_eq!(
             (&told["knocks"], &told["answers"]),
