@@ -14,14 +14,18 @@ const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 const JUMPS = ["+0", "+3600", "-86400", "+31536000", "-1"];
 const JUMP_MS = 100;
 
-/** What the log's place may be, as sh(1) opens it. */
-const LOGS = {
-  "a full disk": "2>/dev/full",
-  "nothing": "2>&-",
-  "a pipe that nobody reads": "2> >(exec sleep 0)",
+/** What standard error, which is the log's place, and standard output may be, as bash(1) opens them. */
+const PLACES = {
+  "the log goes to a full disk": "2>/dev/full",
+  "the log goes to nothing": "2>&-",
+  "the log goes to a pipe that nobody reads": "2> >(exec sleep 0)",
+  "the output goes to a full disk": ">/dev/full",
+  "the output goes to nothing": ">&-",
+  "log and output go to a full disk": ">/dev/full 2>&1",
+  "log and output go to nothing": ">&- 2>&-",
 };
-for (const [name, place] of Object.entries(LOGS)) {
-  Deno.test(`surroundings: the log goes to ${name}`, { timeout: 60_000 }, async () => {
+for (const [name, place] of Object.entries(PLACES)) {
+  Deno.test(`surroundings: ${name}`, { timeout: 60_000 }, async () => {
     const setup: DaemonSetup = {
       env: { ...SETUP.env, DAEMON_TOKEN_DELAY_MS: "5", DAEMON_LOG_LEVEL: "debug" },
       wrapper: ["bash", "-c", `exec "$@" ${place}`, "bash"],
