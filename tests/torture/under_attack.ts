@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import type { TestDaemon } from "../support/daemon.ts";
-import { follow } from "../support/loadgen.ts";
+import { follow, type Followed } from "../support/loadgen.ts";
 import { parsePage } from "../support/metrics.ts";
 import { streamsActive } from "../support/with_daemon.ts";
 
@@ -42,23 +42,16 @@ export async function underAttack<Outcome>(
 ): Promise<{ readonly outcome: Outcome; readonly counted: Counts }> {
   const good = GOOD_PER_SEC * ATTACK_SECS;
   const before = await counts(daemon);
-  const fds = daemon.openFds();
-  const rssMib = residentMib(daemon.pid);
+  const asBefore = holdings(daemon);
   const following = follow(daemon, good, { ratePerSec: GOOD_PER_SEC, limitSecs: ATTACK_SECS + 60 });
   await daemon.until("good streams", async () => await daemon.metric("daemon_streams_active") > 0);
   const outcome = await attack();
   const { streams, gap } = await following;
   await streamsActive(daemon, 0);
   // Connections to a provider are kept for those who come.
-  await daemon.fdsBackTo(fds + await daemon.metric("daemon_upstream_connections"));
-  const grownMib = residentMib(daemon.pid) - rssMib;
-  console.log(
-    `good streams: ${streams.complete} of ${good} whole, gap p99 ${gap.p99_ms}, most ${gap.max_ms} ms ` +
-      `(asked ${DELAY_MS}); memory ${rssMib} ${grownMib < 0 ? "−" : "+"} ${Math.abs(grownMib)} MiB`,
-  );
-  assert.deepEqual([streams.complete, gap.count], [good, good * (EVENTS - 1)]);
-  assert(gap.max_ms < LONGEST_GAP_MS, `a good stream waited ${gap.max_ms} ms for an event`);
-  assert(grownMib < growthMib, `memory grew by ${grownMib} MiB`);
+  const upstream = await daemon.metric("daemon_upstream_connections");
+  areWhole({ streams, gap }, good);
+  await asBefore({ moreFds: upstream, growthMib });
   const after = await counts(daemon);
   const ofGood: Readonly<Record<string, number>> = {
     daemon_handoffs_received: good,
@@ -67,6 +60,33 @@ export async function underAttack<Outcome>(
   return {
     outcome,
     counted: (name, labels) => after(name, labels) - before(name, labels) - (ofGood[name] ?? 0),
+  };
+}
+
+/** Good streams that were followed: each had all its events, and in time. */
+export function areWhole({ streams, gap }: Followed, good: number): void {
+  console.log(
+    `good streams: ${streams.complete} of ${good} whole, gap p99 ${gap.p99_ms}, most ${gap.max_ms} ms (asked ${DELAY_MS})`,
+  );
+  assert.deepEqual([streams.complete, gap.count], [good, good * (EVENTS - 1)]);
+  assert(gap.max_ms < LONGEST_GAP_MS, `a good stream waited ${gap.max_ms} ms for an event`);
+}
+
+/**
+ * Notes a daemon's descriptors and memory.
+ *
+ * @returns what fails unless they come to be as they were, but for so many descriptors and so much memory
+ */
+export function holdings(
+  daemon: TestDaemon,
+): (but?: { readonly moreFds?: number; readonly growthMib?: number }) => Promise<void> {
+  const fds = daemon.openFds();
+  const rssMib = residentMib(daemon.pid);
+  return async ({ moreFds = 0, growthMib = GROWTH_MIB } = {}) => {
+    await daemon.fdsBackTo(fds + moreFds);
+    const grownMib = residentMib(daemon.pid) - rssMib;
+    console.log(`memory ${rssMib} ${grownMib < 0 ? "−" : "+"} ${Math.abs(grownMib)} MiB`);
+    assert(grownMib < growthMib, `memory grew by ${grownMib} MiB`);
   };
 }
 
