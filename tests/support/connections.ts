@@ -25,16 +25,27 @@ export { DONE_EVENT as DONE, errorEvent as failed, textEvent as text } from "./w
 
 /** One answer of a {@linkcode ScriptedBackend}, which does what the test says, cancelled or not. */
 export class ScriptedAnswer implements Answer {
-  readonly request: BackendRequest;
+  #request: BackendRequest | null;
   /** What the daemon told it, in order. */
   readonly told: ("pause" | "resume" | "cancel")[] = [];
   readonly #queue: EventQueue;
   readonly #recipient: Recipient;
 
   constructor(queue: EventQueue, request: BackendRequest, recipient: Recipient) {
-    this.request = request;
+    this.#request = request;
     this.#queue = queue;
     this.#recipient = recipient;
+  }
+
+  get request(): BackendRequest {
+    return this.#request as BackendRequest;
+  }
+
+  /** As a provider does that has taken it: whoever holds it now is the daemon. */
+  letGo(): WeakRef<object> {
+    const ref = new WeakRef(this.request.messages);
+    this.#request = null;
+    return ref;
   }
 
   emit(...events: (string | StreamEvent)[]): void {

@@ -81,6 +81,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/openai/openai_test.ts"],
       },
       {
+        id: "a-request-is-kept-while-its-answer-goes-on",
+        text: "      this.#asking = null;\n      this.#reader =",
+        instead: "      this.#reader =",
+        tests: ["backend/http/answer_test.ts"],
+      },
+      {
         id: "retries-are-not-told",
         text: 'this.#shared.hooks.log.debug("Provider is asked again", {',
         instead: "void ({",

@@ -10,6 +10,18 @@ export const ROUTING: readonly FaultyFile[] = [
     file: "src/worker/tries.ts",
     faults: [
       {
+        id: "the-last-request-is-kept-for-a-fallback-that-there-is-not",
+        text: "    if (this.#left.length === 0) this.#request = undefined;\n",
+        instead: "",
+        tests: ["worker/let_go_test.ts"],
+      },
+      {
+        id: "a-request-is-kept-after-its-first-event",
+        text: "  began(attempt: Attempt): void {\n    this.#request = undefined;",
+        instead: "  began(attempt: Attempt): void {",
+        tests: ["worker/let_go_test.ts"],
+      },
+      {
         id: "what-an-old-try-gives-reaches-the-client",
         text: "    if (this.over || (!this.begun",
         instead: "    if ((!this.begun",
