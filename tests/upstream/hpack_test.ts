@@ -129,6 +129,19 @@ Deno.test("hpack: of a real provider's head only what is read is decoded", () =>
   });
 });
 
+Deno.test("hpack: a value that nobody reads is not decoded: only one that is read has to be in the Huffman code", () => {
+  const broken = "81 18"; // padding of zeros
+  assert.deepEqual(readResponseHead(bytes(`88 0003 782d61 ${broken}`)), {
+    status: 200,
+    contentLength: -1,
+    fields: [],
+  });
+  assert.throws(
+    () => readResponseHead(bytes(`88 0008 6c6f 6361 7469 6f6e ${broken}`)), // location
+    /a string that is not in the Huffman code/,
+  );
+});
+
 Deno.test("hpack: what is encoded is decoded", () => {
   const all = String.fromCharCode(...Array.from({ length: 256 }, (_, i) => i));
   const fields: Field[] = [
