@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ConnectionViolation } from "../../src/upstream/h2/frames.ts";
-import { encodeHead } from "../../src/upstream/h2/hpack.ts";
+import { BlockReader, encodeHead } from "../../src/upstream/h2/hpack.ts";
 import { decodeFields } from "../support/decode_fields.ts";
 import { readResponseHead } from "../../src/upstream/h2/response_head.ts";
 import type { Field } from "../../src/upstream/h2/static_table.ts";
@@ -21,6 +21,21 @@ const REDIRECT: Field[] = [
   ["date", "Mon, 21 Oct 2013 20:13:21 GMT"],
   ["location", "https://www.example.com"],
 ];
+
+/** RFC 7541, appendix C.1; the bits before the prefix are whatever they are. */
+const INTEGERS: readonly [name: string, hex: string, prefixBits: number, value: number][] = [
+  ["C.1.1", "0a", 5, 10],
+  ["C.1.1, bits before it set", "ea", 5, 10],
+  ["C.1.2", "1f9a0a", 5, 1337],
+  ["C.1.2, bits before it set", "ff9a0a", 5, 1337],
+  ["C.1.3", "2a", 8, 42],
+];
+for (const [name, hex, prefixBits, value] of INTEGERS) {
+  Deno.test(`hpack: ${name} is read`, () => {
+    const reader = new BlockReader(bytes(hex));
+    assert.deepEqual([reader.integer(prefixBits), reader.atEnd], [value, true]);
+  });
+}
 
 /** RFC 7541, appendix C, what needs no dynamic table. */
 const EXAMPLES: readonly [name: string, hex: string, fields: Field[]][] = [

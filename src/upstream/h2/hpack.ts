@@ -108,7 +108,8 @@ export function readBlock(block: Uint8Array, listener: FieldListener): void {
   }
 }
 
-class BlockReader {
+/** Where in a block one stands. */
+export class BlockReader {
   readonly #block: Uint8Array;
   #at = 0;
 
