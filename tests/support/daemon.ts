@@ -11,6 +11,7 @@
 import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
 import { comeUp } from "./come_up.ts";
+import { witnesses } from "./last_words.ts";
 import { TextLineStream } from "./lines.ts";
 import { daemonPermissions, permissionFlags } from "../../src/cli/permissions.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -143,6 +144,8 @@ export class TestDaemon implements AsyncDisposable {
   readonly folder: string;
   /** Every line of its standard error so far. */
   readonly stderr: string[] = [];
+  /** Its test has done with it. */
+  isOver = false;
   readonly #process: Deno.ChildProcess;
   readonly #reading: Promise<void>;
   #news = Promise.withResolvers<void>();
@@ -154,6 +157,7 @@ export class TestDaemon implements AsyncDisposable {
     this.folder = folder;
     this.socketPath = `${folder}/d.sock`;
     this.#reading = this.#read();
+    witnesses.add(this);
   }
 
   async #read(): Promise<void> {
@@ -295,6 +299,7 @@ export class TestDaemon implements AsyncDisposable {
         if (!(error instanceof TypeError)) throw error; // it has just ended
       }
     }
+    this.isOver = true;
     await this.#reading;
     await Deno.remove(this.folder, { recursive: true });
   }

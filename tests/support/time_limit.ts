@@ -1,8 +1,10 @@
 /**
- * A time limit for every test that has none of its own: one that hangs fails, by its name, and the others go on. Loaded
- * before the tests: `deno test --preload=tests/support/time_limit.ts`.
+ * A time limit for every test that has none of its own: one that hangs fails, by its name, and the others go on; and
+ * one that throws shows what its daemons said. Loaded before the tests:
+ * `deno test --preload=tests/support/time_limit.ts`.
  * @module
  */
+import { heard } from "./last_words.ts";
 
 /** Far above what any test takes beside a busy core; for failure alone. */
 const LIMIT_MS = 120_000;
@@ -19,7 +21,8 @@ function limited(...args: readonly unknown[]): void {
       definition["name"] ??= arg.name;
     } else Object.assign(definition, arg);
   }
-  test(definition as unknown as Deno.TestDefinition);
+  const { fn, ...rest } = definition as unknown as Deno.TestDefinition;
+  test({ ...rest, fn: (t) => heard(fn, t) });
 }
 
 Object.assign(Deno, { test: Object.assign(limited, test) });

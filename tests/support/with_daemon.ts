@@ -3,10 +3,9 @@
  * @module
  */
 import { type DaemonSetup, startDaemon, type TestDaemon } from "./daemon.ts";
+import { lastWords, witnesses } from "./last_words.ts";
 
 const LIMIT_MS = 60_000;
-const SHOWN_LINES = 40;
-const SHOWN_CHARACTERS = 300;
 
 /** A test of a daemon of its own, which ends with it. What it awaits has limits of its own, below a minute. */
 export function daemonTest(
@@ -43,9 +42,9 @@ export async function watched(daemon: TestDaemon, body: () => Promise<void>): Pr
   try {
     await body();
   } catch (cause) {
-    const said = daemon.stderr.slice(-SHOWN_LINES).map((line) => line.slice(0, SHOWN_CHARACTERS));
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`${why}\nThe daemon's last lines:\n${said.join("\n")}`, { cause });
+    witnesses.delete(daemon);
+    throw new Error(`${why}\n${lastWords(daemon)}`, { cause });
   }
 }
 
