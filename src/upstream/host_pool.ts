@@ -228,7 +228,8 @@ export class HostPool implements ConnectionOwner, Carrier {
     signal.addEventListener("abort", abort, { once: true });
     try {
       await connection.ready;
-      if (connection.maxStreams === 0) {
+      // Or it has said goodbye with its first words: the next one may do so, too.
+      if (connection.room === 0) {
         connection.close(new BackendError("unavailable", "the server lets no stream run"));
         throw new BackendError("unavailable", "the server lets no stream run");
       }

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import cases from "../support/h2_server/cases.json" with { type: "json" };
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { broken, KEY, told, UNAVAILABLE } from "../support/openai_daemon.ts";
+import { errorEvent, STREAM_HEAD } from "../support/wire.ts";
 import { RawH2Server, unhex } from "../support/h2_server/server.ts";
 
 const OUTCOMES: Readonly<Record<string, string>> = {
@@ -15,6 +16,8 @@ const OUTCOMES: Readonly<Record<string, string>> = {
   cut: broken([]),
   broken: broken(["Hello"]),
 };
+/** How an answer ends whose client took less than the server said. */
+const FAILED = errorEvent("Backend error");
 const ANSWERS = [unhex(cases.answer.one), unhex(cases.answer.three)];
 
 type Case = typeof cases.cases[number];
@@ -27,6 +30,7 @@ async function play(daemon: TestDaemon, server: RawH2Server, each: Case): Promis
   using bystander = daemon.handOff({ prompt: "bystander" });
   await connection.asked(3);
   await connection.say(...each.says.map(([hex, times]) => unhex(hex as string, times as number)));
+  if (each.subject === "much") await connection.refused(1);
   const again = [each.subject, each.bystander].filter((outcome) => outcome === "again").length;
   if (each.bystander === "hello") await connection.say(ANSWERS[1] as Uint8Array<ArrayBuffer>);
   if (again > 0) {
@@ -36,7 +40,9 @@ async function play(daemon: TestDaemon, server: RawH2Server, each: Case): Promis
       await other.say(ANSWERS[at] as Uint8Array<ArrayBuffer>);
     }
   }
-  assert.equal(await subject.readAll(), OUTCOMES[each.subject], "the subject");
+  const answer = await subject.readAll();
+  if (each.subject !== "much") assert.equal(answer, OUTCOMES[each.subject], "the subject");
+  else assert.deepEqual([answer.startsWith(STREAM_HEAD), answer.slice(-FAILED.length)], [true, FAILED]);
   assert.equal(await bystander.readAll(), OUTCOMES[each.bystander], "the bystander");
   // What it answers to this comes after all that it has to say to the case.
   await connection.answersPing();
@@ -46,9 +52,8 @@ async function play(daemon: TestDaemon, server: RawH2Server, each: Case): Promis
   assert.equal(server.connections - connections, again > 0 ? 2 : 1);
 }
 
-Deno.test("openai over h2c: every odd order of frames", async (t) => {
-  await using server = new RawH2Server(unhex(cases.opening));
-  await using daemon = await startDaemon({
+const start = (server: RawH2Server): Promise<TestDaemon> =>
+  startDaemon({
     env: {
       DAEMON_BACKEND_PROVIDER: "openai",
       DAEMON_BACKEND_TIMEOUT_SECS: "10",
@@ -57,6 +62,10 @@ Deno.test("openai over h2c: every odd order of frames", async (t) => {
       OPENAI_MAX_RETRIES: "0",
     },
   });
+
+Deno.test("openai over h2c: every odd order of frames", async (t) => {
+  await using server = new RawH2Server(unhex(cases.opening));
+  await using daemon = await start(server);
   for (const each of cases.cases) {
     await t.step(each.name, async () => {
       try {
@@ -71,4 +80,30 @@ Deno.test("openai over h2c: every odd order of frames", async (t) => {
     );
   }
   assert.ok(cases.cases.length > 100);
+});
+
+Deno.test("openai over h2c: every odd beginning of a connection", async (t) => {
+  await using server = new RawH2Server(unhex(cases.opening));
+  await using daemon = await start(server);
+  for (const each of cases.openings) {
+    await t.step(each.name, async () => {
+      server.opening = unhex(each.says);
+      const connections = server.connections;
+      using client = daemon.handOff({ prompt: "Hello" });
+      const connection = await server.next();
+      if (each.outcome === "hello") {
+        await connection.asked(1);
+        await connection.say(ANSWERS[0] as Uint8Array<ArrayBuffer>);
+      }
+      assert.equal(await client.readAll(), OUTCOMES[each.outcome]);
+      await connection.answersPing();
+      assert.equal(connection.goaway, each.goaway);
+      assert.equal(server.connections - connections, each.connections);
+    });
+    await server.closeAll();
+    await daemon.until(
+      "its connections closed",
+      async () => await daemon.metric("daemon_upstream_connections") === 0,
+    );
+  }
 });

@@ -8,10 +8,14 @@ The server has two requests, on the streams 1 (the subject) and 3 (the bystander
 connection is still there, the bystander's answer. The outcomes:
 
   subject     hello: the answer's text; none: 502; again: asked on another connection, which answers;
-              cut: an error after the head; broken: the same after the text
+              cut: an error after the head; broken: the same after the text;
+              much: an error after as much text as was taken before its client was full
   bystander   hello, or none where the connection ends; again: as above
   reset       code of the RST_STREAM that the client sends on stream 1
   goaway      code of its GOAWAY
+
+The openings are said in the place of its SETTINGS, on each connection that one request takes. How that ends: none or
+hello, as above.
 """
 import json
 import pathlib
@@ -114,12 +118,17 @@ REAL_HEAD = [
 ]
 
 CASES = []
+OPENINGS = []
 
 
 def case(name, says, subject="hello", bystander="hello", reset=None, goaway=None):
     parts = [(says, 1)] if isinstance(says, bytes) else says
     says = [[part.hex(), times] for part, times in parts]
     CASES.append(dict(name=name, says=says, subject=subject, bystander=bystander, reset=reset, goaway=goaway))
+
+
+def opening(name, says, outcome="none", goaway=None, connections=1):
+    OPENINGS.append(dict(name=name, says=says.hex(), outcome=outcome, goaway=goaway, connections=connections))
 
 
 def fatal(name, says, code, subject="none", bystander="none"):
@@ -208,6 +217,10 @@ lost("less data than the content length", head(fields=OK + [("content-length", "
 lost("a content length and no data", head(fields=OK + [("content-length", "1000")], end=True), PROTOCOL, "cut")
 lost("two content lengths", head(fields=OK + [("content-length", "1"), ("content-length", "2")]), PROTOCOL)
 lost("a head of 80 kB", fragments(OK + [("x-large-%d" % i, "~" * 900) for i in range(80)], 16384), CALM)
+case("data beyond the window, where nobody takes any", [
+    (head(), 1),
+    (data(CHUNK.replace(b"Hello", b"x" * 16000), end=False), 200),
+], subject="much", reset=FLOW)
 lost("PRIORITY of a wrong length", raw(2, 0, 1, b"1234"), FRAME_SIZE)
 lost("a window update by nothing", window(0, 1), PROTOCOL)
 lost("a window beyond the bound", window(0x7fffffff, 1), FLOW)
@@ -269,6 +282,20 @@ fatal("HPACK: padding of zeros", coded_head(STATUS + b"\0\x81\x18\0"), COMPRESSI
 fatal("HPACK: in trailers", head() + data(CHUNK, end=False) + coded_head(b"\xbe", flags=5), COMPRESSION,
       subject="broken")
 
+# How a connection may begin.
+SETTINGS = settings({3: 100})
+opening("a first frame that is no SETTINGS", frame(PingFrame, 0, opaque_data=b"12345678") + SETTINGS,
+        goaway=PROTOCOL)
+opening("a first frame that acknowledges SETTINGS", raw(4, 1, 0) + SETTINGS, goaway=PROTOCOL)
+opening("GOAWAY as the first frame", frame(GoAwayFrame, 0, last_stream_id=0) + SETTINGS, goaway=PROTOCOL)
+opening("GOAWAY right behind its SETTINGS", SETTINGS + frame(GoAwayFrame, 0, last_stream_id=0), goaway=NO_ERROR)
+opening("SETTINGS that let no stream begin", settings({3: 0}), goaway=NO_ERROR)
+opening("the greeting of another protocol", b"220 mail.example ESMTP\r\n", goaway=FRAME_SIZE)
+opening("SETTINGS, after all those", SETTINGS, outcome="hello")
+# From here on the daemon asks in HTTP/1.1.
+opening("an answer in HTTP/1.1", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        connections=2)
+
 # What an encoder of another make does with heads: with and without Huffman code.
 HEADS = []
 for fields in (REAL_HEAD, OK, [(":status", "404"), ("x", "".join(map(chr, range(1, 256))))]):
@@ -277,7 +304,7 @@ for fields in (REAL_HEAD, OK, [(":status", "404"), ("x", "".join(map(chr, range(
 
 target = pathlib.Path(__file__).with_name("cases.json")
 target.write_text(json.dumps(dict(
-    opening=(settings({3: 100})).hex(), answer=dict(one=ANSWER.hex(), three=(head(3) + data(stream=3)).hex()),
-    cases=CASES, heads=HEADS,
+    opening=SETTINGS.hex(), answer=dict(one=ANSWER.hex(), three=(head(3) + data(stream=3)).hex()),
+    cases=CASES, openings=OPENINGS, heads=HEADS,
 ), indent=1) + "\n")
 print(len(CASES), "cases,", target.stat().st_size, "bytes")

@@ -51,6 +51,11 @@ export class RawH2Connection {
     if (!this.#opened.has(id)) throw new Error(`the connection ended before stream ${id}`);
   }
 
+  /** Settles when the client has reset this stream. */
+  async refused(id: number): Promise<void> {
+    await this.#until(() => this.resets.has(id));
+  }
+
   /** Settles when the client has answered to a PING, or the connection has ended. */
   async answersPing(): Promise<void> {
     const pongs = this.#pongs;
@@ -122,7 +127,8 @@ export class RawH2Connection {
 
 /** It listens on loopback, and begins each connection with the same bytes. */
 export class RawH2Server implements AsyncDisposable {
-  readonly #opening: Uint8Array<ArrayBuffer>;
+  /** What it says first, its SETTINGS if all is well. */
+  opening: Uint8Array<ArrayBuffer>;
   readonly #listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   readonly #open: RawH2Connection[] = [];
   readonly #waiting: RawH2Connection[] = [];
@@ -131,9 +137,8 @@ export class RawH2Server implements AsyncDisposable {
   /** How many it has accepted. */
   connections = 0;
 
-  /** @param opening its SETTINGS */
   constructor(opening: Uint8Array<ArrayBuffer>) {
-    this.#opening = opening;
+    this.opening = opening;
     this.#accepting = this.#accept();
   }
 
@@ -153,6 +158,7 @@ export class RawH2Server implements AsyncDisposable {
 
   /** Closes what is open. */
   async closeAll(): Promise<void> {
+    this.#waiting.length = 0;
     for (const connection of this.#open.splice(0)) await connection.close();
   }
 
@@ -168,7 +174,7 @@ export class RawH2Server implements AsyncDisposable {
       accepted.setNoDelay();
       const connection = new RawH2Connection(accepted);
       this.#open.push(connection);
-      await connection.say(this.#opening);
+      await connection.say(this.opening);
       this.#waiting.push(connection);
       this.#news.resolve();
       this.#news = Promise.withResolvers();

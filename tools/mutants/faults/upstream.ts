@@ -91,6 +91,12 @@ export const UPSTREAM: readonly FaultyFile[] = [
     file: "src/upstream/host_pool.ts",
     faults: [
       {
+        id: "a-server-that-leaves-at-once-is-dialled-for-ever",
+        text: "      if (connection.room === 0) {\n        connection.close(",
+        instead: "      if (connection.maxStreams === 0) {\n        connection.close(",
+        tests: ["e2e/openai_h2_frames_test.ts"],
+      },
+      {
         id: "dials-without-a-bound",
         text: "have < wanted && this.#dials.size < MAX_DIALS;",
         instead: "have < wanted;",
