@@ -2,6 +2,8 @@
  * `status`: asks a running daemon how it is, and shows it as one types it at three in the morning.
  * @module
  */
+import { get, type IncomingMessage } from "node:http";
+import { text } from "node:stream/consumers";
 import { type ListenAddr } from "../config/load.ts";
 import { StatusError } from "../errors.ts";
 import type { Status } from "../ops/status.ts";
@@ -17,14 +19,25 @@ export async function askStatus({ hostname, port }: ListenAddr): Promise<Status>
   // A daemon on all addresses answers on loopback, too.
   const host = hostname === "0.0.0.0" ? "127.0.0.1" : hostname.includes(":") ? `[${hostname}]` : hostname;
   const url = `http://${host}:${port}/status`;
+  const signal = AbortSignal.timeout(ANSWER_LIMIT_MS);
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_LIMIT_MS) });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`status ${response.status}: ${text.trim()}`);
-    return JSON.parse(text);
+    // Not by fetch, which asks the environment's proxy for loopback, too.
+    const answered = Promise.withResolvers<IncomingMessage>();
+    get(url, { agent: false, signal }, answered.resolve).on("error", answered.reject);
+    const response = await answered.promise;
+    const body = await text(response);
+    if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}: ${body.trim()}`);
+    return JSON.parse(body);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new StatusError(`${url}: no daemon says how it is there (metrics.listen_addr): ${why}`, { cause });
+    const why = signal.aborted
+      ? `it timed out after ${ANSWER_LIMIT_MS / 1000} s`
+      : cause instanceof Error
+      ? cause.message
+      : String(cause);
+    throw new StatusError(
+      `${url}: no daemon says how it is there (metrics.listen_addr; none does with metrics.enabled = false): ${why}`,
+      { cause },
+    );
   }
 }
 

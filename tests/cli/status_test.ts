@@ -58,12 +58,54 @@ for (
   });
 }
 
-Deno.test("a daemon that takes the connection and says nothing is not waited for without end", async () => {
-  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const accepted = silent.accept();
-  await assert.rejects(
-    askStatus({ hostname: "127.0.0.1", port: silent.addr.port }),
-    (error) => error instanceof StatusError && /no daemon says how it is there/.test(error.message),
+/** What is said where `serve`, if anything, answers the connection. */
+async function failure(serve?: (connection: Deno.Conn) => Promise<void>): Promise<string> {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  if (serve === undefined) listener.close();
+  const served = serve === undefined ? undefined : listener.accept().then(serve);
+  const error = await askStatus({ hostname: "127.0.0.1", port }).catch((error) => error);
+  await served;
+  assert(error instanceof StatusError, String(error));
+  const [, where, why] = /^(.*?metrics\.enabled = false\)): (.*)$/.exec(error.message) ?? [];
+  assert.equal(
+    where,
+    `http://127.0.0.1:${port}/status: no daemon says how it is there ` +
+      "(metrics.listen_addr; none does with metrics.enabled = false)",
   );
-  (await accepted).close();
+  return why ?? "";
+}
+
+/** Reads the request's beginning and answers with `text`. */
+function says(text: string): (connection: Deno.Conn) => Promise<void> {
+  return async (connection) => {
+    await connection.read(new Uint8Array(1024));
+    await connection.write(new TextEncoder().encode(text));
+    connection.close();
+  };
+}
+
+Deno.test("what stands in the way of a status is named", async () => {
+  assert.match(await failure(), /ECONNREFUSED/);
+  assert.equal(
+    await failure(says("HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnone\n")),
+    "status 404: none",
+  );
+  assert.match(await failure(says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")), /JSON/);
 });
+
+for (
+  const [what, text] of [
+    ["says nothing", ""],
+    ["stops in the middle of its answer", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{"],
+  ] as const
+) {
+  Deno.test(`a daemon that takes the connection and ${what} is not waited for without end`, async () => {
+    const why = await failure(async (connection) => {
+      await connection.write(new TextEncoder().encode(text));
+      // Until the other side gives up.
+      await connection.readable.pipeTo(new WritableStream()).catch(() => {});
+    });
+    assert.equal(why, "it timed out after 5 s");
+  });
+}

@@ -16,8 +16,17 @@ async function command(addr: string, ...args: readonly string[]): Promise<{ code
   const { code, stdout, stderr } = await new Deno.Command("tools/launch", {
     args: [Deno.execPath(), "main.ts", "status", ...args],
     cwd: new URL("../..", import.meta.url),
-    // Who types it has no provider's key.
-    env: { DAEMON_METRICS_ADDR: addr, DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "" },
+    env: {
+      DAEMON_METRICS_ADDR: addr,
+      // Who types it has no provider's key.
+      DAEMON_BACKEND_PROVIDER: "openai",
+      OPENAI_API_KEY: "",
+      // And a proxy, which knows nothing of this machine's loopback.
+      HTTP_PROXY: "http://127.0.0.1:1",
+      http_proxy: "http://127.0.0.1:1",
+      NO_PROXY: "",
+      no_proxy: "",
+    },
   }).output();
   return { code, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
 }
@@ -91,6 +100,8 @@ Deno.test("the command shows it to people and to programs; without a daemon it s
   assert.equal(gone.code, 1);
   assert.match(
     gone.text,
-    new RegExp(`^streaming-daemon-ts: http://${addr}/status: no daemon says how it is there `),
+    new RegExp(
+      `^streaming-daemon-ts: http://${addr}/status: no daemon says how it is there .* ECONNREFUSED `,
+    ),
   );
 });

@@ -118,8 +118,20 @@ export const CLI: readonly FaultyFile[] = [
     faults: [
       {
         id: "a-status-waits-for-ever",
-        text: "fetch(url, { signal: AbortSignal.timeout(ANSWER_LIMIT_MS) })",
-        instead: "fetch(url)",
+        text: "{ agent: false, signal }",
+        instead: "{ agent: false }",
+        tests: ["cli/status_test.ts"],
+      },
+      {
+        id: "a-status-is-asked-of-the-proxy",
+        text: "    const body = await text(response);\n",
+        instead: "    const body = await text(response);\n    await fetch(url);\n",
+        tests: ["e2e/status_test.ts"],
+      },
+      {
+        id: "a-status-that-timed-out-has-no-cause",
+        text: "const why = signal.aborted",
+        instead: "const why = false",
         tests: ["cli/status_test.ts"],
       },
       {
