@@ -104,8 +104,17 @@ class Answer {
       this.complete = true;
       return;
     }
-    const { content, error } = JSON.parse(data);
-    if (typeof content === "string") this.#options.answer(content);
-    if (error !== undefined) this.#options.tell(`The daemon reports: ${error}`);
+    const { text, failure } = readEvent(data);
+    if (typeof text === "string") this.#options.answer(text);
+    if (failure !== undefined) this.#options.tell(`The daemon reports: ${failure}`);
   }
+}
+
+/** What an event has for people, in any of the formats; `openai` passes on what the provider sent, be it `null`. */
+function readEvent(data: string): { readonly text: unknown; readonly failure: unknown } {
+  const { content, choices, type, delta, error, errorText } = JSON.parse(data) ?? {};
+  return {
+    text: content ?? choices?.[0]?.delta?.content ?? (type === "text-delta" ? delta : undefined),
+    failure: typeof error === "string" ? error : error?.message ?? errorText,
+  };
 }

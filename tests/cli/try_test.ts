@@ -88,6 +88,36 @@ Deno.test("try: a stream that breaks is not whole, and says why", async () => {
   ]);
 });
 
+/** By format, as the daemon sends it: a piece of an answer and a failure, and what no text is in. */
+const FORMATS = {
+  openai: [
+    '{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}',
+    '{"id":"c","choices":[{"index":0,"delta":{"content":"Grüße"},"finish_reason":null}],"error":null}',
+    '{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    '{"id":"c","choices":[],"usage":{"total_tokens":3}}',
+    "null",
+    '{"error":{"message":"Backend error","type":"backend_error","param":null,"code":null}}',
+  ],
+  "ai-sdk": [
+    '{"type":"start"}',
+    '{"type":"reasoning-delta","id":"0","delta":"Hm"}',
+    '{"type":"text-delta","id":"1","delta":"Grüße"}',
+    '{"type":"error","errorText":"Backend error"}',
+  ],
+};
+
+for (const [format, events] of Object.entries(FORMATS)) {
+  Deno.test(`try: text and failure of an answer in the format ${format}`, async () => {
+    const stream = STREAM_HEAD + events.map((data) => `data: ${data}\n\n`).join("");
+    const { whole, answer, told } = await tryAgainst([stream]);
+    assert.deepEqual([whole, answer], [false, "Grüße\n"]);
+    assert.deepEqual(told.slice(0, -1), [
+      "The daemon reports: Backend error",
+      "The stream ended without [DONE]",
+    ]);
+  });
+}
+
 Deno.test("try: an answer that is no stream is shown as it is", async () => {
   const { whole, answer, told } = await tryAgainst([plainResponse(503, "Too many connections")]);
   assert.deepEqual([whole, answer], [false, "Too many connections\n"]);

@@ -302,6 +302,19 @@ daemonTests("try", {}, {
     }
   },
 
+  "try shows the answer in each format": async (daemon) => {
+    for (const format of ["content", "openai", "ai-sdk"]) {
+      const { code, stdout } = await run([
+        "try",
+        "--socket",
+        daemon.socketPath,
+        "--data",
+        JSON.stringify({ prompt: "Hi", format }),
+      ]);
+      assert.deepEqual([code, stdout], [0, `${mockPieces("Hi").join("")}\n`], format);
+    }
+  },
+
   "try takes the socket's path from the configuration": async (daemon) => {
     const { code } = await run(["try", "--stream"], { env: { DAEMON_SOCKET_PATH: daemon.socketPath } });
     assert.equal(code, 0);

@@ -107,8 +107,32 @@ export const CLI: readonly FaultyFile[] = [
       },
       {
         id: "a-failure-is-not-shown",
-        text: "    if (error !== undefined) this.#options.tell(`The daemon reports: ${error}`);\n",
+        text: "    if (failure !== undefined) this.#options.tell(`The daemon reports: ${failure}`);\n",
         instead: "",
+        tests: ["cli/try_test.ts"],
+      },
+      {
+        id: "a-try-shows-no-text-of-openai-s-format",
+        text: "content ?? choices?.[0]?.delta?.content ??",
+        instead: "content ??",
+        tests: ["cli/try_test.ts", "e2e/cli_test.ts"],
+      },
+      {
+        id: "a-try-shows-no-text-of-the-ai-sdk-s-format",
+        text: '(type === "text-delta" ? delta : undefined)',
+        instead: "undefined",
+        tests: ["cli/try_test.ts", "e2e/cli_test.ts"],
+      },
+      {
+        id: "a-try-shows-a-failure-as-an-object",
+        text: 'typeof error === "string" ? error : error?.message ?? errorText',
+        instead: "error",
+        tests: ["cli/try_test.ts"],
+      },
+      {
+        id: "a-try-ends-at-a-chunk-that-is-null",
+        text: "JSON.parse(data) ?? {}",
+        instead: "JSON.parse(data)",
         tests: ["cli/try_test.ts"],
       },
     ],
