@@ -132,7 +132,9 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
     if (typeof userId !== "string" && typeof userId !== "number") {
       throw wrong("user_id", "a number or a string", userId);
     }
-    request.userId = String(userId);
+    request.userId = Number.isSafeInteger(userId) || typeof userId === "string"
+      ? String(userId)
+      : sourceOf(payload, "user_id");
   }
   const testPattern = optionalHeaderText(fields, "test_pattern");
   if (testPattern !== undefined) request.testPattern = testPattern;
@@ -162,6 +164,19 @@ export function requestIdOf(payload: Uint8Array): string | undefined {
     if (error instanceof HandoffRequestError) return undefined; // that is why it is refused
     throw error;
   }
+}
+
+/** A number's digits as the data has them: PHP's integers have 64 bits. */
+function sourceOf(payload: Uint8Array, name: string): string {
+  const found: [holder: unknown, source: string][] = [];
+  const root: unknown = JSON.parse(
+    decoder.decode(payload),
+    function (this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
+      if (key === name) found.push([this, context?.source ?? String(value)]);
+      return value;
+    },
+  );
+  return found.findLast(([holder]) => holder === root)?.[1] ?? "";
 }
 
 function parseObject(payload: Uint8Array): Record<string, unknown> {
@@ -305,9 +320,10 @@ function optionalCount(fields: Record<string, unknown>, name: string): number | 
   return value;
 }
 
-// These become header lines upstream, where a line break would begin a header of the sender's choice.
+// These become header lines upstream, where a line break would begin a header of the sender's choice, and spaces around
+// a value make servers of HTTP/2 end the connection with all its streams (RFC 9113, section 8.2.1).
 function optionalHeaderText(fields: Record<string, unknown>, name: string): string | undefined {
-  const value = optionalString(fields, name);
+  const value = optionalString(fields, name)?.trim();
   if (value === undefined || value === "") return undefined;
   if (!PRINTABLE_ASCII.test(value)) {
     throw new HandoffRequestError(`Field "${name}" is not 1 to 128 characters of printable ASCII`);

@@ -270,6 +270,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   }
 
   protected cancelAnswer(): void {
+    this.#releaseRequest();
     const answer = this.answer;
     if (answer === undefined) return;
     this.#answerEnded();

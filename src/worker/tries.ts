@@ -187,6 +187,7 @@ export class Tries implements Answer {
       const route = this.#parts.backends.route(this.#left.shift());
       if (route !== undefined) return route;
     }
+    this.#request = undefined;
     return undefined;
   }
 

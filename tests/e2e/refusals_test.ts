@@ -166,8 +166,11 @@ Deno.test("at the limit of open files an fd gets lost on its way: that handoff i
   await (await daemon.page("/metrics")).text();
   const fds = daemon.openFds();
   const silent = await takeAllFds(daemon);
+  const all = daemon.openFds();
   // Served is one for which the daemon has closed something of its own just now.
   for (const sender of silent) {
+    // The acceptor rests a moment before it takes in who waits for what has become free.
+    await daemon.until("no descriptor is free", () => daemon.openFds() >= all);
     const ends = pairEnds();
     sender.send(utf8("{}"), [ends.far]);
     ends.far.close();

@@ -176,7 +176,21 @@ Deno.test("the id of what is refused is told apart from what is none", () => {
   }
 });
 
+Deno.test("spaces around an id are no part of it: over HTTP/2 they would end a connection", () => {
+  const { requestId, testPattern } = parse('{"request_id":" lead and trail ","test_pattern":" plain"}');
+  assert.deepEqual([requestId, testPattern], ["lead and trail", "plain"]);
+  assert.equal(parse('{"request_id":"  "}').requestId, parse("{}").requestId);
+});
+
 Deno.test("a user id may be a string", () => assert.equal(parse('{"user_id":"u"}').userId, "u"));
+
+Deno.test("a user id of more than 53 bits keeps its digits", () => {
+  const data =
+    '{"user":{"user_id":9223372036854775801},"user_id":1234567890123456789,"more":[{"user_id":1}]}';
+  assert.equal(parse(data).userId, "1234567890123456789");
+  assert.equal(parse('{"user_id":-9223372036854775808}').userId, "-9223372036854775808");
+  assert.deepEqual([parse('{"user_id":1e3}').userId, parse('{"user_id":1.5}').userId], ["1000", "1.5"]);
+});
 
 for (
   const [payload, message] of [

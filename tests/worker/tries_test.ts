@@ -345,6 +345,15 @@ Deno.test("fallback: where a reload has taken the others away, the failure is th
   assert.equal(only(calls, "backendError").length, 1);
 });
 
+Deno.test("fallback: where a reload has taken the others away, a slow one's first word that it answers is the client's", async () => {
+  const { ask, timing } = fakeWorker({ config: { fallback: ["gone"], fallbackAfterMs: AFTER_MS } });
+  const [client, answer] = await ask();
+  timing.advance(AFTER_MS + TICK_MS);
+  answer.emit({ kind: "open" });
+  await turn();
+  assert.equal(client.received, STREAM_HEAD);
+});
+
 Deno.test("a backend that a reload has taken away between the choice and the question: 503, and no other is asked", async () => {
   const { open, backend, calls, connections, held } = fakeWorker({
     rules: {

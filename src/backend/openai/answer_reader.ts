@@ -9,6 +9,8 @@ import { TextTemplate } from "../http/text_template.ts";
 
 /** Indexes whose calls are remembered: those that came last. */
 const MAX_CALLS = 1_000;
+/** Chunks that say nothing yet: Azure's filter, and the role. */
+const MAX_HELD = 4;
 
 interface Annotation {
   readonly url_citation?: { readonly url?: unknown; readonly title?: unknown } | null;
@@ -59,6 +61,9 @@ export class AnswerReader extends EventReader {
   readonly #calls = new Map<number, { readonly number: number; id: string }>();
   /** No call has this number, nor one above it. */
   #nextCall = 0;
+  /** The first chunks, as long as they say nothing: until one does, another provider can still be asked. */
+  #held: string[] = [];
+  #begun = false;
 
   /**
    * The body has ended, as it should. Some servers leave out the blank line after their end mark, some the mark: an answer
@@ -66,14 +71,14 @@ export class AnswerReader extends EventReader {
    */
   end(): void {
     if (this.over) return;
-    if (this.finished || this.unfinished()?.trim() === "[DONE]") this.done();
+    if (this.finished || this.unfinished()?.trim() === "[DONE]") this.#complete();
     else this.fail("truncated", "the stream ended before [DONE] and any finish reason");
   }
 
   sse(data: string, event: string): void {
     const plain = event === "" ? this.#template.match(data) : null;
     if (plain !== null) return this.wanted.chunks ? this.#passOn(data) : this.text(plain);
-    if (data.startsWith("[DONE]")) return this.done();
+    if (data.startsWith("[DONE]")) return this.#complete();
     if (data === "") return;
     const chunk: Chunk | null = this.parse(data);
     if (chunk === null) return;
@@ -81,7 +86,11 @@ export class AnswerReader extends EventReader {
       return this.fail("stream_error", `the provider reports: ${errorWords(chunk.error ?? chunk, data)}`);
     }
     const choice = Array.isArray(chunk.choices) ? chunk.choices[0] : null;
-    if (this.wanted.chunks && (choice || !chunk.usage || this.wanted.counts)) this.#passOn(data);
+    if (this.wanted.chunks && (choice || !chunk.usage || this.wanted.counts)) {
+      if (!this.#begun && this.#held.length < MAX_HELD && !chunk.usage && saysNothing(choice)) {
+        this.#held.push(data);
+      } else this.#passOn(data);
+    }
     // Only one choice is asked for; another's words would be mixed into it.
     if (choice && (choice.index ?? 0) === 0) {
       const { delta, finish_reason: reason } = choice;
@@ -160,8 +169,29 @@ export class AnswerReader extends EventReader {
   }
 
   #passOn(data: string): void {
+    this.#begin();
     this.listener.event({ kind: "chunk", data });
   }
+
+  #begin(): void {
+    if (this.#begun) return;
+    this.#begun = true;
+    for (const data of this.#held) this.listener.event({ kind: "chunk", data });
+    this.#held = [];
+  }
+
+  #complete(): void {
+    this.#begin();
+    this.done();
+  }
+}
+
+function saysNothing(choice: Choice | null | undefined): boolean {
+  if (!choice) return true;
+  return !choice.finish_reason &&
+    Object.entries(choice.delta ?? {}).every(([name, value]) =>
+      name === "role" || value === null || value === "" || Array.isArray(value) && value.length === 0
+    );
 }
 
 const contentOf = (chunk: unknown): unknown => (chunk as Chunk).choices?.[0]?.delta?.content;

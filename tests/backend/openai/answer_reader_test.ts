@@ -345,6 +345,37 @@ Deno.test("openai events: chunks as they came, in the place of what they say; an
   ]);
 });
 
+Deno.test("openai events: chunks that say nothing come with the first that does, so that a failure before it shows nothing", () => {
+  const chunks = { reasoning: false, toolCalls: false, sources: false, chunks: true, counts: false };
+  const filter = chunk([], { prompt_filter_results: [] });
+  const role = delta({ role: "assistant", content: "", refusal: null, tool_calls: [] });
+  for (
+    const first of [
+      text("a"),
+      delta({ tool_calls: [{ index: 0 }] }),
+      delta({ reasoning: "r" }),
+      finish("stop"),
+    ]
+  ) {
+    assert.deepEqual(read(stream(filter, role), chunks), [
+      "<truncated: the stream ended before [DONE] and any finish reason>",
+    ]);
+    assert.deepEqual(read(stream(filter, role, first, role), chunks).slice(0, 3), [filter, role, first]);
+  }
+  assert.deepEqual(read(stream(filter, role, '{"error":"oops"}'), chunks), [
+    "<stream_error: the provider reports: oops>",
+  ]);
+  assert.deepEqual(read(stream(role, DONE), chunks), [role, "<done>"]);
+  // A server that says nothing again and again is heard.
+  assert.deepEqual(read(stream(role, role, role, role, role, '{"error":"oops"}'), chunks).slice(0, 5), [
+    role,
+    role,
+    role,
+    role,
+    role,
+  ]);
+});
+
 Deno.test("openai events: any valid stream, cut at any bytes, gives the same events", () => {
   const random = randomInts(44);
   const parts = ["a", "é", "你好", "🌍", "👩‍👩‍👧", " ", '"\\\n', "\u2028"];

@@ -10,6 +10,18 @@ export const PROTOCOL: readonly FaultyFile[] = [
     file: "src/protocol/handoff_request.ts",
     faults: [
       {
+        id: "spaces-around-an-id-stay",
+        text: "optionalString(fields, name)?.trim();",
+        instead: "optionalString(fields, name);",
+        tests: ["protocol/handoff_request_test.ts"],
+      },
+      {
+        id: "any-user-id-of-the-data-is-the-user-s",
+        text: "found.findLast(([holder]) => holder === root)",
+        instead: "found.findLast(() => true)",
+        tests: ["protocol/handoff_request_test.ts"],
+      },
+      {
         id: "a-nul-byte-followed-by-data-is-data",
         text: "payload[0] === 0 ?",
         instead: "(payload.length === 1 && payload[0] === 0) ?",

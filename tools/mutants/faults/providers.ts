@@ -162,6 +162,18 @@ export const PROVIDERS: readonly FaultyFile[] = [
     file: "src/backend/openai/answer_reader.ts",
     faults: [
       {
+        id: "a-role-alone-is-an-answer",
+        text: "!this.#begun && this.#held.length < MAX_HELD &&",
+        instead: "false &&",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
+        id: "what-was-held-is-lost-at-the-end",
+        text: "    this.#begin();\n    this.done();",
+        instead: "    this.done();",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
         id: "content-in-parts-says-nothing",
         text: "{ for (const part of delta.content) this.#part(part); }",
         instead: "{ /* nothing */ }",

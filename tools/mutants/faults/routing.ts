@@ -10,6 +10,12 @@ export const ROUTING: readonly FaultyFile[] = [
     file: "src/worker/tries.ts",
     faults: [
       {
+        id: "one-that-a-reload-has-left-alone-waits-for-the-next",
+        text: "    this.#request = undefined;\n    return undefined;",
+        instead: "    return undefined;",
+        tests: ["worker/tries_test.ts"],
+      },
+      {
         id: "the-last-request-is-kept-for-a-fallback-that-there-is-not",
         text: "    if (this.#left.length === 0) this.#request = undefined;\n",
         instead: "",
