@@ -40,8 +40,13 @@ export function load(
     flags,
     keyless,
     env,
-    // A path may well lead to what never ends, such as a FIFO.
-    readTextFile: (path) => Deno.readTextFile(path, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) }),
+    async readTextFile(path) {
+      // Once for the permissions, once for the program, and at SIGHUP: a FIFO would be empty the second time.
+      const { isFile } = await Deno.stat(path);
+      if (!isFile) throw new Error("expected a regular file, which is read more than once");
+      // It may well be on a disk that does not answer.
+      return await Deno.readTextFile(path, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) });
+    },
   };
   return loadConfig(sources);
 }

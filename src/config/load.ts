@@ -224,7 +224,7 @@ async function readFile(path: string, readTextFile: ConfigSources["readTextFile"
       : cause instanceof Deno.errors.PermissionDenied
       ? "permission denied; the daemon's user must be able to read it"
       : cause instanceof DOMException && cause.name === "TimeoutError"
-      ? "it did not come to an end in time; a regular file is expected"
+      ? "it did not come to an end in time"
       : cause instanceof Error
       ? cause.message
       : String(cause);

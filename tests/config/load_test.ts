@@ -472,6 +472,7 @@ Deno.test("config: a file that cannot be read is refused with the reason and the
       "the sandbox denies it; start with --allow-read=/c.toml besides the other permissions",
     ],
     [new Deno.errors.PermissionDenied("x"), "permission denied; the daemon's user must be able to read it"],
+    [new DOMException("x", "TimeoutError"), "it did not come to an end in time"],
     [new Error("Is a directory (os error 21)"), "Is a directory (os error 21)"],
   ];
   for (const [error, reason] of cases) {

@@ -27,6 +27,23 @@ Deno.test("a configuration that does not hold ends the script as it ends the dae
   ]);
 });
 
+Deno.test("a configuration that can be read only once is refused, and not taken for an empty one", async () => {
+  const { code, stdout, stderr } = await new Deno.Command("sh", {
+    args: [
+      "-c",
+      'echo "server.workers = 3" | tools/launch "$0" main.ts --check /dev/fd/3 3<&0',
+      Deno.execPath(),
+    ],
+    cwd: new URL("../..", import.meta.url),
+  }).output();
+  assert.deepEqual([code, new TextDecoder().decode(stdout), new TextDecoder().decode(stderr)], [
+    2,
+    "",
+    "streaming-daemon-ts: file /dev/fd/3: cannot read the configuration: " +
+    "expected a regular file, which is read more than once\n",
+  ]);
+});
+
 Deno.test("the daemon gets what its configuration names and no more; another host takes a restart", async () => {
   await using provider = await mockLlm({ protocol: "h1", events: 3 });
   await using other = await mockLlm({ protocol: "h1", events: 3 });

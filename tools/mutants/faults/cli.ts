@@ -16,6 +16,12 @@ export const CLI: readonly FaultyFile[] = [
         tests: ["e2e/reload_test.ts"],
       },
       {
+        id: "a-configuration-that-can-be-read-once-is-empty",
+        text: "if (!isFile) throw",
+        instead: "if (false) throw",
+        tests: ["e2e/launch_test.ts", "e2e/reload_test.ts"],
+      },
+      {
         id: "a-second-signal-during-the-start-is-lost",
         text: "      this.#stopAtOnce = true;\n",
         instead: "",
