@@ -36,10 +36,15 @@ async function check(command: CheckCommand): Promise<number> {
 
 async function tryOut({ configPath, socketPath, stream, data, timeoutMs }: TryCommand): Promise<number> {
   const place = configPath === undefined ? {} : { configPath };
-  const { server } = (await load({ ...place, flags: [] }, true)).config;
+  const { config: { server }, origins } = await load({ ...place, flags: [] }, true);
+  const path = socketPath ?? (stream ? server.streamSocketPath : server.socketPath);
+  if (socketPath === undefined && path === "") {
+    const key = "server.stream_socket_path";
+    throw new ConfigError(`${origins.get(key)}: ${key} = "": expected a path, on which --stream asks`);
+  }
   const encoder = new TextEncoder();
   const whole = await tryDaemon({
-    socketPath: socketPath ?? (stream ? server.streamSocketPath : server.socketPath),
+    socketPath: path,
     kind: stream ? "stream" : "seqpacket",
     data,
     timeoutMs,

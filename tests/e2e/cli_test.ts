@@ -320,6 +320,15 @@ daemonTests("try", {}, {
     assert.equal(code, 0);
   },
 
+  "try on a socket that the configuration does not have names the key and exits 2": async () => {
+    assert.deepEqual(await run(["try", "--stream"], { env: { DAEMON_STREAM_SOCKET_PATH: "" } }), {
+      code: 2,
+      stdout: "",
+      stderr: `${PREFIX}environment DAEMON_STREAM_SOCKET_PATH: server.stream_socket_path = "": ` +
+        "expected a path, on which --stream asks\n",
+    });
+  },
+
   "try needs no provider's key, which the daemon's environment has": async (daemon) => {
     const env = {
       DAEMON_SOCKET_PATH: daemon.socketPath,

@@ -211,6 +211,12 @@ export const CLI: readonly FaultyFile[] = [
         tests: ["e2e/cli_test.ts"],
       },
       {
+        id: "a-try-connects-to-no-path",
+        text: 'socketPath === undefined && path === ""',
+        instead: "false",
+        tests: ["e2e/cli_test.ts"],
+      },
+      {
         id: "status-needs-the-provider-s-key",
         text: "await load({ ...command, flags: [] }, true)",
         instead: "await load({ ...command, flags: [] })",
