@@ -13,6 +13,8 @@ Deno.test("the script becomes the daemon: its process, its signals, its exit cod
   await using daemon = launch([]);
   await daemon.logged("Taking handoffs");
   assert.equal((await commandLine(daemon))[0], Deno.execPath());
+  const environment = (await Deno.readTextFile(`/proc/${daemon.pid}/environ`)).split("\0");
+  assert(environment.includes("DENO_NO_UPDATE_CHECK=1"), "it would ask a host that nobody has named");
   using client = daemon.handOff();
   assert.match(await client.readAll(), /\[DONE\]\n\n$/);
   daemon.signal("SIGTERM");

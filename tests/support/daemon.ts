@@ -110,6 +110,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
         DAEMON_WORKERS: "1",
         DAEMON_TOKEN_DELAY_MS: "5",
         DAEMON_LOG_FORMAT: "json",
+        DENO_NO_UPDATE_CHECK: "1", // as tools/launch has it
         ...setup.env,
       }).filter((each): each is [string, string] => each[1] !== undefined),
     ),
