@@ -147,33 +147,37 @@ export function markdown(results: readonly StepResult[]): string {
 export function ratioLines(results: readonly StepResult[]): readonly string[] {
   return results.flatMap(({ step, floors, daemon, mostOthersPercent }) =>
     floors.slice(1).map(({ wakeMs, reports }) => {
-      const [ours, theirs] = [daemon, reports].map((all) => counted(all, mostOthersPercent));
-      const ratio = (of: Figure) => ratioOf(ours ?? [], theirs ?? [], of) || "–";
+      const ours = counted(daemon, mostOthersPercent);
+      const theirs = counted(reports, mostOthersPercent);
+      const ratio = (of: Figure) => ratioOf(ours, theirs, of) || "–";
       return `${step.title}, daemon, ${workersText(step)}: ${
         ratio(steady)
-      } times the floor that wakes each ${wakeMs} ms ` +
-        `steady, ${ratio(whole)} whole`;
+      } times the floor that wakes each ` +
+        `${wakeMs} ms steady, ${ratio(whole)} whole`;
     })
   );
 }
 
 /** Which rounds are in no figure, for the lines below a table. */
 export function disturbedLines(results: readonly StepResult[]): readonly string[] {
-  return results.flatMap(({ step, floors, daemon, mostOthersPercent }) =>
-    [
-      ...floors.map(({ wakeMs, reports }) => [`floor, each ${wakeMs} ms`, reports] as const),
-      [
-        `daemon, ${workersText(step)}`,
-        daemon,
-      ] as const,
-    ].flatMap(([who, reports]) => {
-      const disturbed = reports.filter((r) => r.others_percent > mostOthersPercent);
-      return disturbed.length === 0 ? [] : [
-        `${step.title}, ${who}: in ${disturbed.length} of ${reports.length} rounds others took more than ` +
-        `${mostOthersPercent} %; they are in no figure but those of faults`,
+  return results.flatMap((result) =>
+    runsOf(result).flatMap(([who, reports]) => {
+      const { mostOthersPercent } = result;
+      const disturbed = reports.length - counted(reports, mostOthersPercent).length;
+      return disturbed === 0 ? [] : [
+        `${who}: in ${disturbed} of ${reports.length} rounds others took more than ${mostOthersPercent} %; they are ` +
+        "in no figure but those of faults",
       ];
     })
   );
+}
+
+/** All that was measured of a step, and of whom. */
+function runsOf({ step, floors, daemon }: StepResult): readonly (readonly [string, readonly Report[]])[] {
+  return [
+    ...floors.map(({ wakeMs, reports }) => [`${step.title}, floor, each ${wakeMs} ms`, reports] as const),
+    [`${step.title}, daemon, ${workersText(step)}`, daemon],
+  ];
 }
 
 /** As in "2 workers". */
@@ -260,15 +264,8 @@ export function totalLines(results: readonly StepResult[]): readonly string[] {
 
 /** Why streams of these runs were not whole, for the lines below a table. */
 export function faultLines(results: readonly StepResult[]): readonly string[] {
-  return results.flatMap(({ step, floors, daemon }) =>
-    [
-      ["floor", floors.flatMap(({ reports }) => reports)] as const,
-      [`daemon, ${workersText(step)}`, daemon] as const,
-    ].flatMap(([who, reports]) =>
-      reports.flatMap((r) =>
-        Object.entries(r.streams.reasons).map(([reason, n]) => `${step.title}, ${who}: ${n} × ${reason}`)
-      )
-    )
+  return results.flatMap(runsOf).flatMap(([who, reports]) =>
+    reports.flatMap((r) => Object.entries(r.streams.reasons).map(([reason, n]) => `${who}: ${n} × ${reason}`))
   );
 }
 

@@ -16,6 +16,7 @@ import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
 import { monotonicUsec, notify } from "../native/process.ts";
 import { listenFds, Notifier } from "../ops/systemd.ts";
 import { daemonPermissions, missingPermissions } from "./permissions.ts";
+import { within } from "../timing/within.ts";
 import { proxyFromEnvironment } from "../upstream/proxy_environment.ts";
 
 const LOG_CLOSE_MS = 1000;
@@ -40,15 +41,20 @@ export function load(
     flags,
     keyless,
     env,
-    async readTextFile(path) {
-      // Once for the permissions, once for the program, and at SIGHUP: a FIFO would be empty the second time.
-      const { isFile } = await Deno.stat(path);
-      if (!isFile) throw new Error("expected a regular file, which is read more than once");
-      // It may well be on a disk that does not answer.
-      return await Deno.readTextFile(path, { signal: AbortSignal.timeout(READ_TIMEOUT_MS) });
-    },
+    // It may well be on a disk that does not answer.
+    readTextFile: (path) =>
+      within(readFile(path), READ_TIMEOUT_MS, () => {
+        throw new DOMException("it does not end", "TimeoutError");
+      }),
   };
   return loadConfig(sources);
+}
+
+// Once for the permissions, once for the program, and at SIGHUP: a FIFO would be empty the second time.
+async function readFile(path: string): Promise<string> {
+  const { isFile } = await Deno.stat(path);
+  if (!isFile) throw new Error("expected a regular file, which is read more than once");
+  return await Deno.readTextFile(path);
 }
 
 /**

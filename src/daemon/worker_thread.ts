@@ -48,7 +48,7 @@ function serve(scope: Scope): void {
 
   // A failure is this isolate's: it is not caught, and the daemon replaces the worker.
   const answer = async (worker: Worker, question: Question): Promise<MetricsSnapshot | undefined> => {
-    if (question.type === "metrics") return await worker.metrics();
+    if (question.type === "metrics") return worker.metrics();
     if (question.type === "reload") {
       opened?.setLevels(question.config.logging);
       worker.reload(question.config);
@@ -69,7 +69,7 @@ function serve(scope: Scope): void {
     else {
       await worker.drain(command.timeoutMs, stop.signal);
       await opened?.close(LOG_CLOSE_MS);
-      scope.postMessage({ type: "ended", snapshot: await worker.metrics() });
+      scope.postMessage({ type: "ended", snapshot: worker.metrics() });
       scope.close();
     }
   };

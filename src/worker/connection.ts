@@ -46,6 +46,16 @@ const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> 
 const NO_ROOM = "Too many requests at a time";
 const STORE_OUT = "The store of streams cannot be reached";
 const ETIMEDOUT = 110;
+/** Why there is no place for a client, and what it is told. */
+function noPlaceFor(
+  { overLimit, noRoom }: Handoff,
+  stopping: boolean,
+): readonly [why: string, line: string] | undefined {
+  if (stopping) return ["The worker stops", FAILURE_TEXT.shutdown];
+  if (overLimit) return ["Connection limit reached", "Too many connections"];
+  return noRoom ? ["No worker has memory left for more", NO_ROOM] : undefined;
+}
+
 const encoder = new TextEncoder();
 const HEARTBEAT_BYTES = encoder.encode(HEARTBEAT);
 /** What waits for one client at most: more than a backend that was told to pause can still give. */
@@ -172,23 +182,15 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
   // Returns the request, or nothing if the client was told why not.
   #admit(handoff: Handoff, stopping: boolean): BackendRequest | undefined {
     const { metrics, rules } = this.parts;
+    const full = noPlaceFor(handoff, stopping);
     if (handoff.refusal !== undefined) {
       // It was counted and logged where it was judged.
       this.#refuse(...REFUSALS[handoff.refusal] ?? [503, "Handoff refused"]);
-    } else if (stopping) {
+    } else if (full !== undefined) {
+      const [why, line] = full;
       metrics.connectionRejected();
-      this.#logRefusal("The worker stops, client answered 503", handoff, {});
-      this.#refuse(503, FAILURE_TEXT.shutdown);
-    } else if (handoff.overLimit || handoff.noRoom) {
-      metrics.connectionRejected();
-      this.#logRefusal(
-        handoff.overLimit
-          ? "Connection limit reached, client answered 503"
-          : "No worker has memory left for more, client answered 503",
-        handoff,
-        {},
-      );
-      this.#refuse(503, handoff.overLimit ? "Too many connections" : NO_ROOM);
+      this.#logRefusal(`${why}, client answered 503`, handoff);
+      this.#refuse(503, line);
     } else {
       try {
         return parseHandoffRequest(handoff.payload, rules);
@@ -213,7 +215,7 @@ export class Connection extends BackendCall<ConnectionParts> implements ClientEv
     });
   }
 
-  #logRefusal(message: string, { payload }: Handoff, fields: Record<string, unknown>): void {
+  #logRefusal(message: string, { payload }: Handoff, fields: Record<string, unknown> = {}): void {
     this.requestId = requestIdOf(payload) ?? this.parts.rules.makeRequestId();
     this.parts.log.child("handoff").warning(message, { ...this.identity(), ...fields });
   }

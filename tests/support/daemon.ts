@@ -51,13 +51,19 @@ export interface LogLine {
 const ROOT = new URL("../../", import.meta.url);
 const DEFAULTS = await loadConfig({ env: () => undefined, readTextFile: () => Promise.reject(new Error()) });
 
+const LAUNCH = Deno.readTextFileSync(new URL("tools/launch", ROOT));
+
+/** What `deno task start` has in the environment besides. */
+const LAUNCH_ENV = Object.fromEntries(
+  LAUNCH.matchAll(/^export (\w+)=(\w+)$/gm).map(([, name, value]) => [name, value]),
+);
+
 /**
  * The flags that `deno task start` gives to `deno run` under the default configuration, with some replaced by name, or
  * added; of two, the first counts.
  */
 export function startFlags(others: readonly string[] = []): string[] {
-  const script = Deno.readTextFileSync(new URL("tools/launch", ROOT));
-  const fixed = /^exec "\$deno" run (.*) \$permissions /m.exec(script)?.[1];
+  const fixed = /^exec "\$deno" run (.*) \$permissions /m.exec(LAUNCH)?.[1];
   assert(fixed !== undefined);
   const words = [
     ...fixed.split(" "),
@@ -110,7 +116,7 @@ export function spawnDaemon(setup: DaemonSetup = {}): TestDaemon {
         DAEMON_WORKERS: "1",
         DAEMON_TOKEN_DELAY_MS: "5",
         DAEMON_LOG_FORMAT: "json",
-        DENO_NO_UPDATE_CHECK: "1", // as tools/launch has it
+        ...LAUNCH_ENV,
         ...setup.env,
       }).filter((each): each is [string, string] => each[1] !== undefined),
     ),

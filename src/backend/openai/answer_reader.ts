@@ -61,9 +61,8 @@ export class AnswerReader extends EventReader {
   readonly #calls = new Map<number, { readonly number: number; id: string }>();
   /** No call has this number, nor one above it. */
   #nextCall = 0;
-  /** The first chunks, as long as they say nothing: until one does, another provider can still be asked. */
-  #held: string[] = [];
-  #begun = false;
+  /** The first chunks, until one says something: so long another provider can still be asked. Null from then on. */
+  #held: string[] | null = [];
 
   /**
    * The body has ended, as it should. Some servers leave out the blank line after their end mark, some the mark: an answer
@@ -87,7 +86,7 @@ export class AnswerReader extends EventReader {
     }
     const choice = Array.isArray(chunk.choices) ? chunk.choices[0] : null;
     if (this.wanted.chunks && (choice || !chunk.usage || this.wanted.counts)) {
-      if (!this.#begun && this.#held.length < MAX_HELD && !chunk.usage && saysNothing(choice)) {
+      if (this.#held !== null && this.#held.length < MAX_HELD && !chunk.usage && saysNothing(choice)) {
         this.#held.push(data);
       } else this.#passOn(data);
     }
@@ -174,10 +173,9 @@ export class AnswerReader extends EventReader {
   }
 
   #begin(): void {
-    if (this.#begun) return;
-    this.#begun = true;
+    if (this.#held === null) return;
     for (const data of this.#held) this.listener.event({ kind: "chunk", data });
-    this.#held = [];
+    this.#held = null;
   }
 
   #complete(): void {

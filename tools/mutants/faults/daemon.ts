@@ -278,7 +278,7 @@ export const DAEMON: readonly FaultyFile[] = [
       },
       {
         id: "a-worker-s-last-counts-get-lost",
-        text: 'postMessage({ type: "ended", snapshot: await worker.metrics() })',
+        text: 'postMessage({ type: "ended", snapshot: worker.metrics() })',
         instead: 'postMessage({ type: "ended", snapshot: [] })',
         tests: ["e2e/cli_test.ts"],
       },

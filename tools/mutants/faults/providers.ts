@@ -163,7 +163,7 @@ export const PROVIDERS: readonly FaultyFile[] = [
     faults: [
       {
         id: "a-role-alone-is-an-answer",
-        text: "!this.#begun && this.#held.length < MAX_HELD &&",
+        text: "this.#held !== null && this.#held.length < MAX_HELD &&",
         instead: "false &&",
         tests: ["backend/openai/answer_reader_test.ts"],
       },

@@ -145,9 +145,9 @@ export const WORKER: readonly FaultyFile[] = [
     file: "src/worker/connection.ts",
     faults: [
       {
-        id: "who-comes-while-it-stops-is-not-counted",
-        text: '      metrics.connectionRejected();\n      this.#logRefusal("The worker stops',
-        instead: '      this.#logRefusal("The worker stops',
+        id: "who-comes-while-it-stops-is-asked-for",
+        text: "if (stopping) return [",
+        instead: "if (false) return [",
         tests: ["worker/connection_ends_test.ts"],
       },
       {
@@ -242,8 +242,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "clients-beyond-the-limit-not-counted",
-        text: "      metrics.connectionRejected();\n      this.#logRefusal(\n",
-        instead: "      this.#logRefusal(\n",
+        text: "      metrics.connectionRejected();\n      this.#logRefusal(",
+        instead: "      this.#logRefusal(",
         tests: ["worker/connection_ends_test.ts", "e2e/limits_test.ts"],
       },
       {
@@ -254,8 +254,8 @@ export const WORKER: readonly FaultyFile[] = [
       },
       {
         id: "a-full-daemon-names-the-wrong-reason",
-        text: 'handoff.overLimit ? "Too many connections" : NO_ROOM',
-        instead: 'handoff.overLimit ? NO_ROOM : "Too many connections"',
+        text: '["Connection limit reached", "Too many connections"]',
+        instead: '["Connection limit reached", NO_ROOM]',
         tests: ["worker/connection_ends_test.ts", "e2e/limits_test.ts"],
       },
       {
