@@ -47,7 +47,7 @@ function serve(scope: Scope): void {
   let opened: OpenLog | undefined;
 
   // A failure is this isolate's: it is not caught, and the daemon replaces the worker.
-  const answer = async (worker: Worker, question: Question): Promise<MetricsSnapshot | undefined> => {
+  const answer = (worker: Worker, question: Question): MetricsSnapshot | undefined => {
     if (question.type === "metrics") return worker.metrics();
     if (question.type === "reload") {
       opened?.setLevels(question.config.logging);
@@ -64,7 +64,7 @@ function serve(scope: Scope): void {
       await worker.ended;
     } else if (worker === undefined) throw new Error(`Command "${command.type}" before "start"`);
     else if (command.type === "question") {
-      scope.postMessage({ type: "answer", id: command.id, snapshot: await answer(worker, command.question) });
+      scope.postMessage({ type: "answer", id: command.id, snapshot: answer(worker, command.question) });
     } else if (command.type === "stop") stop.abort();
     else {
       await worker.drain(command.timeoutMs, stop.signal);
