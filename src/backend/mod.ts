@@ -62,17 +62,6 @@ export async function planBackends(config: Config): Promise<Config> {
   return { ...config, backend: { ...config.backend, ...plan }, backends };
 }
 
-/**
- * For `--check`: loads the modules that are backends.
- *
- * @throws {ConfigError} if one cannot be used
- */
-export async function checkModules(config: Config): Promise<void> {
-  for (const [name, { provider, module }] of allBackends(config)) {
-    if (provider === "module") await withPlace(name, () => tryModule(module));
-  }
-}
-
 /** What is wrong with one backend names its own table. */
 async function withPlace<Result>(name: string, check: () => Promise<Result>): Promise<Result> {
   try {

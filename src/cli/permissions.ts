@@ -43,15 +43,17 @@ export function readerPermissions({ configPath }: Place): Permissions {
   return { read: given(configPath), env: [...CONFIGURED, ...PROXIES] };
 }
 
-/** What `--check` needs: it loads the modules of backends besides. */
+/** What `--check` needs: it reads the files that are named, and loads the modules of backends, which may connect. */
 export function checkPermissions({ config, configPath }: Place & { readonly config: Config }): Permissions {
-  const modules = allBackends(config).filter(([, { provider }]) => provider === "module")
-    .map(([, backend]) => backendNeeds(backend, {}));
-  const { read = [], env } = readerPermissions({ configPath });
+  const backends = allBackends(config).map(([, backend]) => backend);
   return {
-    read: [...read, ...modules.flatMap(({ files }) => files)],
-    net: modules.flatMap(({ hosts }) => hosts),
-    env,
+    read: [
+      ...given(configPath),
+      ...backends.flatMap((backend) => backendNeeds(backend, {}).files),
+      ...storeFiles(config),
+    ],
+    net: backends.flatMap(({ provider, module }) => provider === "module" ? module.allowNet : []),
+    env: [...CONFIGURED, ...TRUST, ...PROXIES],
   };
 }
 
@@ -86,7 +88,7 @@ export function daemonPermissions(
       MODULES.replace(/\/$/, ""),
       ...all(({ files }) => files),
       ...sockets,
-      ...resume.store === "redis" ? given(resume.redisCaFile) : [],
+      ...storeFiles(config),
     ],
     write: sockets, // to connect to a Unix socket is to write to it
     net: [
@@ -96,6 +98,10 @@ export function daemonPermissions(
     ],
     env: [...CONFIGURED, ...FROM_SYSTEMD, ...TRUST, ...PROXIES],
   };
+}
+
+function storeFiles({ resume: { store, redisCaFile } }: Config): readonly string[] {
+  return store === "redis" ? given(redisCaFile) : [];
 }
 
 function redisHost(redisUrl: string): string {

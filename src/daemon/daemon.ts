@@ -267,7 +267,7 @@ interface DaemonParts {
  *
  * @throws {ConfigError} which names key, value and what is expected
  */
-async function checkStore({ resume: { store, redisCaFile } }: Config): Promise<void> {
+export async function checkStore({ resume: { store, redisCaFile } }: Config): Promise<void> {
   if (store === "memory" || redisCaFile === "") return;
   try {
     await Deno.readTextFile(redisCaFile);

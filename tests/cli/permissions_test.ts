@@ -98,6 +98,24 @@ Deno.test("permissions: a backend of one's own gets what is named for it, at the
   ]);
 });
 
+Deno.test("permissions: --check may read the files that are named, and reach nobody", async () => {
+  const { config } = await loadConfig({
+    env: (name) =>
+      ({
+        DAEMON_BACKEND_PROVIDER: "openai",
+        OPENAI_API_KEY: "k",
+        OPENAI_CA_FILE: "/a.pem",
+        DAEMON_RESUME_STORE: "redis",
+        DAEMON_RESUME_REDIS_URL: "rediss://a",
+        DAEMON_RESUME_REDIS_CA_FILE: "/b.pem",
+      })[name],
+    readTextFile: () => Promise.resolve(""),
+  });
+  const [read, env] = permissionFlags(checkPermissions({ config }));
+  assert.equal(read, "--allow-read=/a.pem,/b.pem");
+  assert.match(env ?? "", /^--allow-env=/);
+});
+
 Deno.test("permissions: the files that are named", async () => {
   const read = await flag("read", `${OPENAI}ca_file = "/etc/a ca.pem"`);
   assert.match(read ?? "", /^--allow-read=\/etc\/x\.toml,\/.*\/src,\/etc\/a ca\.pem$/);

@@ -46,6 +46,34 @@ Deno.test("a configuration that can be read only once is refused, and not taken 
   ]);
 });
 
+Deno.test("--check ends as the start does where a key's value alone does not show that it cannot be used", async (t) => {
+  const openai = { DAEMON_BACKEND_PROVIDER: "openai", OPENAI_API_KEY: "k" };
+  const redis = { DAEMON_RESUME_STORE: "redis", DAEMON_RESUME_REDIS_URL: "rediss://127.0.0.1:1" };
+  const cases: readonly [env: Record<string, string>, line: RegExp][] = [
+    [
+      { ...openai, OPENAI_CA_FILE: "/none.pem" },
+      /: backend\.openai\.ca_file \/none\.pem cannot be read: NotFound/,
+    ],
+    [
+      { ...openai, OPENAI_HEADERS: '{"Host":"a"}' },
+      /: backend\.openai\.headers has "Host", which the daemon sets/,
+    ],
+    [
+      { ...redis, DAEMON_RESUME_REDIS_CA_FILE: "/none.pem" },
+      /: resume\.redis_ca_file = "\/none\.pem": expected a file/,
+    ],
+  ];
+  for (const [env, line] of cases) {
+    await t.step(Object.keys(env).at(-1) ?? "", async () => {
+      for (const args of [[], ["--check"]]) {
+        await using daemon = launch(args, env);
+        assert.equal(await daemon.exit(), 2);
+        assert.match(daemon.stderr[0] ?? "", line);
+      }
+    });
+  }
+});
+
 Deno.test("the daemon gets what its configuration names and no more; another host takes a restart", async () => {
   await using provider = await mockLlm({ protocol: "h1", events: 3 });
   await using other = await mockLlm({ protocol: "h1", events: 3 });

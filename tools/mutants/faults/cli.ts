@@ -205,6 +205,18 @@ export const CLI: readonly FaultyFile[] = [
     file: "main.ts",
     faults: [
       {
+        id: "a-check-overlooks-what-a-backend-cannot-use",
+        text: "  await planBackends(loaded.config);\n",
+        instead: "",
+        tests: ["e2e/launch_test.ts"],
+      },
+      {
+        id: "a-check-overlooks-the-certificates-of-the-store",
+        text: "  await checkStore(loaded.config);\n",
+        instead: "",
+        tests: ["e2e/launch_test.ts"],
+      },
+      {
         id: "try-needs-the-provider-s-key",
         text: "load({ ...place, flags: [] }, true)",
         instead: "load({ ...place, flags: [] })",
