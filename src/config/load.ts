@@ -246,7 +246,7 @@ function parseFile(path: string, text: string): Tree {
 /** What a file has in `backends`: the tables of backends, by name. The others become problems. */
 function backendTables(given: unknown, origin: string, problems: string[]): Readonly<Record<string, Tree>> {
   if (!isTable(given)) {
-    problems.push(problem(origin, "backends", showValue(given), "tables, [backends.NAME]"));
+    problems.push(problem(origin, "backends", showNoTable(given), "tables, [backends.NAME]"));
     return {};
   }
   return Object.fromEntries(
@@ -259,7 +259,7 @@ function backendTables(given: unknown, origin: string, problems: string[]): Read
             `not "default", which is [backend]`,
         );
       } else if (!isTable(table)) {
-        problems.push(problem(origin, path, showValue(table), `a table, [${path}]`));
+        problems.push(problem(origin, path, showNoTable(table), `a table, [${path}]`));
       }
       return isBackendName(name) && isTable(table);
     }),
@@ -280,7 +280,7 @@ function* tomlValues(
     else if (!keys.some((place) => place.path.startsWith(`${path}.`))) {
       problems.push(`${origin}: unknown key ${path}; the nearest known one is ${nearestKey(path, keys)}`);
     } else if (isTable(value)) yield* tomlValues(value, `${path}.`, keys, origin, problems);
-    else problems.push(problem(origin, path, showValue(value), `a table, [${path}]`));
+    else problems.push(problem(origin, path, showNoTable(value), `a table, [${path}]`));
   }
 }
 
@@ -308,6 +308,11 @@ function showValue(value: unknown): string {
     (_, member) => typeof member === "number" && !Number.isFinite(member) ? String(member) : member,
   ).replace(/\/\/[^/@\s"]*@/g, "//(hidden)@");
   return shown.length > 120 ? `${shown.slice(0, 120)}…` : shown;
+}
+
+/** What stands where a table belongs, for a message. A text may be a key of an API, and [[…]] may have one in it. */
+function showNoTable(value: unknown): string {
+  return Array.isArray(value) ? "(a list)" : typeof value === "string" ? "(a text)" : showValue(value);
 }
 
 function hide(value: unknown): unknown {

@@ -68,6 +68,11 @@ Deno.test("backends: what is wrong is named with its place", async () => {
     ["backends = 4", "backends = 4: expected tables, [backends.NAME]"],
     ["backends.a = 4", "backends.a = 4: expected a table, [backends.a]"],
     [
+      '[[backends.a]]\nopenai = { api_key = "sk-0" }',
+      "backends.a = (a list): expected a table, [backends.a]",
+    ],
+    ['[[backends]]\nopenai = { api_key = "sk-0" }', "backends = (a list): expected tables, [backends.NAME]"],
+    [
       "[backends.Big]",
       'backends.Big: expected a name of a-z, 0-9 and "-", at most 64, that begins with a letter and is not ' +
       '"default", which is [backend]',

@@ -353,6 +353,11 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `response.include = ["usage","cost"]: expected a list of usage, finish, reasoning, tool_calls`,
     ],
     [`backend.mock = 4`, `backend.mock = 4: expected a table, [backend.mock]`],
+    [`backend.openai = "sk-0"`, `backend.openai = (a text): expected a table, [backend.openai]`],
+    [
+      `[[backend.openai]]\napi_key = "sk-0"`,
+      `backend.openai = (a list): expected a table, [backend.openai]`,
+    ],
     ...["h", "h:70000", "*:1", "h:1,i:2", "http://h:1"].map((host): [string, string] => [
       `backend.module.allow_net = ["${host}"]`,
       `backend.module.allow_net = ["${host}"]: expected a list of "host:port", such as "127.0.0.1:11434" or ` +

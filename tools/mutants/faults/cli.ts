@@ -252,6 +252,12 @@ export const CLI: readonly FaultyFile[] = [
     file: "src/config/load.ts",
     faults: [
       {
+        id: "a-key-where-a-table-belongs-is-printed",
+        text: "problem(origin, path, showNoTable(value), `a table, [${path}]`)",
+        instead: "problem(origin, path, showValue(value), `a table, [${path}]`)",
+        tests: ["config/load_test.ts"],
+      },
+      {
         id: "a-refused-secret-is-shown",
         text: 'key.secret ? "(hidden)" : shown',
         instead: "shown",
