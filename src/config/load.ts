@@ -301,12 +301,12 @@ function problem(origin: string | undefined, path: string, shown: string, expect
   return `${origin}: ${path} = ${shown}: expected ${expected}`;
 }
 
-/** A value for a message: short, on one line, without the user info of a URL. */
+/** A value for a message: short, on one line, without what of a URL may be secret: its user info and its query. */
 function showValue(value: unknown): string {
   const shown = JSON.stringify(
     value,
     (_, member) => typeof member === "number" && !Number.isFinite(member) ? String(member) : member,
-  ).replace(/\/\/[^/@\s"]*@/g, "//(hidden)@");
+  ).replace(/\/\/[^\s"]*@/g, "//(hidden)@").replace(/(\/\/[^\s"?]*\?)[^\s"]+/g, "$1(hidden)");
   return shown.length > 120 ? `${shown.slice(0, 120)}…` : shown;
 }
 

@@ -373,6 +373,14 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `backend.openai.api_base = "https://me:pw@h/"`,
       `backend.openai.api_base = "https://(hidden)@h/": expected ${url}`,
     ],
+    [
+      `backend.openai.api_base = "https://me:p@s/s@h/"`,
+      `backend.openai.api_base = "https://(hidden)@h/": expected ${url}`,
+    ],
+    [
+      `backend.openai.api_base = "https://h/v1?key=sk-0"`,
+      `backend.openai.api_base = "https://h/v1?(hidden)": expected ${url}`,
+    ],
     [`metrics.listen_addr = "::1:90"`, `metrics.listen_addr = "::1:90": expected ${addr}`],
     [`metrics.listen_addr = "h:70000"`, `metrics.listen_addr = "h:70000": expected ${addr}`],
     [

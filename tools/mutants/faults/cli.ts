@@ -271,7 +271,13 @@ export const CLI: readonly FaultyFile[] = [
       },
       {
         id: "passwords-in-urls-are-shown",
-        text: '.replace(/\\/\\/[^/@\\s"]*@/g, "//(hidden)@")',
+        text: '.replace(/\\/\\/[^\\s"]*@/g, "//(hidden)@")',
+        instead: "",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-key-in-the-query-of-an-address-is-printed",
+        text: '.replace(/(\\/\\/[^\\s"?]*\\?)[^\\s"]+/g, "$1(hidden)")',
         instead: "",
         tests: ["config/load_test.ts"],
       },
