@@ -273,10 +273,11 @@ function optionalFormat(fields: Record<string, unknown>): ResponseFormat | undef
 function optionalIncludes(fields: Record<string, unknown>): readonly Include[] | undefined {
   const value = fields["include"] ?? undefined;
   if (value === undefined) return undefined;
-  const expected = `an array of ${INCLUDES.join(", ")}`;
-  if (!Array.isArray(value)) throw wrong("include", expected, value);
+  const words = INCLUDES.join(", ");
+  if (!Array.isArray(value)) throw wrong("include", `an array of ${words}`, value);
   value.forEach((each: unknown, index) => {
-    if (!(INCLUDES as readonly unknown[]).includes(each)) throw wrong(`include[${index}]`, expected, each);
+    if ((INCLUDES as readonly unknown[]).includes(each)) return;
+    throw new HandoffRequestError(`Field "include[${index}]" is not one of ${words}`);
   });
   return value as Include[];
 }

@@ -232,7 +232,7 @@ for (
     ],
     [
       '{"include":["usage","cost"]}',
-      'Field "include[1]" is a string, expected an array of usage, finish, reasoning, tool_calls',
+      'Field "include[1]" is not one of usage, finish, reasoning, tool_calls',
     ],
     ['{"max_tokens":"7"}', 'Field "max_tokens" is a string, expected a number'],
     ['{"max_tokens":0}', 'Field "max_tokens" is 0, expected a positive integer'],

@@ -82,6 +82,12 @@ export const PROTOCOL: readonly FaultyFile[] = [
         tests: ["protocol/handoff_request_test.ts"],
       },
       {
+        id: "any-word-can-be-included",
+        text: "if ((INCLUDES as readonly unknown[]).includes(each)) return;",
+        instead: "return;",
+        tests: ["protocol/handoff_request_test.ts"],
+      },
+      {
         id: "include-is-the-configuration-s",
         text: "optionalIncludes(fields) ?? rules.include",
         instead: "rules.include",
