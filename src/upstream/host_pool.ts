@@ -47,8 +47,8 @@ export class HostPool implements ConnectionOwner, Carrier {
   readonly #pausing = new Map<Exchange, ReturnType<typeof setTimeout>>();
   readonly #dials = new Map<AbortController, number>();
   readonly #tasks = new Set<Promise<void>>();
-  /** Speak HTTP/2 without asking (h2c). */
-  #priorKnowledge: boolean;
+  /** By ALPN over TLS, with prior knowledge else (h2c); no more once the server has turned out not to speak it. */
+  #http2: boolean;
   /** How many streams the next connection will take, as far as is known. */
   #expected: number;
   #closed: BackendError | null = null;
@@ -57,11 +57,11 @@ export class HostPool implements ConnectionOwner, Carrier {
   /** Dials that came to nothing. */
   failedDials = 0;
 
-  /** @param http2 wanted: by ALPN over TLS, with prior knowledge else */
+  /** @param http2 wanted */
   constructor(target: Target, http2: boolean, limits: PoolLimits) {
     this.#target = target;
     this.#limits = limits;
-    this.#priorKnowledge = http2 && (!target.secure || target.socketPath !== null);
+    this.#http2 = http2;
     this.#expected = http2 ? ASSUMED_STREAMS : 1;
   }
 
@@ -213,8 +213,10 @@ export class HostPool implements ConnectionOwner, Carrier {
   }
 
   async #connect(signal: AbortSignal): Promise<Connection> {
-    const { stream, protocol, proxyHead } = await dial(this.#target, signal);
-    const connection = protocol === "h2" || (protocol === null && this.#priorKnowledge)
+    const protocols = this.#http2 ? ["h2", "http/1.1"] : ["http/1.1"];
+    const { stream, protocol, proxyHead } = await dial(this.#target, protocols, signal);
+    // Without TLS nobody says; with it, who says nothing speaks HTTP/1.1.
+    const connection = protocol === "h2" || (protocol === null && this.#http2 && !this.#target.secure)
       ? await this.#settle(stream, signal)
       : new H1Connection(stream, this, proxyHead);
     this.#expected = connection.maxStreams;
@@ -244,7 +246,8 @@ export class HostPool implements ConnectionOwner, Carrier {
 
   #onFailedDial(error: unknown): void {
     if (error instanceof NotHttp2Error) {
-      this.#priorKnowledge = false;
+      // Agreed on by TLS, too: what ends that may pass the bytes on to somebody else.
+      this.#http2 = false;
       this.#expected = 1;
     } else {
       this.failedDials++;

@@ -114,7 +114,6 @@ export class Pool {
         proxy: socketPath === null ? proxyFor(url, this.#options.proxy) : null,
         insecure,
         caCerts,
-        protocols: http2 ? ["h2", "http/1.1"] : ["http/1.1"],
       },
       http2,
       this.#options,

@@ -25,8 +25,6 @@ export interface Target {
   readonly insecure: boolean;
   /** PEM certificates that are trusted besides the system's. */
   readonly caCerts: readonly string[];
-  /** ALPN names in order of preference (RFC 7301). */
-  readonly protocols: readonly string[];
 }
 
 /** A connection. */
@@ -51,11 +49,16 @@ export function describeTarget(target: Target): string {
 /**
  * Connects.
  *
+ * @param protocols ALPN names in order of preference (RFC 7301)
  * @throws BackendError `unavailable`: refused, DNS, TLS, proxy, abort
  */
-export async function dial(target: Target, signal: AbortSignal): Promise<Dialed> {
+export async function dial(
+  target: Target,
+  protocols: readonly string[],
+  signal: AbortSignal,
+): Promise<Dialed> {
   try {
-    return await connect(target, signal);
+    return await connect(target, protocols, signal);
   } catch (cause) {
     const why = signal.aborted
       ? String(signal.reason)
@@ -66,13 +69,17 @@ export async function dial(target: Target, signal: AbortSignal): Promise<Dialed>
   }
 }
 
-async function connect(target: Target, signal: AbortSignal): Promise<Dialed> {
+async function connect(
+  target: Target,
+  protocols: readonly string[],
+  signal: AbortSignal,
+): Promise<Dialed> {
   const { socketPath, hostname, port, proxy } = target;
   if (socketPath !== null) {
     const stream = new DenoByteStream(await connectUnix(socketPath, signal));
     return { stream, protocol: null, proxyHead: null };
   }
-  if (target.secure && target.insecure) return await connectInsecure(target, signal);
+  if (target.secure && target.insecure) return await connectInsecure(target, protocols, signal);
   const via = proxy === null ? { hostname, port } : { hostname: proxyHost(proxy), port: proxyPort(proxy) };
   const tcp = await Deno.connect({ ...via, signal });
   let owned: Deno.Conn = tcp;
@@ -97,7 +104,7 @@ async function connect(target: Target, signal: AbortSignal): Promise<Dialed> {
     const secured = await Deno.startTls(tcp, {
       hostname,
       caCerts: [...target.caCerts],
-      alpnProtocols: [...target.protocols],
+      alpnProtocols: [...protocols],
     });
     owned = secured;
     const { alpnProtocol } = await secured.handshake();
@@ -121,12 +128,16 @@ async function connectUnix(path: string, signal: AbortSignal): Promise<Deno.Conn
   return connection;
 }
 
-function connectInsecure(target: Target, signal: AbortSignal): Promise<Dialed> {
+function connectInsecure(
+  target: Target,
+  protocols: readonly string[],
+  signal: AbortSignal,
+): Promise<Dialed> {
   const { promise, resolve, reject } = Promise.withResolvers<Dialed>();
   const socket = tls.connect({
     host: target.hostname,
     port: target.port,
-    ALPNProtocols: [...target.protocols],
+    ALPNProtocols: [...protocols],
     rejectUnauthorized: false,
   });
   const abort = (): void => {

@@ -4,7 +4,7 @@ import type { Exchange } from "../../src/upstream/exchange.ts";
 import * as h2 from "../../src/upstream/h2/frames.ts";
 import { encodeHead } from "../../src/upstream/h2/hpack.ts";
 import { Pool, type PoolOptions } from "../../src/upstream/pool.ts";
-import { ask, backendRig } from "../support/backend_rig.ts";
+import { ask, backendRig, certificate } from "../support/backend_rig.ts";
 import { mockLlm } from "../support/mock_llm.ts";
 import { type TestProxy, testProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
@@ -135,6 +135,38 @@ Deno.test("pool: a server on http:// that speaks HTTP/1.1 only is spoken to in H
   assert.deepEqual(new Set(mock.requests.map(({ httpVersion }) => httpVersion)), new Set(["1.1"]));
   assert.equal(pool.stats().failedDials, 0);
   await pool.close();
+});
+
+Deno.test("pool: behind who agrees on HTTP/2 by TLS and passes on bytes, HTTP/1.1 is spoken to who knows that only", async () => {
+  await using mock = await mockLlm({ protocol: "h1" });
+  // As HAProxy in its mode tcp, and AWS's load balancers of TLS.
+  const pem = await certificate();
+  const listener = Deno.listenTls({
+    hostname: "127.0.0.1",
+    port: 0,
+    ...pem,
+    alpnProtocols: ["h2", "http/1.1"],
+  });
+  let connections = 0;
+  const tooMany = Promise.withResolvers<string>();
+  const serve = (async () => {
+    for await (const connection of listener) {
+      if (++connections === 10) tooMany.resolve("ten connections");
+      const onward = await Deno.connect({ hostname: "127.0.0.1", port: mock.port });
+      connection.readable.pipeTo(onward.writable).catch(() => {});
+      onward.readable.pipeTo(connection.writable).catch(() => {});
+    }
+  })();
+  const pool = new Pool(options({ caCerts: [pem.cert] }));
+  try {
+    const asked = post(pool, `https://127.0.0.1:${listener.addr.port}`, "plain");
+    assert.equal(await Promise.race([asked.end, tooMany.promise]), "end");
+    assert.equal(connections, 2);
+  } finally {
+    await pool.close();
+    listener.close();
+    await serve;
+  }
 });
 
 Deno.test("pool: a host that does not answer blocks nobody else's requests, and is given up", async () => {

@@ -97,6 +97,12 @@ export const UPSTREAM: readonly FaultyFile[] = [
         tests: ["e2e/openai_h2_frames_test.ts"],
       },
       {
+        id: "who-agrees-on-http2-and-does-not-speak-it-is-dialled-for-ever",
+        text: "      this.#http2 = false;",
+        instead: "      this.#http2 = this.#target.secure;",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
         id: "dials-without-a-bound",
         text: "have < wanted && this.#dials.size < MAX_DIALS;",
         instead: "have < wanted;",
