@@ -58,7 +58,9 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   /** Who was asked last. */
   #route: Route | undefined;
   protected answer: Answer | undefined;
+  /** Of the try under way. */
   #trace: StreamTrace | undefined;
+  #hasFailedTry = false;
   /** Of the request, until the provider has taken it. */
   #requestBytes = 0;
   /** The last event was taken note of: nothing may follow. */
@@ -140,7 +142,7 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
   #asked(route: Route, request: BackendRequest): void {
     const { metrics, tracing } = this.parts;
     metrics.backendRequest(route.name);
-    const fromMs = this.#trace === undefined ? this.startedMs : performance.now();
+    const fromMs = this.#hasFailedTry ? performance.now() : this.startedMs;
     this.#trace = tracing?.begin(request, route.backend, fromMs);
     this.#logStep("Backend asked");
   }
@@ -150,6 +152,8 @@ export abstract class BackendCall<Parts extends CallParts = CallParts> extends T
     this.logFailure("Backend failed", { kind: error.kind, error, fallback: next.name });
     this.#trace?.failed(error.kind);
     this.#trace?.end({ failure: failureOf(error.kind), finishReason: undefined, usage: undefined });
+    this.#trace = undefined; // the next one may well not be asked, and has none then
+    this.#hasFailedTry = true;
   }
 
   tryRefused(route: Route, reason: BackendRefusal, next: Route | undefined): void {

@@ -1,5 +1,6 @@
 /** A backend with limits: who waits for a place, and one that fails and is left alone. Time-out of the whole 5000 ms. */
 import assert from "node:assert/strict";
+import type { Tracing } from "../../src/ops/tracing.ts";
 import { turn } from "../support/answers.ts";
 import type { FakeSocket } from "../support/fake_clients.ts";
 import {
@@ -271,6 +272,28 @@ Deno.test("circuit: with a fallback the next one is asked at once, and not first
   await open();
   await turn();
   assert.deepEqual([backend.answers.length, b.answers.length], [2, 3]);
+});
+
+Deno.test("limit: the trace of a try that has failed ends once, though the next one is not asked", async () => {
+  const told: string[] = [];
+  const trace = new Proxy({}, { get: (_, name) => () => void told.push(String(name)) });
+  const b = new ScriptedBackend("b");
+  const { open, backend } = fakeWorker({
+    tracing: { begin: () => trace } as unknown as Tracing,
+    config: { fallback: ["b"], fallbackAfterMs: 500 },
+    others: [{ backend: b, maxStreams: 1, queueLength: 0 }],
+  });
+  const openAndFail = async () => {
+    const client = await open();
+    backend.answers.at(-1)?.fail("unavailable");
+    await turn();
+    await turn();
+    return client;
+  };
+  await openAndFail(); // it has b's one place
+  told.length = 0;
+  assert.deepEqual([(await openAndFail()).received, b.answers.length], [BUSY, 1]);
+  assert.deepEqual(told, ["failed", "end"]);
 });
 
 Deno.test("circuit: silence after the first event is no failure", async () => {
