@@ -20,7 +20,8 @@ import {
   statusPermissions,
   tryPermissions,
 } from "./src/cli/permissions.ts";
-import { describeConfig } from "./src/config/load.ts";
+import { describeConfig, type LoadedConfig } from "./src/config/load.ts";
+import { unknownVariables } from "./src/config/unknown_variables.ts";
 import { ConfigError, saysAll } from "./src/errors.ts";
 import { load, runService } from "./src/cli/start.ts";
 import { askStatus, statusText } from "./src/cli/status.ts";
@@ -67,9 +68,9 @@ async function status(command: StatusCommand): Promise<number> {
 async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> {
   switch (cli.command) {
     case "start":
-      return daemonPermissions({ ...cli, ...await load(cli), proxies: proxyFromEnvironment() });
+      return daemonPermissions({ ...cli, ...await loadAndWarn(cli), proxies: proxyFromEnvironment() });
     case "check":
-      return checkPermissions({ ...cli, ...await load(cli) });
+      return checkPermissions({ ...cli, ...await loadAndWarn(cli) });
     case "try":
       return tryPermissions(cli);
     case "status":
@@ -81,6 +82,14 @@ async function permissionsOf(cli: CliCommand): Promise<Permissions | undefined> 
     case "exit":
       return undefined; // help and mistakes need nothing; they are printed when the command itself runs
   }
+}
+
+/** Whose names are in the environment, only `tools/launch` can say: in the sandbox nobody can look through it. */
+async function loadAndWarn(cli: Parameters<typeof load>[0]): Promise<LoadedConfig> {
+  const loaded = await load(cli);
+  const names = Deno.env.get("DAEMON_VARIABLES")?.split("\n") ?? [];
+  for (const line of unknownVariables(names, loaded.config)) console.error(`streaming-daemon-ts: ${line}`);
+  return loaded;
 }
 
 async function printPermissions(args: readonly string[]): Promise<number> {

@@ -29,6 +29,18 @@ Deno.test("a configuration that does not hold ends the script as it ends the dae
   ]);
 });
 
+Deno.test("a variable that is misspelt is told of, and the daemon starts all the same", async () => {
+  await using daemon = launch([], { DAEMON_WORKER: "1" });
+  await daemon.logged("Taking handoffs");
+  assert.equal(
+    daemon.stderr[0],
+    "streaming-daemon-ts: environment DAEMON_WORKER: unknown variable, which sets nothing; the nearest known one " +
+      "is DAEMON_WORKERS",
+  );
+  daemon.signal("SIGTERM");
+  assert.equal(await daemon.exit(), 0);
+});
+
 Deno.test("a configuration that can be read only once is refused, and not taken for an empty one", async () => {
   const { code, stdout, stderr } = await new Deno.Command("sh", {
     args: [

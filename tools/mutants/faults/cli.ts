@@ -202,6 +202,23 @@ export const CLI: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/config/unknown_variables.ts",
+    faults: [
+      {
+        id: "a-variable-that-is-misspelt-is-passed-over",
+        text: "!known.includes(name) && ",
+        instead: "false && ",
+        tests: ["config/unknown_variables_test.ts", "e2e/launch_test.ts"],
+      },
+      {
+        id: "another-program-s-variables-are-told-of",
+        text: "ours.some((prefix) => name.startsWith(prefix))",
+        instead: "true",
+        tests: ["config/unknown_variables_test.ts"],
+      },
+    ],
+  },
+  {
     file: "main.ts",
     faults: [
       {
