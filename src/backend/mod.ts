@@ -77,7 +77,7 @@ async function withPlace<Result>(name: string, check: () => Promise<Result>): Pr
  *
  * @throws {ConfigError} if they cannot
  */
-export async function planBackend(config: BackendConfig): Promise<BackendPlan> {
+async function planBackend(config: BackendConfig): Promise<BackendPlan> {
   if (config.provider === "mock") return config;
   trustSystemStore();
   if (config.provider === "module") {

@@ -56,6 +56,6 @@ export function backendKeys(name: string): readonly KeyPlace[] {
 }
 
 /** The variable of a key of a backend that has a name: `backends.a-b.openai.api_key` is `DAEMON_BACKENDS_A_B_…`. */
-export function variableOf(path: string): string {
+function variableOf(path: string): string {
   return `DAEMON_${path.replaceAll(/[.-]/g, "_").toUpperCase()}`;
 }

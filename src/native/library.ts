@@ -14,8 +14,8 @@ export type Shim = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 export type Tools = Deno.DynamicLibrary<typeof TOOLS_SYMBOLS>["symbols"];
 
 /** The files' names, wherever they lie. */
-export const SHIM_FILE = "libstreaming_daemon_shim.so";
-export const TOOLS_FILE = "libstreaming_daemon_tools.so";
+const SHIM_FILE = "libstreaming_daemon_shim.so";
+const TOOLS_FILE = "libstreaming_daemon_tools.so";
 
 /** The shim's own statuses (ABI.md). */
 export const STATUS = {

@@ -23,7 +23,7 @@ export function streamHead(headers: string): string {
 }
 
 /** How long a client that found the daemon full or stopping should wait, in seconds. */
-export const RETRY_AFTER_SECS = 5;
+const RETRY_AFTER_SECS = 5;
 
 /** The answers other than a stream. */
 export type PlainStatus = 200 | 204 | 400 | 404 | 413 | 502 | 503 | 504;

@@ -8,7 +8,7 @@ import type { ErrorResponse, ErrorType } from "@anthropic-ai/sdk/resources/share
 import type { Voice, Writer } from "./mock_llm_voices.ts";
 
 /** An event of the stream. */
-export const anthropicEvent = (event: RawMessageStreamEvent | { type: "ping" } | ErrorResponse): string =>
+const anthropicEvent = (event: RawMessageStreamEvent | { type: "ping" } | ErrorResponse): string =>
   `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 
 type Block = Extract<RawMessageStreamEvent, { type: "content_block_start" }>["content_block"];

@@ -29,7 +29,7 @@ export interface Pace {
   readonly delayMs: number;
 }
 
-export const PLAIN = "text/event-stream; charset=utf-8";
+const PLAIN = "text/event-stream; charset=utf-8";
 const encoder = new TextEncoder();
 
 /** A `chat.completion.chunk` as JSON. */

@@ -10,7 +10,7 @@ import { type FieldListener, readBlock } from "./hpack.ts";
 import type { Field } from "./static_table.ts";
 
 /** The fields that a consumer gets. */
-export const READ_FIELDS = [
+const READ_FIELDS = [
   "content-type",
   "content-length",
   "content-encoding",
