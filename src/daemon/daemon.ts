@@ -163,7 +163,7 @@ export class Daemon {
     await this.#pool.reload(planned);
   }
 
-  /** Whether every worker is there and answers. */
+  /** See {@linkcode WorkerPool.answers}. */
   get healthy(): boolean {
     return this.#pool.answers;
   }

@@ -75,9 +75,9 @@ export class WorkerPool {
     return pool;
   }
 
-  /** Whether every worker is there and answers. */
+  /** Whether every worker is there and answers. In a drain one that has died is not missed: nobody comes after it. */
   get answers(): boolean {
-    return this.#slots.every(({ worker }) => worker?.answers);
+    return this.#slots.every(({ worker }) => worker?.answers ?? this.#draining);
   }
 
   // Resolves when the worker takes handoffs.

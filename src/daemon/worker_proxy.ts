@@ -87,9 +87,9 @@ export class WorkerProxy {
     this.#say({ type: "start", init });
   }
 
-  /** Whether it has answered the last ping but one, or was not asked yet. */
+  /** Whether it has started, and has answered the last ping but one, or was not asked yet. */
   get answers(): boolean {
-    return this.#unanswered < 2;
+    return this.#pingTimer !== undefined && this.#unanswered < 2;
   }
 
   /** Passes a new configuration on. Resolves when it holds, or the worker is gone. */

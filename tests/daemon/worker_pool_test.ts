@@ -221,6 +221,7 @@ Deno.test("a worker that dies during a drain has no successor", async () => {
   const before = handle();
   await new Promise((resolve) => setTimeout(resolve, 300)); // three times as long as it takes to begin
   assert.equal(handle(), before + 1);
+  assert.equal(pool.pool.answers, true, "systemd's watchdog leaves the other one its time");
   for (const client of clients) client.close();
   await drained;
   await pool.pool.ended;

@@ -1,6 +1,9 @@
 /** Workers that are busy, hang or die again and again: what the daemon makes of it as a whole. */
 import assert from "node:assert/strict";
+import type { Status } from "../../src/ops/status.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { TestFolder } from "../support/folders.ts";
+import { NotifySocket } from "../support/systemd.ts";
 
 function startUnruly(env: Readonly<Record<string, string>>): Promise<TestDaemon> {
   return startDaemon({ unruly: true, env });
@@ -38,6 +41,34 @@ Deno.test("a busy worker's lag is on the page, in seconds", async () => {
   const lagSecs = await maxSecs();
   assert(lagSecs < 8, `${lagSecs} s, after which a worker is given up`);
   for (const client of clients) client.close();
+});
+
+Deno.test("a successor that hangs in its start: the watchdog is not fed, the status says so, no page waits", async () => {
+  using folder = new TestFolder();
+  const path = `${folder.path}/notify.sock`;
+  await using systemd = await NotifySocket.open(path);
+  const fed = () => systemd.states.filter((state) => state === "WATCHDOG=1").length;
+  await using daemon = await startUnruly({
+    DAEMON_WORKERS: "1",
+    NOTIFY_SOCKET: path,
+    WATCHDOG_USEC: "400000",
+  });
+  await daemon.until("the first meal", () => fed() > 0);
+  Deno.writeTextFileSync(`${daemon.folder}/wait-start`, "");
+  using _culprit = daemon.handOff({ prompt: "die" });
+  await daemon.logged("Worker died");
+  await daemon.until("hunger", async () => {
+    const before = fed();
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // ten meals
+    return fed() === before;
+  });
+  const askedAt = performance.now();
+  const { workers }: Status = await (await daemon.page("/status")).json();
+  assert(performance.now() - askedAt < 1000);
+  assert.deepEqual(workers.map(({ answers }) => answers), [false]);
+  Deno.removeSync(`${daemon.folder}/wait-start`);
+  const before = fed();
+  await daemon.until("the next meal", () => fed() > before);
 });
 
 for (const [how, timeoutSecs] of [["a second SIGTERM", "120"], ["shutdown_timeout_secs", "0.3"]] as const) {

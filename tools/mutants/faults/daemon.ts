@@ -189,6 +189,12 @@ export const DAEMON: readonly FaultyFile[] = [
         tests: ["daemon/worker_pool_test.ts"],
       },
       {
+        id: "who-died-in-a-drain-is-missed",
+        text: "worker?.answers ?? this.#draining",
+        instead: "worker?.answers",
+        tests: ["daemon/worker_pool_test.ts"],
+      },
+      {
         id: "a-worker-that-hangs-is-well",
         text: "answers: worker?.answers ?? false,",
         instead: "answers: true,",
@@ -205,6 +211,12 @@ export const DAEMON: readonly FaultyFile[] = [
   {
     file: "src/daemon/worker_proxy.ts",
     faults: [
+      {
+        id: "a-worker-that-starts-is-well",
+        text: "return this.#pingTimer !== undefined && this.#unanswered < 2;",
+        instead: "return this.#unanswered < 2;",
+        tests: ["e2e/failing_workers_test.ts"],
+      },
       {
         id: "a-hung-worker-hangs-the-page",
         text: ": setTimeout(() => this.#answer(id, undefined), timeoutMs);",
