@@ -216,14 +216,15 @@ export class HostPool implements ConnectionOwner, Carrier {
     const protocols = this.#http2 ? ["h2", "http/1.1"] : ["http/1.1"];
     const { stream, protocol, proxyHead } = await dial(this.#target, protocols, signal);
     // Without TLS nobody says; with it, who says nothing speaks HTTP/1.1.
-    const connection = protocol === "h2" || (protocol === null && this.#http2 && !this.#target.secure)
-      ? await this.#settle(stream, signal)
+    const guessed = protocol === null && this.#http2 && !this.#target.secure;
+    const connection = protocol === "h2" || guessed
+      ? await this.#settle(stream, signal, guessed)
       : new H1Connection(stream, this, proxyHead);
     this.#expected = connection.maxStreams;
     return connection;
   }
 
-  async #settle(stream: ByteStream, signal: AbortSignal): Promise<H2Connection> {
+  async #settle(stream: ByteStream, signal: AbortSignal, guessed: boolean): Promise<H2Connection> {
     const connection = new H2Connection(stream, this, this.#limits.pingIntervalMs);
     const abort = (): void => connection.close(new BackendError("unavailable", String(signal.reason)));
     if (signal.aborted) abort();
@@ -238,6 +239,10 @@ export class HostPool implements ConnectionOwner, Carrier {
       return connection;
     } catch (error) {
       await connection.closed;
+      // So end servers of HTTP/1 that are made with hyper; but one that has spoken HTTP/2 has trouble of its own.
+      if (guessed && this.opened === 0 && !connection.heard && !signal.aborted) {
+        throw new NotHttp2Error("the server closed the connection without a word");
+      }
       throw error;
     } finally {
       signal.removeEventListener("abort", abort);

@@ -35,6 +35,7 @@ Deno.test("frames: the numbers of RFC 9113", () => {
     COMPRESSION_ERROR: 9,
     ENHANCE_YOUR_CALM: 11,
     HEAD_BYTES: 9,
+    HTTP_1_1_REQUIRED: 13,
     MAX_FRAME_BYTES: 16_384,
     DEFAULT_WINDOW_BYTES: 65_535,
     DEFAULT_TABLE_BYTES: 4_096,

@@ -137,6 +137,45 @@ Deno.test("pool: a server on http:// that speaks HTTP/1.1 only is spoken to in H
   await pool.close();
 });
 
+/** What servers of HTTP/1.1 say to HTTP/2's first bytes before they close. */
+const NOT_HTTP2: readonly [server: string, answer: Uint8Array][] = [
+  ["Python's http.server, in HTTP/0.9", new TextEncoder().encode("<!DOCTYPE HTML>\n<html>")],
+  ["Kestrel", h2.numbersFrame(h2.GOAWAY, 0, 0, 13)],
+  ["hyper", new Uint8Array()],
+];
+for (const [name, said] of NOT_HTTP2) {
+  Deno.test(`pool: a server of HTTP/1.1 that answers HTTP/2 as ${name} is spoken to in HTTP/1.1`, async () => {
+    const server = await scripted(async (connection) => {
+      const buffer = new Uint8Array(65_536);
+      const count = await connection.read(buffer) ?? 0;
+      const old = new TextDecoder().decode(buffer.subarray(0, count)).startsWith("POST /x HTTP/1.1\r\n");
+      const answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+      await connection.write(old ? new TextEncoder().encode(answer) : said);
+      if (!old) connection.close();
+    });
+    const pool = new Pool(options());
+    assert.equal(await post(pool, server.base, "plain").end, "end");
+    assert.equal(pool.stats().failedDials, 0);
+    await pool.close();
+    await server.stop();
+  });
+}
+
+Deno.test("pool: a server that has spoken HTTP/2 is not taken for one that does not, where it closes without a word", async () => {
+  const server = await scripted(async (connection, count) => {
+    if (count > 1) connection.close();
+    else await connection.write(h2.settingsFrame([[h2.SETTINGS_MAX_CONCURRENT_STREAMS, 1]]));
+  });
+  const pool = new Pool(options());
+  post(pool, server.base, "plain");
+  await until("a stream", () => pool.stats().streams === 1);
+  const message = String(await post(pool, server.base, "plain").end);
+  assert.match(message, /127.0.0.1:\d+: (the server closed the connection|.*reset)/);
+  assert.ok(pool.stats().failedDials > 0);
+  await pool.close();
+  await server.stop();
+});
+
 Deno.test("pool: behind who agrees on HTTP/2 by TLS and passes on bytes, HTTP/1.1 is spoken to who knows that only", async () => {
   await using mock = await mockLlm({ protocol: "h1" });
   // As HAProxy in its mode tcp, and AWS's load balancers of TLS.

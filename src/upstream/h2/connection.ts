@@ -24,8 +24,11 @@ const READ_BUFFER_BYTES = 65_536;
 const MAX_STREAMS = 256;
 /** After a refused stream, a connection takes no other for so long. */
 const REFUSED_REST_MS = 1_000;
+/** How an answer in HTTP/1 begins, which no frame does: with its version, or in HTTP/0.9 with a page. */
+const FIRST_OF_HTTP = 72;
+const FIRST_OF_HTML = 60;
 
-/** The server on a connection made with prior knowledge answers in HTTP/1. */
+/** The server does not answer in HTTP/2. */
 export class NotHttp2Error extends Error {
   override readonly name = "NotHttp2Error";
 }
@@ -47,6 +50,8 @@ export class H2Connection implements Connection, FrameListener {
   #doubtTimer: ReturnType<typeof setTimeout> | null = null;
   #closed = false;
   #maxStreams = MAX_STREAMS;
+  /** The server has said something. */
+  heard = false;
   idleSinceMs: number;
   readonly maxIdleMs = Infinity;
   readonly closed: Promise<void>;
@@ -147,10 +152,10 @@ export class H2Connection implements Connection, FrameListener {
         const count = await this.#stream.read(have === 0 ? buffer : buffer.subarray(have));
         if (count === null) return this.#die("the server closed the connection");
         this.#liveness.heard(performance.now());
+        this.heard = true;
         have += count;
-        if (!this.#settled && have >= 5 && buffer[0] === 72 && buffer[1] === 84 && buffer[2] === 84) {
-          this.#ready.reject(new NotHttp2Error("the server answers in HTTP/1"));
-          return this.#die("the server answers in HTTP/1");
+        if (!this.#settled && (buffer[0] === FIRST_OF_HTTP || buffer[0] === FIRST_OF_HTML)) {
+          return this.#isNotHttp2("the server answers in HTTP/1");
         }
         const taken = this.#reader.read(have === buffer.length ? buffer : buffer.subarray(0, have));
         if (taken < have) buffer.copyWithin(0, taken, have);
@@ -244,6 +249,8 @@ export class H2Connection implements Connection, FrameListener {
   }
 
   onGoaway(lastId: number, code: number, text: Uint8Array): void {
+    // As the first frame, it is how a Kestrel of HTTP/1.1 answers.
+    if (!this.#settled && code === h2.HTTP_1_1_REQUIRED) return this.#isNotHttp2("the server wants HTTP/1.1");
     this.#draining = true;
     // Some servers say more than the code: "too_many_pings".
     const more = String.fromCharCode(...text.subarray(0, 100)).replace(/[^ -~]+/g, " ").trim();
@@ -315,6 +322,11 @@ export class H2Connection implements Connection, FrameListener {
       }
     }
     this.#owner.changed(this);
+  }
+
+  #isNotHttp2(why: string): void {
+    this.#ready.reject(new NotHttp2Error(why));
+    this.#die(why);
   }
 
   #die(why: string, cause?: unknown): void {

@@ -72,7 +72,8 @@ export class FrameReader {
       const id = h2.uint32(bytes, at + 5) & h2.MAX_WINDOW_BYTES;
       const start = at + h2.HEAD_BYTES;
       at = end;
-      if (!this.#begun) {
+      // GOAWAY says more than the violation that it is here.
+      if (!this.#begun && type !== h2.GOAWAY) {
         if (type !== h2.SETTINGS || (flags & h2.FLAG_ACK) !== 0) {
           throw protocol("the server does not begin with SETTINGS");
         }

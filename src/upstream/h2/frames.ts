@@ -36,6 +36,7 @@ export const REFUSED_STREAM = 7;
 export const CANCEL = 8;
 export const COMPRESSION_ERROR = 9;
 export const ENHANCE_YOUR_CALM = 11;
+export const HTTP_1_1_REQUIRED = 13;
 
 /** Section 7, by number. */
 const ERROR_NAMES = [

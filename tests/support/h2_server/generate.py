@@ -287,7 +287,7 @@ SETTINGS = settings({3: 100})
 opening("a first frame that is no SETTINGS", frame(PingFrame, 0, opaque_data=b"12345678") + SETTINGS,
         goaway=PROTOCOL)
 opening("a first frame that acknowledges SETTINGS", raw(4, 1, 0) + SETTINGS, goaway=PROTOCOL)
-opening("GOAWAY as the first frame", frame(GoAwayFrame, 0, last_stream_id=0) + SETTINGS, goaway=PROTOCOL)
+opening("GOAWAY as the first frame", frame(GoAwayFrame, 0, last_stream_id=0) + SETTINGS, goaway=NO_ERROR)
 opening("GOAWAY right behind its SETTINGS", SETTINGS + frame(GoAwayFrame, 0, last_stream_id=0), goaway=NO_ERROR)
 opening("SETTINGS that let no stream begin", settings({3: 0}), goaway=NO_ERROR)
 opening("the greeting of another protocol", b"220 mail.example ESMTP\r\n", goaway=FRAME_SIZE)

@@ -103,6 +103,18 @@ export const UPSTREAM: readonly FaultyFile[] = [
         tests: ["upstream/pool_test.ts"],
       },
       {
+        id: "who-closes-on-http2-is-not-asked-in-http1",
+        text: "if (guessed && this.opened === 0 && ",
+        instead: "if (false && this.opened === 0 && ",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "who-spoke-http2-is-taken-for-one-of-http1",
+        text: "guessed && this.opened === 0 && ",
+        instead: "guessed && ",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
         id: "dials-without-a-bound",
         text: "have < wanted && this.#dials.size < MAX_DIALS;",
         instead: "have < wanted;",

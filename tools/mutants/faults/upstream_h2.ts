@@ -10,6 +10,18 @@ export const H2: readonly FaultyFile[] = [
     file: "src/upstream/h2/connection.ts",
     faults: [
       {
+        id: "a-page-is-read-as-frames",
+        text: " || buffer[0] === FIRST_OF_HTML",
+        instead: "",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "who-wants-http1-does-not-get-it",
+        text: "if (!this.#settled && code === h2.HTTP_1_1_REQUIRED)",
+        instead: "if (false)",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
         id: "after-an-error-answers-are-waited-for",
         text: " || (code !== h2.NO_ERROR && !exchange.headSeen);",
         instead: ";",
