@@ -37,7 +37,7 @@ export interface Options {
   readonly provider: string | undefined;
   readonly json: string | undefined;
   readonly floor: boolean;
-  /** The daemon's own is 3. */
+  /** That of the daemon is PAUSE_RESOLUTION_MS of `src/worker/worker.ts`. */
   readonly floorWakeMs: number;
   readonly rounds: number | undefined;
   readonly restSecs: number;

@@ -7,7 +7,7 @@ import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
 import type { MetricsSnapshot } from "../ops/metrics/snapshot.ts";
 import { Worker, type WorkerInit } from "../worker/worker.ts";
 
-/** What is answered by an {@linkcode Answer} of the same id. */
+/** What is answered by a {@linkcode Report} of the type `answer` and the same id. */
 export type Question =
   /** Whether it lives. */
   | { readonly type: "ping" }
