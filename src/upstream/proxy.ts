@@ -4,6 +4,7 @@
  * @module
  */
 
+import { BlockList, isIP } from "node:net";
 import { ConfigError } from "../errors.ts";
 
 /** The three variables' values; empty or absent means none. */
@@ -36,16 +37,27 @@ export function proxyFor(url: URL, settings: ProxySettings): URL | null {
   return address;
 }
 
-/** NO_PROXY: names, which stand for their subdomains too, each with or without a port; `*` for all. */
+/** NO_PROXY: names, which stand for their subdomains too, each with or without a port; networks; `*` for all. */
 function isExempt(url: URL, noProxy: string): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, "").toLowerCase();
   const port = url.port || (url.protocol === "https:" ? "443" : "80");
   for (const entry of noProxy.split(/[\s,]+/)) {
-    if (entry === "*") return true;
+    if (entry === "*" || isInNetwork(host, entry)) return true;
     const match = /^\.?(?:\[([^\]]+)\]|([^:]+|[0-9a-f:]{3,}))(?::(\d+))?$/i.exec(entry.toLowerCase());
     const name = match?.[1] ?? match?.[2];
     if (name === undefined || (match?.[3] !== undefined && match[3] !== port)) continue;
     if (host === name || host.endsWith(`.${name}`)) return true;
   }
   return false;
+}
+
+/** Whether it is an address in `network/bits`, such as 10.0.0.0/8. */
+function isInNetwork(host: string, entry: string): boolean {
+  const [, network = "", bits] = /^([^/]+)\/(\d{1,3})$/.exec(entry) ?? [];
+  const version = isIP(host);
+  if (version === 0 || isIP(network) !== version || Number(bits) > (version === 4 ? 32 : 128)) return false;
+  const family = version === 4 ? "ipv4" : "ipv6";
+  const networks = new BlockList();
+  networks.addSubnet(network, Number(bits), family);
+  return networks.check(host, family);
 }

@@ -27,6 +27,15 @@ Deno.test("proxy: NO_PROXY", () => {
     ["::1", "http://[::1]:9/", true],
     ["[::1]:9", "http://[::1]:9/", true],
     [",", "http://a/", false],
+    ["127.0.0.1,10.0.0.0/8", "http://10.1.2.3:8000/", true],
+    ["10.0.0.0/8", "http://11.1.2.3/", false],
+    ["10.1.2.3/31", "http://10.1.2.2/", true],
+    ["10.1.2.3/31", "http://10.1.2.4/", false],
+    ["fd00::/8", "http://[fdab::1]:8000/", true],
+    ["fd00::/8", "http://[fc00::1]/", false],
+    ["0.0.0.0/0", "http://[fd00::1]/", false],
+    ["10.0.0.0/8", "http://10.example/", false],
+    ["10.0.0.0/33 10.0.0.0/ /8 a/8 10.0.0.0/x", "http://10.1.2.3/", false],
   ];
   for (const [noProxy, url, is] of exempt) {
     assert.equal(through(url, noProxy) === undefined, is, `${noProxy} ${url}`);

@@ -216,6 +216,12 @@ export const UPSTREAM: readonly FaultyFile[] = [
         tests: ["upstream/proxy_test.ts"],
       },
       {
+        id: "no-proxy-knows-no-networks",
+        text: " || isInNetwork(host, entry)",
+        instead: "",
+        tests: ["upstream/proxy_test.ts"],
+      },
+      {
         id: "no-proxy-ignores-the-port",
         text: "(match?.[3] !== undefined && match[3] !== port)",
         instead: "false",
