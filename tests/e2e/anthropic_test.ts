@@ -1,6 +1,6 @@
 /** The provider anthropic over the real daemon and the stand-in. */
 import assert from "node:assert/strict";
-import { answer, HELLO, openaiDaemon } from "../support/openai_daemon.ts";
+import { answer, broken, HELLO, openaiDaemon } from "../support/openai_daemon.ts";
 import { type ProviderCase, providerTests } from "../support/provider_tests.ts";
 
 const ANTHROPIC: ProviderCase = {
@@ -56,4 +56,11 @@ Deno.test("anthropic: what cannot be said to it asks nobody, and is told", async
   assert.equal(fields["kind"], "bad_request");
   assert.match(JSON.stringify(fields), /messages\[1\]\.tool_calls\[0\]\.function\.arguments is not JSON/);
   assert.equal(both.mock.requests.length, 0);
+});
+
+Deno.test("anthropic: what an answer has cost by the time that its connection breaks is counted", async () => {
+  await using both = await openaiDaemon("h1", { provider: ANTHROPIC });
+  assert.equal(await answer(both.daemon, "abort-2"), broken(["word0 ", "word1 "]));
+  const { fields } = await both.daemon.logged("Stream ended early");
+  assert.deepEqual([fields["input_tokens"], fields["output_tokens"]], [7, 1]);
 });

@@ -149,7 +149,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
   fail(error: BackendError): void {
     if (this.#over) return;
     const asking = this.#asking;
-    if (asking === null) this.#fail(asLoggable(error, this.#shared.options.apiKey));
+    if (asking === null) this.#reader?.broke(error);
     else if (asking.refusal !== null) this.#onRefusal(asking.refusal.result());
     else this.#tryAgain(asLoggable(error, this.#shared.options.apiKey), null);
   }

@@ -45,6 +45,8 @@ export interface BodyReader {
   push(bytes: Uint8Array): void;
   /** The body has ended, as HTTP has it. */
   end(): void;
+  /** What it came by has failed, and no more comes. */
+  broke(error: BackendError): void;
 }
 
 /** Who hears of an answer. After `done` or `failed`, nothing comes. */

@@ -40,6 +40,10 @@ export abstract class EventReader implements BodyReader {
     this.#parser.push(bytes);
   }
 
+  broke({ kind, message, cause }: BackendError): void {
+    this.fail(kind, message, cause);
+  }
+
   /** For the parser. */
   sseTooLong(maxBytes: number): void {
     this.fail("malformed", `an event of more than ${maxBytes} bytes`);

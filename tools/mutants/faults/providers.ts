@@ -81,6 +81,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/openai/openai_test.ts"],
       },
       {
+        id: "what-a-broken-answer-has-cost-is-lost",
+        text: "this.#reader?.broke(error);",
+        instead: "this.#fail(error);",
+        tests: ["e2e/anthropic_test.ts"],
+      },
+      {
         id: "a-request-is-kept-while-its-answer-goes-on",
         text: "      this.#asking = null;\n      this.#reader =",
         instead: "      this.#reader =",
