@@ -3,6 +3,7 @@ import { fstatSync } from "node:fs";
 import { BackendError } from "../../src/errors.ts";
 import { type Log, type LogLevels, type OpenLog, openLog, stderrOutput } from "../../src/ops/log/log.ts";
 import type { LogStyle } from "../../src/ops/log/format.ts";
+import { turn } from "../support/answers.ts";
 
 const INFO: LogLevels = { level: "info", parts: {} };
 
@@ -472,6 +473,30 @@ Deno.test("log: with a reader who stops, memory is bounded and the loss is told 
     lines.at(-1),
     `<4>log: lines were dropped, since nobody reads the log fast enough count=${total - kept}`,
   );
+});
+
+Deno.test("log: how many lines were lost is told, too, where others have taken what room there was", async () => {
+  const gate = Promise.withResolvers<void>();
+  let written = "";
+  const { log, close } = openLog(INFO, {
+    style: "journal",
+    write: async (bytes) => {
+      await gate.promise;
+      written += new TextDecoder().decode(bytes);
+      return bytes.length;
+    },
+  });
+  const texts = ["short", ...new Array(1100).fill("x".repeat(1000)), ...new Array(200).fill("short")];
+  for (const [index, text] of texts.entries()) {
+    log.info(text);
+    if (index === 0) await turn(); // it is written alone
+  }
+  gate.resolve();
+  await close(5000);
+  const lines = written.split("\n").slice(0, -1);
+  const lost = lines.map((line) => Number(/ were dropped.* count=(\d+)$/.exec(line)?.[1] ?? 0));
+  const kept = lines.filter((line) => line.startsWith("<6>")).length;
+  assert.equal(lost.reduce((sum, count) => sum + count), texts.length - kept);
 });
 
 Deno.test("log: close does not wait for a reader who never comes back", async () => {

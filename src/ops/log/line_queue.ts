@@ -48,10 +48,14 @@ export class LineQueue {
       this.#dropped++;
       return;
     }
-    this.#lines.push(line);
-    this.#waitingUnits += line.length;
+    this.#add(line);
     this.#writing ??= this.#writeLines();
     if (this.#isWriteFull) this.#endRest();
+  }
+
+  #add(line: string): void {
+    this.#lines.push(line);
+    this.#waitingUnits += line.length;
   }
 
   /** Lets what was pushed wait for nothing but the write under way. */
@@ -82,9 +86,8 @@ export class LineQueue {
           from = to;
         }
         if (this.#dropped > 0) {
-          const line = this.#droppedLine(this.#dropped);
+          this.#add(this.#droppedLine(this.#dropped)); // beyond the bound, too: what came meanwhile may have filled it
           this.#dropped = 0;
-          this.push(line);
         }
         if (!this.#hurries && !this.#isWriteFull) await this.#rest();
       }

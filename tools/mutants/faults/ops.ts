@@ -328,6 +328,12 @@ export const OPS: readonly FaultyFile[] = [
         tests: ["ops/log_test.ts"],
       },
       {
+        id: "how-much-was-lost-gets-lost",
+        text: "this.#add(this.#droppedLine(this.#dropped));",
+        instead: "this.push(this.#droppedLine(this.#dropped));",
+        tests: ["ops/log_test.ts"],
+      },
+      {
         id: "each-line-of-the-log-is-a-write",
         text: "if (!this.#hurries && !this.#isWriteFull) await this.#rest();",
         instead: "",
