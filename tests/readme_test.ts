@@ -5,6 +5,7 @@ import denoJson from "../deno.json" with { type: "json" };
 import { daemonPermissions, permissionFlags } from "../src/cli/permissions.ts";
 import { allKeys, describeConfig, loadConfig } from "../src/config/load.ts";
 import { BACKEND_FAILURES, HANDOFF_FAILURES, STREAM_FAILURES } from "../src/errors.ts";
+import { configurationPage } from "../tools/package/man.ts";
 import { spawnDaemon, startDaemon, startFlags } from "./support/daemon.ts";
 
 const ROOT = new URL("../", import.meta.url);
@@ -118,6 +119,18 @@ Deno.test("docs/configuration.md: the table of the keys is that of src/config/ke
     key.restart ? `${key.doc} _(restart)_` : key.doc,
   ]);
   assert.deepEqual(tableRows(read("docs/configuration.md")), expected);
+});
+
+Deno.test("daemon.toml(5) has each default as the file would have it, quotes included", async () => {
+  const page = await configurationPage(0);
+  // As man(7) shows it: a bare quote would part a macro's arguments, and be gone.
+  const shown = [...page.matchAll(/^\.B (\w+ = .*)$/gm)].map(([, line = ""]) =>
+    line.replaceAll('"', "").replaceAll("\\(dq", '"').replaceAll("\\-", "-")
+  );
+  const { config } = await loadConfig({ env: () => undefined, readTextFile: () => Promise.resolve("") });
+  const defaults = describeConfig({ config, origins: new Map() }).match(/^\w+ = .*$/gm) ?? [];
+  assert(defaults.length > 100, `${defaults.length} keys`);
+  assert.deepEqual(shown, defaults);
 });
 
 Deno.test("the configurations in the documents hold", async () => {

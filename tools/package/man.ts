@@ -167,7 +167,8 @@ function tagged({ term, text }: Entry): string {
   return `.TP\n.B ${roff(term)}\n${roff(text)}`;
 }
 
-/** Text as roff has it: dashes stay dashes, and no line begins a request. */
+/** Text as roff has it: dashes and quotes, at which a macro's arguments part, stay; and no line begins a request. */
 function roff(text: string): string {
-  return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^([.'])/gm, "\\&$1");
+  return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replaceAll('"', "\\(dq")
+    .replace(/^([.'])/gm, "\\&$1");
 }
