@@ -17,6 +17,16 @@ Deno.test("lintian finds no error in the package", async () => {
   await host(`lintian --allow-root --fail-on=error dist/${PACKAGE}`);
 });
 
+Deno.test("the pages that the README leads an operator to are in the package", async () => {
+  const [, goOn = ""] = (await Deno.readTextFile("README.md")).split("## Where to go on");
+  const pages = [...goOn.matchAll(/\]\(([\w/.-]+\.md)\)/g)].map(([, page = ""]) => page);
+  const there = await paths(PACKAGE);
+  assert.deepEqual(
+    pages.filter((page) => !there.includes(`usr/share/doc/streaming-daemon-ts/${page}`)),
+    ["CONTRIBUTING.md", "bench/README.md"],
+  );
+});
+
 Deno.test("the package for arm64 is built here: the same files, for that processor, and they run on it", async () => {
   await host(`${Deno.execPath()} task package arm64`);
   await host(`lintian --allow-root --fail-on=error dist/${ARM64}`);

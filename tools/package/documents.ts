@@ -31,7 +31,7 @@ export async function documents(root: string): Promise<void> {
     await put(`${root}/usr/share/man/${name}.gz`, await gzip(page));
   }
   await put(`${root}/usr/share/bash-completion/completions/streaming-daemon-ts`, bashCompletion());
-  const pages = ["README.md", ...filesBelow("docs"), ...filesBelow("examples")];
+  const pages = ["README.md", "SECURITY.md", ...filesBelow("docs"), ...filesBelow("examples")];
   for (const path of pages) await copy(path, `${root}/${DOC}/${path}`);
   await put(`${root}/${DOC}/changelog.gz`, await gzip(await Deno.readTextFile(CHANGELOG)));
   await put(`${root}/${DOC}/copyright`, await copyright(`${root}/usr/lib/streaming-daemon-ts`));
