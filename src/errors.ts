@@ -37,9 +37,9 @@ export type StreamFailure = typeof STREAM_FAILURES[number];
 
 /** What went wrong at a backend: label `kind` of `daemon_backend_errors`. */
 export const BACKEND_FAILURES = [
-  /** Refused, reset before the head, DNS, TLS: the provider was not reached. */
+  /** Refused, reset before the head, DNS, TLS, a proxy that wants a password: the provider was not reached. */
   "unavailable",
-  /** The time-out to the head or between events passed. */
+  /** The time-out to the head or between events passed; or 408: the provider's own did. */
   "timeout",
   /** 401 or 403: key or permission. */
   "auth",
@@ -49,7 +49,7 @@ export const BACKEND_FAILURES = [
   "rate_limited",
   /** Another 4xx: the provider does not accept the request. */
   "bad_request",
-  /** 5xx, or what a provider calls such an error inside its stream. */
+  /** 5xx, 424, or what a provider calls such an error inside its stream. */
   "server_error",
   /** What came does not follow the protocol, or a bound was passed. */
   "malformed",

@@ -42,6 +42,7 @@ Deno.test("whatever a provider does before its first piece, the next one answers
       "status-503",
       "status-529",
       "status-429",
+      "status-408",
       "error-0",
       "sse-error-200",
       "html",

@@ -23,8 +23,10 @@ export function loggable(text: string, apiKey: string): string {
 export function kindOfStatus(status: number): BackendFailure {
   if (status === 401 || status === 403) return "auth";
   if (status === 404) return "not_found";
+  if (status === 407) return "unavailable"; // of a proxy on the way
+  if (status === 408) return "timeout"; // Azure's, where a model takes too long
   if (status === 429) return "rate_limited";
-  if (status >= 500) return "server_error";
+  if (status >= 500 || status === 424) return "server_error"; // 424: of TGI, where a model fails
   return status >= 400 ? "bad_request" : "other";
 }
 

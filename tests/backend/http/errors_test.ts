@@ -18,15 +18,18 @@ function refused(
 }
 
 Deno.test("openai errors: each status has its kind", () => {
-  const kinds = [302, 400, 401, 403, 404, 409, 422, 429, 500, 503, 529].map(kindOfStatus);
+  const kinds = [302, 400, 401, 403, 404, 407, 408, 409, 422, 424, 429, 500, 503, 529].map(kindOfStatus);
   assert.deepEqual(kinds, [
     "other",
     "bad_request",
     "auth",
     "auth",
     "not_found",
+    "unavailable",
+    "timeout",
     "bad_request",
     "bad_request",
+    "server_error",
     "rate_limited",
     "server_error",
     "server_error",

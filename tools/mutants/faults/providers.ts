@@ -124,6 +124,17 @@ export const PROVIDERS: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/backend/http/errors.ts",
+    faults: [
+      {
+        id: "a-time-out-of-the-provider-s-is-the-request-s-fault",
+        text: '  if (status === 408) return "timeout";',
+        instead: "",
+        tests: ["backend/http/errors_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/backend/http/event_reader.ts",
     faults: [
       {
