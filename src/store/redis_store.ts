@@ -183,7 +183,11 @@ export class RedisStore {
       lastEntry(this.#link, id),
     ]));
     if (lease === 0 || last?.said.end) return false;
-    await inTime(this.#link.send("XADD", askedKey(about.owner), "MAXLEN", "~", "1000", "*", "stop", id));
+    const asked = askedKey(about.owner);
+    await inTime(Promise.all([
+      this.#link.send("XADD", asked, "MAXLEN", "~", "1000", "*", "stop", id),
+      this.#link.send("PEXPIRE", asked, String(LEASE_MS)), // its worker may have died, and renews nothing then
+    ]));
     return true;
   }
 

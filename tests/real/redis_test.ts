@@ -119,6 +119,20 @@ Deno.test("a daemon that is killed: what it said is there, and ends with an erro
   assert.equal(await answer(third, { stream_id: "s", last_event_id: "1" }), all.replace(HELLO, ""));
 });
 
+Deno.test("what is asked of a daemon that has been killed does not stay in the store", async () => {
+  await using site = await standing();
+  site.first.signal("SIGKILL");
+  await site.first.exit();
+  // Its lease holds for some seconds.
+  assert.equal(
+    await answer(site.second, { stream_id: "s", action: "stop" }),
+    plainResponse(200, "Stopped"),
+  );
+  const [key = ""] = (await site.redis.cli("KEYS", "streaming-daemon:asked:*")).split("\n");
+  const seconds = Number(await site.redis.cli("TTL", key));
+  assert(seconds > 0 && seconds <= 10, `${seconds}`);
+});
+
 Deno.test("the store goes: streams go on and begin, one line and a metric say so; it comes back, and all is as before", async () => {
   await using redis = await Redis.start();
   await using first = await daemonWith(redis, { ...SLOW, DAEMON_WORKERS: "1" });

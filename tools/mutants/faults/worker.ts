@@ -517,6 +517,12 @@ export const WORKER: readonly FaultyFile[] = [
         tests: ["store/redis_store_test.ts"],
       },
       {
+        id: "what-is-asked-of-the-dead-stays",
+        text: '      this.#link.send("PEXPIRE", asked, String(LEASE_MS)), // its',
+        instead: "      // its",
+        tests: ["real/redis_test.ts"],
+      },
+      {
         id: "a-store-that-went-without-a-word-stays-away",
         text: 'this.#link.sendProbe("SET"',
         instead: 'this.#link.send("SET"',
