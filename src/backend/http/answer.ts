@@ -27,7 +27,9 @@ export interface Hooks {
 /** What the answers of one backend share. */
 export interface Shared {
   readonly dialect: Dialect;
-  readonly options: Pick<HttpOptions, "apiKey" | "maxRetries" | "headTimeoutMs">;
+  readonly options: Pick<HttpOptions, "maxRetries" | "headTimeoutMs">;
+  /** See `secretsOf`. */
+  readonly secrets: readonly string[];
   readonly hooks: Hooks;
   readonly queue: EventQueue;
   readonly pool: Pool;
@@ -115,7 +117,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
   head(status: number, headers: readonly Field[]): void {
     const asking = this.#asking;
     if (asking === null) return;
-    const refusal = Refusal.of(status, headers, this.#shared.options.apiKey);
+    const refusal = Refusal.of(status, headers, this.#shared.secrets);
     if (refusal === null) {
       asking.draft.accepted();
       this.#asking = null;
@@ -151,7 +153,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
     const asking = this.#asking;
     if (asking === null) this.#reader?.broke(error);
     else if (asking.refusal !== null) this.#onRefusal(asking.refusal.result());
-    else this.#tryAgain(asLoggable(error, this.#shared.options.apiKey), null);
+    else this.#tryAgain(asLoggable(error, this.#shared.secrets), null);
   }
 
   event(event: StreamEvent): void {
@@ -168,7 +170,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
 
   failed(error: BackendError): void {
     const exchange = this.#exchange;
-    this.#fail(asLoggable(error, this.#shared.options.apiKey));
+    this.#fail(asLoggable(error, this.#shared.secrets));
     exchange?.cancel();
   }
 

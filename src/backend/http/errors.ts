@@ -11,8 +11,8 @@ const MAX_MESSAGE_CHARACTERS = 500;
  * Words of a provider (or of an error) that can go into a log: one line of bounded length without any key. OpenAI
  * itself quotes parts of a wrong key.
  */
-export function loggable(text: string, apiKey: string): string {
-  const bare = apiKey === "" ? text : text.replaceAll(apiKey, "[key]");
+export function loggable(text: string, secrets: readonly string[]): string {
+  const bare = secrets.reduce((rest, secret) => rest.replaceAll(secret, "[key]"), text);
   // deno-lint-ignore no-control-regex -- control characters are what is taken out
   const plain = bare.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
   const line = plain.replace(/\b(?:sk|pk)-[\w*.-]{4,}/g, "[key]").trim();
@@ -31,6 +31,6 @@ export function kindOfStatus(status: number): BackendFailure {
 }
 
 /** @returns an error of the pool's, fit for the log */
-export function asLoggable(error: BackendError, apiKey: string): BackendError {
-  return new BackendError(error.kind, loggable(error.message, apiKey), { cause: error.cause });
+export function asLoggable(error: BackendError, secrets: readonly string[]): BackendError {
+  return new BackendError(error.kind, loggable(error.message, secrets), { cause: error.cause });
 }

@@ -11,7 +11,7 @@ import { EventQueue } from "../event_queue.ts";
 import { LiveAnswers } from "../live_answers.ts";
 import { type Hooks, HttpAnswer, type Shared } from "./answer.ts";
 import type { Dialect } from "./dialect.ts";
-import type { HttpOptions } from "./options.ts";
+import { type HttpOptions, secretsOf } from "./options.ts";
 
 /** From a connection's first packet to its use. */
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -20,6 +20,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export class HttpBackend implements Backend, Shared {
   readonly dialect: Dialect;
   readonly options: HttpOptions;
+  readonly secrets: readonly string[];
   readonly hooks: Hooks;
   readonly queue = new EventQueue();
   readonly pool: Pool;
@@ -37,6 +38,7 @@ export class HttpBackend implements Backend, Shared {
   constructor(dialect: Dialect, options: HttpOptions, caCerts: readonly string[], hooks: Hooks) {
     this.dialect = dialect;
     this.options = options;
+    this.secrets = secretsOf(options);
     this.hooks = hooks;
     this.pool = new Pool({
       http2: options.http2,

@@ -81,6 +81,19 @@ export function checkOptions(options: HttpOptions, table: string): URL {
   return base;
 }
 
+/** Headers that say who asks, */
+const KEY_HEADERS = /auth|cookie|key|secret|token/i;
+/** and the shortest of their values that is no number or flag. */
+const LEAST_KEY_CHARACTERS = 8;
+
+/** What of the options no log may have: the key, and those in further headers, without a word before them such as Bearer. */
+export function secretsOf({ apiKey, headers }: Pick<HttpOptions, "apiKey" | "headers">): readonly string[] {
+  const keys = Object.entries(headers).filter(([name]) => KEY_HEADERS.test(name))
+    .map(([, value]) => value.trim().replace(/^\w+ +/, ""))
+    .filter((value) => value.length >= LEAST_KEY_CHARACTERS);
+  return apiKey === "" ? keys : [apiKey, ...keys];
+}
+
 /** RFC 9110, section 5.1 and 5.5. */
 export function isHeader(name: string, value: string): boolean {
   return /^[!#$%&'*+.^_`|~0-9a-z-]+$/i.test(name) && /^[\x20-\x7e\x80-\xff\t]*$/.test(value);

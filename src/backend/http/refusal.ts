@@ -34,22 +34,22 @@ export class Refusal {
   readonly #status: number;
   readonly #headers: readonly Field[];
   readonly #reason: Reason;
-  readonly #apiKey: string;
+  readonly #secrets: readonly string[];
   readonly #decoder = new TextDecoder();
   #text = "";
   #bytes = 0;
 
   /** @returns null for the head of a stream */
-  static of(status: number, headers: readonly Field[], apiKey: string): Refusal | null {
+  static of(status: number, headers: readonly Field[], secrets: readonly string[]): Refusal | null {
     const reason = reasonOf(status, headers);
-    return reason === null ? null : new Refusal(status, headers, reason, apiKey);
+    return reason === null ? null : new Refusal(status, headers, reason, secrets);
   }
 
-  private constructor(status: number, headers: readonly Field[], reason: Reason, apiKey: string) {
+  private constructor(status: number, headers: readonly Field[], reason: Reason, secrets: readonly string[]) {
     this.#status = status;
     this.#headers = headers;
     this.#reason = reason;
-    this.#apiKey = apiKey;
+    this.#secrets = secrets;
   }
 
   /** Whether its body can say any more. */
@@ -73,7 +73,7 @@ export class Refusal {
       shouldRetry: this.#field("x-should-retry"),
       retryAfterMs: this.#field("retry-after-ms"),
       retryAfter: this.#field("retry-after"),
-      failure: new BackendError(kind, loggable(message, this.#apiKey)),
+      failure: new BackendError(kind, loggable(message, this.#secrets)),
     };
   }
 

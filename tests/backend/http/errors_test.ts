@@ -10,7 +10,7 @@ function refused(
   headers: Record<string, string> = {},
   body = '{"error":{"message":"made up"}}',
 ): Refused {
-  const refusal = Refusal.of(status, Object.entries(headers), "secret-1");
+  const refusal = Refusal.of(status, Object.entries(headers), ["secret-1"]);
   assert.ok(refusal !== null);
   // In pieces, as it comes.
   for (const byte of new TextEncoder().encode(body)) refusal.add(Uint8Array.of(byte));
@@ -39,15 +39,15 @@ Deno.test("openai errors: each status has its kind", () => {
 
 Deno.test("openai errors: a message is one bounded line without a key", () => {
   assert.equal(
-    loggable("wrong key secret-1\r\nsk-abc*def-123, bad", "secret-1"),
+    loggable("wrong key secret-1\r\nsk-abc*def-123, bad", ["secret-1"]),
     "wrong key [key] [key], bad",
   );
-  assert.equal(loggable("x".repeat(600), "").length, 501);
-  assert.equal(loggable("no key at all", ""), "no key at all");
+  assert.equal(loggable("x".repeat(600), []).length, 501);
+  assert.equal(loggable("no key at all", []), "no key at all");
 });
 
 Deno.test("openai errors: an error of the pool stays what it is, without a key", () => {
-  const error = asLoggable(new BackendError("unavailable", "refused sk-12345", { cause: "x" }), "");
+  const error = asLoggable(new BackendError("unavailable", "refused sk-12345", { cause: "x" }), []);
   assert.deepEqual([error.kind, error.message, error.cause], ["unavailable", "refused [key]", "x"]);
 });
 
@@ -189,9 +189,9 @@ Deno.test("openai errors: which part of the request it is about", () => {
 });
 
 Deno.test("openai errors: the head of a stream is no refusal, and an error's body is read to a bound", () => {
-  assert.equal(Refusal.of(200, [["content-type", "text/event-stream"]], ""), null);
-  assert.equal(Refusal.of(200, [["content-encoding", "identity"]], ""), null);
-  const long = Refusal.of(500, [], "");
+  assert.equal(Refusal.of(200, [["content-type", "text/event-stream"]], []), null);
+  assert.equal(Refusal.of(200, [["content-encoding", "identity"]], []), null);
+  const long = Refusal.of(500, [], []);
   assert.ok(long !== null && !long.complete);
   long.add(new Uint8Array(70_000).fill(120));
   assert.ok(long.complete);

@@ -300,6 +300,14 @@ Deno.test("openai: no key, no Authorization", async () => {
   assert.equal(rig.mock.requests[0]?.headers["authorization"], undefined);
 });
 
+Deno.test("openai: what a header of the configuration has for a key is quoted as little as the key itself", async () => {
+  const headers = { authorization: "Bearer 0123-4567-89ab", "x-tokens": "401" };
+  await using rig = await backendRig({ protocol: "h1" }, { apiKey: "", headers });
+  assert.deepEqual(await rig.ears.hear(ask("echo-key")), [
+    "auth: the provider answered 401 Incorrect API key provided: [key]",
+  ]);
+});
+
 Deno.test("openai: a test pattern cannot add a header", async () => {
   await using rig = await backendRig({ protocol: "h1" });
   assert.deepEqual(await rig.ears.hear(ask("plain\r\nX-Evil: 1")), [

@@ -135,6 +135,17 @@ export const PROVIDERS: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/backend/http/options.ts",
+    faults: [
+      {
+        id: "keys-in-headers-are-logged",
+        text: '  return apiKey === "" ? keys : [apiKey, ...keys];',
+        instead: '  return apiKey === "" ? [] : [apiKey];',
+        tests: ["backend/openai/openai_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/backend/http/event_reader.ts",
     faults: [
       {
