@@ -8,7 +8,7 @@ import { type Config, providerTable } from "./config.ts";
 import { allKeys, backendKeys, isBackendName, type KeyPlace } from "./key_places.ts";
 import { BACKEND_PROVIDERS } from "./keys.ts";
 import { LOG_PARTS } from "./log_words.ts";
-import { editDistance, nearest } from "./nearest.ts";
+import { editDistance, nameDistance, nearest } from "./nearest.ts";
 import { MAX_SOCKET_PATH_BYTES } from "./types.ts";
 import { ConfigError } from "../errors.ts";
 
@@ -293,7 +293,7 @@ function nearestKey(path: string, keys: readonly KeyPlace[]): string {
   const last = (dotted: string): string => dotted.slice(dotted.lastIndexOf(".") + 1);
   // The place weighs little, so that a key in the wrong table finds its own.
   const distance = (candidate: string): number =>
-    editDistance(last(path), last(candidate)) + editDistance(path, candidate) / 100;
+    nameDistance(last(path), last(candidate)) + editDistance(path, candidate) / 100;
   return nearest([...known], distance);
 }
 

@@ -5,7 +5,7 @@
  */
 import { allBackends, type Config } from "./config.ts";
 import { allKeys } from "./key_places.ts";
-import { editDistance, nearest } from "./nearest.ts";
+import { nameDistance, nearest } from "./nearest.ts";
 
 /** The one that is no key's: see `src/native/library.ts`. */
 const SHIM_PATH = "DAEMON_SHIM_PATH";
@@ -18,13 +18,7 @@ export function unknownVariables(names: readonly string[], config: Config): stri
   const ours = ["DAEMON", ...providers].map((first) => `${first}_`);
   return names.filter((name) => !known.includes(name) && ours.some((prefix) => name.startsWith(prefix)))
     .map((name) => {
-      const near = nearest(known, (candidate) => distance(name, candidate));
+      const near = nearest(known, (candidate) => nameDistance(name, candidate));
       return `environment ${name}: unknown variable, which sets nothing; the nearest known one is ${near}`;
     });
-}
-
-/** By characters, or by words in any order: who writes OPENAI_BASE_URL, as elsewhere, means OPENAI_API_BASE. */
-function distance(a: string, b: string): number {
-  const [words, others] = [new Set(a.split("_")), new Set(b.split("_"))];
-  return Math.min(editDistance(a, b), 2 * words.symmetricDifference(others).size);
 }

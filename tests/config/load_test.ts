@@ -432,6 +432,12 @@ Deno.test("config: an unknown key names the nearest known one", async () => {
     [`[backend]\napi_key = "x"`, "backend.api_key", "backend.openai.api_key"],
     [`[backend.openai]\ntimeout_secs = 1`, "backend.openai.timeout_secs", "backend.timeout_secs"],
     [`[server]\nhandoffTimeoutMs = 1`, "server.handoffTimeoutMs", "server.handoff_timeout_secs"],
+    [`[server]\ngroup = "apache"`, "server.group", "server.socket_group"],
+    [`[metrics]\naddr = ":80"`, "metrics.addr", "metrics.listen_addr"],
+    [`[backend.openai]\nbase_url = "x"`, "backend.openai.base_url", "backend.openai.api_base"],
+    [`[backend.openai]\nkey = "x"`, "backend.openai.key", "backend.openai.api_key"],
+    [`[server]\nsocket = "x"`, "server.socket", "server.socket_path"],
+    [`[log]\nlevel = "info"`, "log", "logging"],
   ];
   for (const [toml, key, nearest] of cases) {
     assert.equal(

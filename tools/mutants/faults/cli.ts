@@ -202,6 +202,29 @@ export const CLI: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/config/nearest.ts",
+    faults: [
+      {
+        id: "a-name-is-its-characters-only",
+        text: "words.isDisjointFrom(others) ?",
+        instead: "true ?",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "names-without-a-common-word-are-near",
+        text: "words.isDisjointFrom(others) ?",
+        instead: "false ?",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "how-a-name-begins-does-not-count",
+        text: "known.startsWith(written) ? 2 : Infinity",
+        instead: "Infinity",
+        tests: ["config/load_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/config/unknown_variables.ts",
     faults: [
       {
