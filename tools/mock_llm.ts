@@ -57,6 +57,12 @@ const { protocol, port, socket, maxStreams, events, delayMs, certFile } = new Co
 const secure = protocol === "h1s" || protocol === "h2";
 const certificate = secure ? await makeCertificate() : undefined;
 if (certificate !== undefined) await Deno.writeTextFile(certFile, certificate.cert);
+const inUse = (error: unknown): never => {
+  if ((error as { code?: string }).code !== "EADDRINUSE") throw error;
+  const place = socket ?? `port ${port}`;
+  process.stderr.write(`mock-llm: ${place} is in use; --port or --socket names another one\n`);
+  process.exit(1);
+};
 const mock = await mockLlm({
   protocol,
   port,
@@ -65,7 +71,7 @@ const mock = await mockLlm({
   delayMs,
   ...(socket === undefined ? {} : { socketPath: socket }),
   ...(certificate === undefined ? {} : { certificate }),
-});
+}).catch(inUse);
 process.stdout.write(
   `${protocol} at ${socket ?? mock.base}${secure ? `, certificate in ${certFile}` : ""}\n`,
 );

@@ -37,3 +37,16 @@ Deno.test("mock-llm answers, tells what it is asked, and ends on SIGTERM", async
   assert.equal((await lines.read()).done, true);
   assert.equal((await process.status).code, 0);
 });
+
+Deno.test("mock-llm on a port that is in use says so in a line", async () => {
+  using other = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["task", "--quiet", "mock-llm", "--port", String(other.addr.port)],
+    cwd: new URL("../..", import.meta.url),
+    stdin: "null",
+  }).output();
+  assert.deepEqual([code, new TextDecoder().decode(stderr)], [
+    1,
+    `mock-llm: port ${other.addr.port} is in use; --port or --socket names another one\n`,
+  ]);
+});
