@@ -91,6 +91,10 @@ Deno.test("what stands in the way of a status is named", async () => {
     await failure(says("HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnone\n")),
     "status 404: none",
   );
+  assert.equal(
+    await failure(says("HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\n\r\n<html>\n<p>none</p>")),
+    "status 404: <html>",
+  );
   assert.match(await failure(says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html")), /JSON/);
 });
 

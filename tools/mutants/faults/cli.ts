@@ -147,6 +147,12 @@ export const CLI: readonly FaultyFile[] = [
     file: "src/cli/status.ts",
     faults: [
       {
+        id: "status-shows-a-whole-page-of-another-server",
+        text: '.split("\\n", 1);',
+        instead: '.split("none", 1);',
+        tests: ["cli/status_test.ts"],
+      },
+      {
         id: "a-status-waits-for-ever",
         text: "{ agent: false, signal }",
         instead: "{ agent: false }",
