@@ -53,6 +53,8 @@ export class Daemon {
   readonly #benchmark: boolean;
   #config: Config;
   readonly #drained = Promise.withResolvers<void>();
+  /** Handoffs that reached no worker. */
+  #refused = 0;
   #ready = true;
   #draining = false;
 
@@ -68,6 +70,7 @@ export class Daemon {
     const ids = new RequestIds("acceptor");
     const accepting = this.#acceptor.run({
       refused: ({ reason, count, receivedBytes, durationSecs, detail }) => {
+        this.#refused += count;
         parts.page.handoffsRefused(reason, count);
         handoffLog.warning("Handoff refused", {
           request_id: ids.next(), // its own, if it has one, is in data that is not read
@@ -248,9 +251,12 @@ export class Daemon {
     }
   }
 
-  async #sums(): Promise<Record<string, number | undefined>> {
+  async #sums(): Promise<Record<string, number>> {
     const sums = await sumSnapshots(await this.#pool.snapshots());
-    return Object.fromEntries(sums.map(({ name, values }) => [name, values[0]?.value]));
+    return Object.fromEntries(sums.map(({ name, values }) => {
+      const value = values[0]?.value ?? 0;
+      return [name, name === "refused_handoffs" ? value + this.#refused : value];
+    }));
   }
 }
 

@@ -273,6 +273,11 @@ Deno.test("--benchmark: no series of the workers on the page, a summary at the e
   await using daemon = await startDaemon({ args: ["--benchmark"] });
   using client = daemon.handOff();
   const answer = await client.readAll();
+  using refused = daemon.handOff(new TextEncoder().encode("[]")); // by a worker
+  const told = await refused.readAll();
+  using sender = connect(daemon.socketPath, "seqpacket");
+  sender.send(new TextEncoder().encode("{}")); // without a client
+  await daemon.logged("Handoff refused");
   const page = await (await daemon.page("/metrics")).text();
   // What only workers count; what the daemon itself counts is there.
   assert.doesNotMatch(page, /daemon_(handoffs_received|backend_|stream_duration|stream_events)/);
@@ -280,7 +285,15 @@ Deno.test("--benchmark: no series of the workers on the page, a summary at the e
   daemon.signal("SIGTERM");
   assert.equal(await daemon.exit(), 0);
   const { fields } = await daemon.logged("Benchmark");
-  assert.deepEqual([fields["connections"], fields["events"], fields["bytes"]], [1, 18, answer.length]);
+  assert.deepEqual(fields, {
+    connections: 2,
+    streams: 1,
+    failed_streams: 0,
+    refused_handoffs: 2,
+    rejected: 0,
+    events: 18,
+    bytes: answer.length + told.length,
+  });
 });
 
 daemonTests("try", {}, {

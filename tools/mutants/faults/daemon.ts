@@ -10,6 +10,12 @@ export const DAEMON: readonly FaultyFile[] = [
     file: "src/daemon/daemon.ts",
     faults: [
       {
+        id: "what-reached-no-worker-is-not-in-the-summary",
+        text: "        this.#refused += count;\n",
+        instead: "",
+        tests: ["e2e/cli_test.ts"],
+      },
+      {
         id: "a-drain-waits-for-a-seat-without-end",
         text: "within(this.#drained.promise, DRAINED_MS, () => {})",
         instead: "within(this.#drained.promise, 3_600 * DRAINED_MS, () => {})",
