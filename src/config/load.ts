@@ -239,7 +239,15 @@ function parseFile(path: string, text: string): Tree {
     if (!(cause instanceof TomlError)) throw cause;
     // Its message goes on with a picture of the place, whose line could hold a secret.
     const reason = cause.message.split("\n", 1)[0]?.replace(/^Invalid TOML document: /, "");
-    throw new ConfigError(`file ${path}:${cause.line}:${cause.column}: not valid TOML: ${reason}`);
+    // A name before "=" is shown where it is a key's: else it may be the end of a secret in two lines.
+    const [, name] = /^\s*(\w+)\s*=/.exec(text.split("\n")[cause.line - 1] ?? "") ?? [];
+    const key = allKeys().some(({ key }) => key.name === name) ? name : "key";
+    const expected = /^(invalid|illegal|each)/.test(reason ?? "")
+      ? `; expected such as ${key} = "text", 5 or true`
+      : "";
+    throw new ConfigError(
+      `file ${path}:${cause.line}:${cause.column}: not valid TOML: ${reason}${expected}`,
+    );
   }
 }
 

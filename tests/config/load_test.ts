@@ -483,6 +483,32 @@ Deno.test("config: TOML that does not parse is refused with its place, and witho
   assert(!message.includes("geheim") && !message.includes("\n"), message);
 });
 
+Deno.test("config: TOML that does not parse names the key, where it is one, and what is expected", async () => {
+  const cases: [toml: string, message: string][] = [
+    [
+      "[server]\nsocket_path = /run/x",
+      '2:15: not valid TOML: invalid value; expected such as socket_path = "text", 5 or true',
+    ],
+    [
+      '[backend.openai]\napi_key = "a\ngeheim=="',
+      "2:13: not valid TOML: control characters are not allowed in strings",
+    ],
+    [
+      "[backend.openai]\ngeheim==",
+      '2:8: not valid TOML: invalid value; expected such as key = "text", 5 or true',
+    ],
+    [
+      "[server]\n; text",
+      '2:1: not valid TOML: illegal character in key; expected such as key = "text", 5 or true',
+    ],
+    [
+      "[server]\nworkers = 1\nworkers = 2",
+      "3:1: not valid TOML: trying to redefine an already defined table or value",
+    ],
+  ];
+  for (const [toml, message] of cases) assert.equal(await refusal({ toml }), `file /etc/d.toml:${message}`);
+});
+
 Deno.test("config: a file that cannot be read is refused with the reason and the way out", async () => {
   const cases: [error: Error, reason: string][] = [
     [new Deno.errors.NotFound("x"), "there is no such file"],

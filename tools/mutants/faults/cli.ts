@@ -309,6 +309,12 @@ export const CLI: readonly FaultyFile[] = [
     file: "src/config/load.ts",
     faults: [
       {
+        id: "the-end-of-a-secret-is-taken-for-a-key",
+        text: "allKeys().some(({ key }) => key.name === name) ? name",
+        instead: "name !== undefined ? name",
+        tests: ["config/load_test.ts"],
+      },
+      {
         id: "a-key-where-a-table-belongs-is-printed",
         text: "problem(origin, path, showNoTable(value), `a table, [${path}]`)",
         instead: "problem(origin, path, showValue(value), `a table, [${path}]`)",
