@@ -262,9 +262,9 @@ export function levelsByPart<const Words extends readonly [string, ...string[]]>
   words: Words,
 ): ValueType<Readonly<Record<string, Words[number]>>> {
   return {
-    expected: `a level (${
+    expected: `a table with a level (${
       words.join(", ")
-    }) for each part (in the environment: "backend=debug,handoff=warning")`,
+    }) for each part, such as { backend = "debug" } (in the environment: backend=debug,handoff=warning)`,
     schema: z.record(z.string().regex(/^[a-z][a-z0-9_]*$/), oneOf(words).schema),
     fromText: (value) =>
       value.trim() === "" ? {} : Object.fromEntries(

@@ -313,7 +313,9 @@ Deno.test("config: a refused value is named with source, key, value and what is 
   const mode = `permission bits in octal as a string, such as "0o660", "0660" or "660"`;
   const addr = `"host:port", such as "127.0.0.1:9090", "[::1]:9090" or ":9090"`;
   const url = "an http:// or https:// URL without user info, query or fragment";
-  const level = "a level (debug, info, warning, error) for each part";
+  const levels =
+    'a table with a level (debug, info, warning, error) for each part, such as { backend = "debug" } ' +
+    "(in the environment: backend=debug,handoff=warning)";
   const secs = "a number of seconds from 0.001 to 86400";
   const cases: [toml: string, line: string][] = [
     [
@@ -385,7 +387,11 @@ Deno.test("config: a refused value is named with source, key, value and what is 
     [`metrics.listen_addr = "h:70000"`, `metrics.listen_addr = "h:70000": expected ${addr}`],
     [
       `logging.parts = { backend = "warn" }`,
-      `logging.parts = {"backend":"warn"}: expected ${level} (in the environment: "backend=debug,handoff=warning")`,
+      `logging.parts = {"backend":"warn"}: expected ${levels}`,
+    ],
+    [
+      `logging.parts = "backend=debug"`,
+      `logging.parts = "backend=debug": expected ${levels}`,
     ],
   ];
   for (const [toml, line] of cases) assert.equal(await refusal({ toml }), `file /etc/d.toml: ${line}`);
