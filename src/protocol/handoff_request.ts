@@ -169,13 +169,19 @@ export function requestIdOf(payload: Uint8Array): string | undefined {
 /** A number's digits as the data has them: PHP's integers have 64 bits. */
 function sourceOf(payload: Uint8Array, name: string): string {
   const found: [holder: unknown, source: string][] = [];
-  const root: unknown = JSON.parse(
-    decoder.decode(payload),
-    function (this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
-      if (key === name) found.push([this, context?.source ?? String(value)]);
-      return value;
-    },
-  );
+  const note = function (this: unknown, key: string, value: unknown, context?: { source?: string }): unknown {
+    if (key === name) found.push([this, context?.source ?? String(value)]);
+    return value;
+  };
+  let root: unknown;
+  try {
+    root = JSON.parse(decoder.decode(payload), note);
+  } catch (cause) {
+    // V8 calls back from calls within calls, some thousands deep; without a callback it reads any depth.
+    throw new HandoffRequestError(`Handoff data is nested too deeply for a "${name}" of so many digits`, {
+      cause,
+    });
+  }
   return found.findLast(([holder]) => holder === root)?.[1] ?? "";
 }
 

@@ -125,6 +125,7 @@ daemonTests("how the data of a handoff arrives", { env: { DAEMON_TOKEN_DELAY_MS:
       const [status, json] of [
         [400, "[".repeat(depth) + "]".repeat(depth)],
         [200, `{"messages":[{"role":"user","content":${"[".repeat(depth)}${"]".repeat(depth)}}]}`],
+        [400, `{"user_id":1234567890123456789,"a":${"[".repeat(depth)}${"]".repeat(depth)}}`],
         [200, `{"a":`.repeat(depth / 4) + "1" + "}".repeat(depth / 4)],
       ] as const
     ) {

@@ -249,6 +249,15 @@ for (
   Deno.test(`refused: ${message}`, () => assert.equal(refusal(payload), message));
 }
 
+Deno.test("a user id whose digits cannot be looked up, since the data nests too deeply, is refused", () => {
+  const deep = "[".repeat(60_000) + "]".repeat(60_000);
+  assert.equal(
+    refusal(`{"user_id":1234567890123456789,"a":${deep}}`),
+    'Handoff data is nested too deeply for a "user_id" of so many digits',
+  );
+  assert.equal(parse(`{"user_id":1,"a":${deep}}`).userId, "1");
+});
+
 Deno.test("a refusal quotes nothing of the data", () => {
   assert(!refusal('{"prompt":"my secret').includes("secret"));
 });

@@ -10,6 +10,12 @@ export const PROTOCOL: readonly FaultyFile[] = [
     file: "src/protocol/handoff_request.ts",
     faults: [
       {
+        id: "data-that-nests-deeply-ends-a-worker",
+        text: "    // V8 calls back from calls within calls, some thousands deep",
+        instead: "    throw cause;\n    // V8 calls back from calls within calls, some thousands deep",
+        tests: ["protocol/handoff_request_test.ts"],
+      },
+      {
         id: "spaces-around-an-id-stay",
         text: "optionalString(fields, name)?.trim();",
         instead: "optionalString(fields, name);",
