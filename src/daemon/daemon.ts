@@ -15,6 +15,7 @@ import { RequestIds } from "../ops/request_ids.ts";
 import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
 import { STATUS, statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
+import { DETAIL_NAMES } from "../native/reasons.ts";
 import { within } from "../timing/within.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
@@ -72,10 +73,11 @@ export class Daemon {
       refused: ({ reason, count, receivedBytes, durationSecs, detail }) => {
         this.#refused += count;
         parts.page.handoffsRefused(reason, count);
+        const detailName = DETAIL_NAMES[reason];
         handoffLog.warning("Handoff refused", {
           request_id: ids.next(), // its own, if it has one, is in data that is not read
           reason,
-          detail,
+          ...(detailName === undefined ? {} : { [detailName]: detail }),
           received_bytes: receivedBytes,
           duration_ms: Math.round(durationSecs * 1000),
           ...(count === 1 ? {} : { count }),

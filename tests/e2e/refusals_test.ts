@@ -51,6 +51,7 @@ Deno.test("handoffs without a usable client are refused by name", async (t) => {
       assert.equal(line && new TextDecoder().decode(line), kind === "stream" ? told : undefined);
       if (line !== undefined) assert.equal(await sender.read(20_000), undefined);
       const fields = await refused(daemon, { reason: "no_fd", count, fds });
+      assert.deepEqual(Object.keys(fields).sort(), ["duration_ms", "reason", "received_bytes", "request_id"]);
       assert.equal(fields["received_bytes"], 14);
     });
 
@@ -63,7 +64,7 @@ Deno.test("handoffs without a usable client are refused by name", async (t) => {
         ends.near.close();
       }
       const fields = await refused(daemon, { reason: "many_fds", count, fds });
-      assert.equal(fields["detail"], 2);
+      assert.equal(fields["fds"], 2);
     });
 
     await t.step(`${kind}: not a socket`, async () => {
@@ -78,7 +79,7 @@ Deno.test("handoffs without a usable client are refused by name", async (t) => {
       assert.equal(await near.read(20_000), undefined);
       near.close();
       const fields = await refused(daemon, { reason: "not_stream", count, fds });
-      assert.equal(fields["detail"], 5); // SOCK_SEQPACKET
+      assert.equal(fields["socket_type"], 5); // SOCK_SEQPACKET
     });
 
     await t.step(`${kind}: a socket that listens`, async () => {
@@ -108,7 +109,7 @@ Deno.test("a payload that is longer than the buffer is refused and its client to
       assert.equal(await ends.near.readAll(), TOO_LONG);
       ends.near.close();
       const fields = await refused(daemon, { reason: "payload_truncated", count: index + 1, fds });
-      assert.equal(fields["detail"], 1024);
+      assert.equal(fields["limit_bytes"], 1024);
       using client = daemon.handOff(utf8(payload(1024)), { kind });
       assert.match(await client.readAll(), /You said: /);
     });
@@ -126,7 +127,7 @@ Deno.test("a sender that says nothing is refused after the timeout", async (t) =
       using sender = connect(daemon.pathOf(kind), kind);
       assert.equal(await sender.read(20_000), undefined);
       const fields = await refused(daemon, { reason: "timeout", count: index + 1, fds });
-      assert.equal(fields["detail"], 200);
+      assert.equal(fields["limit_ms"], 200);
       assert((fields["duration_ms"] as number) >= 200);
     });
   }
@@ -143,7 +144,7 @@ Deno.test("a sender whose uid is not allowed is refused, and its client told 503
     far.close();
     assert.equal(await client.readAll(), REFUSED);
   }
-  assert.equal((await daemon.logged("Handoff refused")).fields["detail"], uid);
+  assert.equal((await daemon.logged("Handoff refused")).fields["uid"], uid);
   await daemon.until(
     "the second refusal",
     async () => await daemon.metric("daemon_handoffs_failed", { reason: "uid_not_allowed" }) === 2,
@@ -242,7 +243,7 @@ daemonTests("handoffs of every kind at one daemon", {}, {
       assert.equal(await near.read(), undefined);
       near.close();
     }
-    assert.equal((await daemon.logged("Handoff refused")).fields["detail"], 253);
+    assert.equal((await daemon.logged("Handoff refused")).fields["fds"], 253);
     await daemon.fdsBackTo(fds);
   },
 

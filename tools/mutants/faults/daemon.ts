@@ -10,6 +10,12 @@ export const DAEMON: readonly FaultyFile[] = [
     file: "src/daemon/daemon.ts",
     faults: [
       {
+        id: "the-uid-that-may-not-is-not-told",
+        text: "...(detailName === undefined ? {} : { [detailName]: detail }),",
+        instead: "",
+        tests: ["e2e/refusals_test.ts"],
+      },
+      {
         id: "what-reached-no-worker-is-not-in-the-summary",
         text: "        this.#refused += count;\n",
         instead: "",
