@@ -84,7 +84,8 @@ export class Daemon {
         });
       },
       drained: () => this.#drained.resolve(),
-      acceptFailed: (errno) => handoffLog.error("Cannot accept handoffs for a moment", { errno }),
+      acceptFailed: (errno) =>
+        handoffLog.error("Cannot accept handoffs for a moment", { error: statusText(-errno) }),
     });
     this.ended = this.#untilEnd(accepting);
   }

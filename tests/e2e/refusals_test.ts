@@ -167,6 +167,8 @@ Deno.test("at the limit of open files an fd gets lost on its way: that handoff i
   await (await daemon.page("/metrics")).text();
   const fds = daemon.openFds();
   const silent = await takeAllFds(daemon);
+  const { fields: noRoom } = await daemon.logged("Cannot accept handoffs for a moment");
+  assert.deepEqual(noRoom, { error: "EMFILE, too many open files" });
   const all = daemon.openFds();
   // Served is one for which the daemon has closed something of its own just now.
   for (const sender of silent) {

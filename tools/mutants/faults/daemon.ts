@@ -10,6 +10,12 @@ export const DAEMON: readonly FaultyFile[] = [
     file: "src/daemon/daemon.ts",
     faults: [
       {
+        id: "why-nothing-is-accepted-is-not-told",
+        text: "{ error: statusText(-errno) }",
+        instead: "{}",
+        tests: ["e2e/refusals_test.ts"],
+      },
+      {
         id: "the-uid-that-may-not-is-not-told",
         text: "...(detailName === undefined ? {} : { [detailName]: detail }),",
         instead: "",
