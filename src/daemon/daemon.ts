@@ -4,19 +4,20 @@
  */
 import { type AdminServer, openAdminServer } from "../ops/admin_server.ts";
 import { planBackends } from "../backend/mod.ts";
-import { allBackends, type BackendConfig, type Config, describeConfig, httpTable } from "../config/load.ts";
-import { ConfigError, ListenError, ShimError } from "../errors.ts";
+import { type Config, describeConfig } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
 import type { Log } from "../ops/log/log.ts";
 import { MetricsPage } from "../ops/metrics/page.ts";
 import { sumSnapshots } from "../ops/metrics/sum_snapshots.ts";
 import { providersOf, type Status } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { RequestIds } from "../ops/request_ids.ts";
-import { Acceptor, type AcceptorPolicy, type SocketKind } from "../native/acceptor.ts";
-import { STATUS, statusText } from "../native/library.ts";
+import { Acceptor } from "../native/acceptor.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
 import { DETAIL_NAMES } from "../native/reasons.ts";
 import { within } from "../timing/within.ts";
+import { acceptorPolicy, maxConnections } from "./limits.ts";
+import { listen } from "./listeners.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** What a daemon is started with. */
@@ -30,13 +31,6 @@ export interface DaemonOptions {
   readonly benchmark: boolean;
 }
 
-// Fds for all that is not a client: the runtime, listeners, the admin server, and what comes beyond the limit.
-const RESERVED_FDS = 256;
-// Handoff connections that have not said all yet.
-const MAX_PENDING = 256;
-// HTTP/2 carries about a hundred requests over one connection; HTTP/1.1 needs one for each.
-const STREAMS_PER_UPSTREAM_FD = 20;
-const EPERM = -1;
 // So long may the acceptor take to be done once it has to stop at once.
 const DRAINED_MS = 1000;
 
@@ -289,72 +283,4 @@ export async function checkStore({ resume: { store, redisCaFile } }: Config): Pr
       },
     );
   }
-}
-
-function listen(acceptor: Acceptor, config: Config, inheritedFds: readonly number[], log: Log): void {
-  for (const fd of inheritedFds) {
-    log.info("Listening on a socket from systemd", { fd, kind: acceptor.adopt(fd) });
-  }
-  if (inheritedFds.length > 0) return;
-  const { socketPath, streamSocketPath } = config.server;
-  listenAt(acceptor, "seqpacket", "server.socket_path", socketPath, config);
-  log.info("Listening", { kind: "seqpacket", path: socketPath });
-  if (streamSocketPath === "") return;
-  listenAt(acceptor, "stream", "server.stream_socket_path", streamSocketPath, config);
-  log.info("Listening", { kind: "stream", path: streamSocketPath });
-}
-
-/** @throws {ListenError} which names the key, its value and what is expected */
-function listenAt(acceptor: Acceptor, kind: SocketKind, key: string, path: string, { server }: Config): void {
-  const { socketMode: mode, socketGroup: group } = server;
-  try {
-    acceptor.listen(kind, { path, mode, group });
-  } catch (cause) {
-    if (!(cause instanceof ShimError)) throw cause;
-    const { status } = cause;
-    const isGroup = status === STATUS.noSuchGroup || (status === EPERM && group !== "");
-    const expected = isGroup
-      ? "a group of this system that the daemon's user belongs to"
-      : status === STATUS.socketLive || status === STATUS.notASocket
-      ? "a path that is free, or a socket that nobody listens on any more"
-      : "a path in a folder that exists and that the daemon's user may write to";
-    const setting = isGroup ? `server.socket_group = "${group}"` : `${key} = "${path}"`;
-    throw new ListenError(`${setting}: cannot listen: ${statusText(status)}; expected ${expected}`, {
-      cause,
-    });
-  }
-}
-
-/** As many clients as are configured and the limit of open files allows. */
-function maxConnections(config: Config, fdLimit: number): number {
-  const room = fdLimit - RESERVED_FDS - MAX_PENDING;
-  // Whichever backend they ask.
-  const perClient = Math.max(...allBackends(config).map(([, backend]) => fdsPerClient(backend)));
-  return Math.min(config.server.maxConnections, Math.max(1, Math.floor(room / perClient)));
-}
-
-function fdsPerClient(backend: BackendConfig): number {
-  const settings = httpTable(backend)?.settings;
-  if (settings === undefined) return backend.provider === "mock" ? 1 : 2;
-  return settings.http2 ? 1 + 1 / STREAMS_PER_UPSTREAM_FD : 2;
-}
-
-function acceptorPolicy(config: Config, fdLimit: number, log: Log): AcceptorPolicy {
-  const { server } = config;
-  const most = maxConnections(config, fdLimit);
-  if (server.maxConnections > most) {
-    log.info("max_connections is capped to what the limit of open files allows", {
-      max_connections: server.maxConnections,
-      capped_to: most,
-      open_files: fdLimit,
-    });
-  }
-  return {
-    maxConnections: most,
-    handoffTimeoutMs: server.handoffTimeoutMs,
-    handoffBufferBytes: server.handoffBufferBytes,
-    clientTimeoutMs: server.writeTimeoutMs,
-    maxPending: MAX_PENDING,
-    allowedUids: server.allowedUids,
-  };
 }

@@ -46,36 +46,6 @@ export const DAEMON: readonly FaultyFile[] = [
         tests: ["e2e/cli_test.ts"],
       },
       {
-        id: "http1-takes-one-descriptor-a-client",
-        text: "STREAMS_PER_UPSTREAM_FD : 2;",
-        instead: "STREAMS_PER_UPSTREAM_FD : 1;",
-        tests: ["e2e/limits_test.ts"],
-      },
-      {
-        id: "http2-takes-no-descriptor",
-        text: "? 1 + 1 / STREAMS_PER_UPSTREAM_FD",
-        instead: "? 1",
-        tests: ["e2e/limits_test.ts"],
-      },
-      {
-        id: "no-descriptors-are-reserved",
-        text: "const RESERVED_FDS = 256;",
-        instead: "const RESERVED_FDS = 0;",
-        tests: ["e2e/limits_test.ts"],
-      },
-      {
-        id: "tcp-user-timeout-is-not-passed-on",
-        text: "clientTimeoutMs: server.writeTimeoutMs,",
-        instead: "clientTimeoutMs: 0,",
-        tests: ["e2e/clients_test.ts"],
-      },
-      {
-        id: "one-pending-handoff",
-        text: "const MAX_PENDING = 256;",
-        instead: "const MAX_PENDING = 1;",
-        tests: ["e2e/payload_test.ts"],
-      },
-      {
         id: "ready-while-draining",
         text: "    this.#draining = true;\n    this.#ready = false;",
         instead: "    this.#draining = true;",
@@ -92,12 +62,6 @@ export const DAEMON: readonly FaultyFile[] = [
         text: "    this.#acceptor.configure(acceptorPolicy(config, this.#fdLimit, this.#log));\n",
         instead: "",
         tests: ["e2e/reload_test.ts"],
-      },
-      {
-        id: "everybody-may-hand-over",
-        text: "allowedUids: server.allowedUids,",
-        instead: "allowedUids: [],",
-        tests: ["e2e/refusals_test.ts"],
       },
       {
         id: "many-refusals-are-one",
@@ -157,6 +121,47 @@ export const DAEMON: readonly FaultyFile[] = [
         id: "a-refusal-without-a-request-id",
         text: "          request_id: ids.next(), // its own, if it has one, is in data that is not read\n",
         instead: "",
+        tests: ["e2e/refusals_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/daemon/limits.ts",
+    faults: [
+      {
+        id: "http1-takes-one-descriptor-a-client",
+        text: "STREAMS_PER_UPSTREAM_FD : 2;",
+        instead: "STREAMS_PER_UPSTREAM_FD : 1;",
+        tests: ["e2e/limits_test.ts"],
+      },
+      {
+        id: "http2-takes-no-descriptor",
+        text: "? 1 + 1 / STREAMS_PER_UPSTREAM_FD",
+        instead: "? 1",
+        tests: ["e2e/limits_test.ts"],
+      },
+      {
+        id: "no-descriptors-are-reserved",
+        text: "const RESERVED_FDS = 256;",
+        instead: "const RESERVED_FDS = 0;",
+        tests: ["e2e/limits_test.ts"],
+      },
+      {
+        id: "tcp-user-timeout-is-not-passed-on",
+        text: "clientTimeoutMs: server.writeTimeoutMs,",
+        instead: "clientTimeoutMs: 0,",
+        tests: ["e2e/clients_test.ts"],
+      },
+      {
+        id: "one-pending-handoff",
+        text: "const MAX_PENDING = 256;",
+        instead: "const MAX_PENDING = 1;",
+        tests: ["e2e/payload_test.ts"],
+      },
+      {
+        id: "everybody-may-hand-over",
+        text: "allowedUids: server.allowedUids,",
+        instead: "allowedUids: [],",
         tests: ["e2e/refusals_test.ts"],
       },
     ],
