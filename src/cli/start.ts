@@ -10,6 +10,7 @@ import {
   loadConfig,
   type LoadedConfig,
 } from "../config/load.ts";
+import { variable } from "../config/variable.ts";
 import { Daemon } from "../daemon/daemon.ts";
 import { ConfigError, saysAll } from "../errors.ts";
 import { type OpenLog, openLog, stderrOutput } from "../ops/log/log.ts";
@@ -23,8 +24,6 @@ const LOG_CLOSE_MS = 1000;
 const READ_TIMEOUT_MS = 5000;
 // `deno task` passes on what the terminal or systemd sends to the daemon as well: one signal then comes twice.
 const SAME_SIGNAL_MS = 250;
-
-const env = (name: string): string | undefined => Deno.env.get(name);
 
 /**
  * The configuration that a command line asks for.
@@ -40,7 +39,7 @@ export function load(
     path: configPath,
     flags,
     keyless,
-    env,
+    env: variable,
     // It may well be on a disk that does not answer.
     readTextFile: (path) =>
       within(readFile(path), READ_TIMEOUT_MS, () => {
@@ -65,7 +64,7 @@ async function readFile(path: string): Promise<string> {
  */
 export async function runService(command: StartCommand): Promise<number> {
   const { config } = await load(command);
-  const opened = openLog(config.logging, stderrOutput(config.logging.format, env));
+  const opened = openLog(config.logging, stderrOutput(config.logging.format, variable));
   try {
     await new Service(command, config, opened).run();
     return 0;
@@ -95,7 +94,7 @@ class Service {
     this.#config = config;
     this.#opened = opened;
     this.#notifier = new Notifier({
-      env,
+      env: variable,
       send: notify,
       monotonicUsec,
       onError: (error) => opened.log.warning("Cannot notify systemd", { error }),
@@ -104,7 +103,7 @@ class Service {
 
   async run(): Promise<void> {
     const { log } = this.#opened;
-    const inheritedFds = listenFds(env, Deno.pid).map(({ fd }) => fd);
+    const inheritedFds = listenFds(variable, Deno.pid).map(({ fd }) => fd);
     // Before the start, so that a signal has its meaning at any moment.
     Deno.addSignalListener("SIGTERM", () => this.#stop());
     Deno.addSignalListener("SIGINT", () => this.#stop());

@@ -3,20 +3,21 @@
  * @module
  */
 
+import { variable } from "../config/variable.ts";
 import type { ProxySettings } from "./proxy.ts";
 
 /** @returns what is set and may be read: a variable that the sandbox withholds is not meant for this process */
 export function proxyFromEnvironment(): ProxySettings {
   return {
-    httpProxy: variable("HTTP_PROXY"),
-    httpsProxy: variable("HTTPS_PROXY"),
-    noProxy: variable("NO_PROXY"),
+    httpProxy: proxyVariable("HTTP_PROXY"),
+    httpsProxy: proxyVariable("HTTPS_PROXY"),
+    noProxy: proxyVariable("NO_PROXY"),
   };
 }
 
-function variable(name: string): string {
+function proxyVariable(name: string): string {
   try {
-    return Deno.env.get(name) ?? Deno.env.get(name.toLowerCase()) ?? "";
+    return variable(name) ?? variable(name.toLowerCase()) ?? "";
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) return "";
     throw error;

@@ -41,6 +41,33 @@ Deno.test("a variable that is misspelt is told of, and the daemon starts all the
   assert.equal(await daemon.exit(), 0);
 });
 
+Deno.test("a variable that is no text is named without its value, whatever the language", async () => {
+  const cases: readonly [name: string, code: number, line: RegExp][] = [
+    [
+      "OPENAI_API_KEY",
+      2,
+      /^streaming-daemon-ts: environment OPENAI_API_KEY = \(hidden\): expected text in UTF-8\n$/,
+    ],
+    [
+      "HTTPS_PROXY",
+      2,
+      /^streaming-daemon-ts: environment HTTPS_PROXY = \(hidden\): expected text in UTF-8\n$/,
+    ],
+    ["DAEMON_KEY", 0, /^streaming-daemon-ts: environment DAEMON_KEY: unknown variable, [^\n]*\n$/],
+  ];
+  for (const [name, expected, line] of cases) {
+    const { code, stderr } = await new Deno.Command("sh", {
+      args: ["-c", `${name}=$(printf 'a\\377geheim') tools/launch "$0" main.ts --check`, Deno.execPath()],
+      cwd: new URL("../..", import.meta.url),
+      env: { LC_ALL: "C.UTF-8", DAEMON_BACKEND_PROVIDER: "langgraph" },
+    }).output();
+    const text = new TextDecoder().decode(stderr);
+    assert.equal(code, expected, text);
+    assert.match(text, line);
+    assert(!text.includes("geheim"), text);
+  }
+});
+
 Deno.test("a configuration that can be read only once is refused, and not taken for an empty one", async () => {
   const { code, stdout, stderr } = await new Deno.Command("sh", {
     args: [

@@ -208,6 +208,28 @@ export const CLI: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/config/variable.ts",
+    faults: [
+      {
+        id: "a-key-that-is-no-text-is-printed",
+        text: "if (!(error instanceof Deno.errors.InvalidData)) throw error;",
+        instead: "if (error !== undefined) throw error;",
+        tests: ["e2e/launch_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "tools/launch",
+    faults: [
+      {
+        id: "the-end-of-a-variable-is-taken-for-its-name",
+        text: "LC_ALL=C sed",
+        instead: "sed",
+        tests: ["e2e/launch_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/config/nearest.ts",
     faults: [
       {
