@@ -13,6 +13,7 @@ import { providersOf, type Status } from "../ops/status.ts";
 import { StreamGauge } from "../ops/metrics/stream_gauge.ts";
 import { RequestIds } from "../ops/request_ids.ts";
 import { Acceptor } from "../native/acceptor.ts";
+import { statusText } from "../native/library.ts";
 import { openFds, raiseFdLimit } from "../native/process.ts";
 import { DETAIL_NAMES } from "../native/reasons.ts";
 import { within } from "../timing/within.ts";
