@@ -11,7 +11,7 @@ import {
   jsonObject,
   seconds,
   secret,
-  socketPath,
+  socketToAsk,
   text,
 } from "./types.ts";
 
@@ -42,7 +42,7 @@ export function httpKeys(env: string, apiBase: string) {
     apiSocket: {
       name: "api_socket",
       env: `${env}_API_SOCKET`,
-      type: socketPath({ orNone: true }),
+      type: socketToAsk(),
       default: "",
       doc: `Unix socket to connect to in place of TCP; "": none.`,
     },

@@ -61,6 +61,16 @@ export function text(
 /** The longest path of a Unix socket: sun_path of unix(7) has 108 bytes, the NUL at the end included. */
 export const MAX_SOCKET_PATH_BYTES = 107;
 
+/** A path that connect(2) takes, and Deno's sandbox, which wants a whole one. */
+export function socketToAsk(): ValueType<string> {
+  const { expected, ...type } = socketPath({ orNone: true });
+  return {
+    ...type,
+    expected: expected.replace("bytes", "bytes that begins with /"),
+    schema: type.schema.refine((path) => path === "" || path.startsWith("/")),
+  };
+}
+
 /** A path that bind(2) takes. */
 export function socketPath(options: { readonly orNone: boolean }): ValueType<string> {
   return text(
@@ -179,11 +189,16 @@ export function uids(): ValueType<readonly number[]> {
   };
 }
 
+/** Whether it can be asked for, and Deno's sandbox takes it: a name of labels, an IPv4 address, `[IPv6]`. */
+function isHost(host: string): boolean {
+  return host.startsWith("[") ? URL.canParse(`http://${host}`) : /^[\w-]+(\.[\w-]+)*\.?$/.test(host);
+}
+
 /** The base of an HTTP API. What could hide a secret (user info) or get lost (query, fragment) is refused. */
 export function httpUrl(): ValueType<string> {
   return text("an http:// or https:// URL without user info, query or fragment", (value) => {
     const url = URL.parse(value);
-    return url !== null && /^https?:$/.test(url.protocol) && !/[?#@\s]/.test(value);
+    return url !== null && /^https?:$/.test(url.protocol) && !/[?#@\s]/.test(value) && isHost(url.hostname);
   });
 }
 
@@ -203,7 +218,9 @@ export function listenAddr(): ValueType<ListenAddr> {
     schema: z.string().regex(pattern).transform((value) => {
       const [, ipv6, name, port] = pattern.exec(value) ?? [];
       return { hostname: ipv6 ?? (name || "0.0.0.0"), port: Number(port) };
-    }).refine((addr) => addr.port <= 65535),
+    }).refine(({ hostname, port }) =>
+      isHost(hostname.includes(":") ? `[${hostname}]` : hostname) && port <= 65535
+    ),
     fromText: asText,
     toToml: (addr) =>
       quote((addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname) + `:${addr.port}`),
@@ -214,7 +231,8 @@ export function listenAddr(): ValueType<ListenAddr> {
 export function hosts(): ValueType<readonly string[]> {
   const host = text(
     "",
-    (value) => /^(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}$/.test(value) && Number(/\d+$/.exec(value)) <= 65535,
+    (value) =>
+      /:\d{1,5}$/.test(value) && isHost(value.replace(/:\d+$/, "")) && Number(/\d+$/.exec(value)) <= 65535,
   );
   return {
     ...names("hosts"),

@@ -300,6 +300,8 @@ Deno.test("config: listen_addr in each of its spellings", async () => {
     ["127.0.0.1:9090", "127.0.0.1", 9090],
     ["localhost:1", "localhost", 1],
     ["[::1]:9090", "::1", 9090],
+    ["[::ffff:127.0.0.1]:1", "::ffff:127.0.0.1", 1],
+    ["a-b_c.d.:1", "a-b_c.d.", 1],
     [":9090", "0.0.0.0", 9090],
     ["0.0.0.0:65535", "0.0.0.0", 65535],
   ];
@@ -360,7 +362,7 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `[[backend.openai]]\napi_key = "sk-0"`,
       `backend.openai = (a list): expected a table, [backend.openai]`,
     ],
-    ...["h", "h:70000", "*:1", "h:1,i:2", "http://h:1"].map((host): [string, string] => [
+    ...["h", "h:70000", "*:1", "a..b:1", "[:::]:1", "h:1,i:2", "http://h:1"].map((host): [string, string] => [
       `backend.module.allow_net = ["${host}"]`,
       `backend.module.allow_net = ["${host}"]: expected a list of "host:port", such as "127.0.0.1:11434" or ` +
       `"[::1]:11434"`,
@@ -383,7 +385,15 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `backend.openai.api_base = "https://h/v1?key=sk-0"`,
       `backend.openai.api_base = "https://h/v1?(hidden)": expected ${url}`,
     ],
-    [`metrics.listen_addr = "::1:90"`, `metrics.listen_addr = "::1:90": expected ${addr}`],
+    ...["::1:90", "*:90", "a..b:90", "h,i:90", "[:::]:90"].map((host): [string, string] => [
+      `metrics.listen_addr = "${host}"`,
+      `metrics.listen_addr = "${host}": expected ${addr}`,
+    ]),
+    [
+      `backend.openai.api_socket = "llm.sock"`,
+      `backend.openai.api_socket = "llm.sock": expected a path of at most 107 bytes that begins with /, or "" for none`,
+    ],
+    [`backend.openai.api_base = "http://*/v1"`, `backend.openai.api_base = "http://*/v1": expected ${url}`],
     [`metrics.listen_addr = "h:70000"`, `metrics.listen_addr = "h:70000": expected ${addr}`],
     [
       `logging.parts = { backend = "warn" }`,

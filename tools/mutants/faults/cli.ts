@@ -208,6 +208,23 @@ export const CLI: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/config/types.ts",
+    faults: [
+      {
+        id: "a-host-that-the-sandbox-does-not-take-is-configured",
+        text: "/^[\\w-]+(\\.[\\w-]+)*\\.?$/.test(host)",
+        instead: "true",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-provider-s-socket-is-relative",
+        text: 'path === "" || path.startsWith("/")',
+        instead: "true",
+        tests: ["config/load_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/config/variable.ts",
     faults: [
       {
