@@ -206,8 +206,8 @@ export const UPSTREAM: readonly FaultyFile[] = [
       },
       {
         id: "a-proxy-s-password-stays-encoded",
-        text: "${decodeURIComponent(proxy.password)}",
-        instead: "${proxy.password}",
+        text: "const words = decodeURIComponent(coded);",
+        instead: "const words = coded;",
         tests: ["upstream/pool_test.ts"],
       },
     ],
