@@ -18,7 +18,6 @@ const READ_FIELDS = [
   "retry-after",
   "retry-after-ms",
   "x-should-retry",
-  "x-request-id",
 ] as const;
 
 /** Section 8.2.2: what belongs to an HTTP/1.1 connection. */
