@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { OWN_MEMBERS } from "../protocol/handoff_request.ts";
+import { hasReadableUser, isHost } from "./host.ts";
 
 /** What is known about one type of value. `Value` is what the daemon gets, in the unit of the name. */
 export interface ValueType<Value> {
@@ -189,11 +190,6 @@ export function uids(): ValueType<readonly number[]> {
   };
 }
 
-/** Whether it can be asked for, and Deno's sandbox takes it: a name of labels, an IPv4 address, `[IPv6]`. */
-function isHost(host: string): boolean {
-  return host.startsWith("[") ? URL.canParse(`http://${host}`) : /^[\w-]+(\.[\w-]+)*\.?$/.test(host);
-}
-
 /** The base of an HTTP API. What could hide a secret (user info) or get lost (query, fragment) is refused. */
 export function httpUrl(): ValueType<string> {
   return text("an http:// or https:// URL without user info, query or fragment", (value) => {
@@ -202,11 +198,15 @@ export function httpUrl(): ValueType<string> {
   });
 }
 
-/** Where a Valkey or Redis server is; user and password are part of it. */
+/** Where a Valkey or Redis server is; user and password are part of it. What the client cannot read is refused. */
 export function redisUrl(): ValueType<string> {
-  return text('a redis:// or rediss:// URL, or "" for none', (value) => {
+  const expected =
+    'a URL as redis://user:password@host:6379/2 or rediss://host, with %25 for a "%", or "" for none';
+  return text(expected, (value) => {
     const url = URL.parse(value);
-    return value === "" || (url !== null && /^rediss?:$/.test(url.protocol) && url.hostname !== "");
+    return value === "" ||
+      (url !== null && /^rediss?:$/.test(url.protocol) && isHost(url.hostname) && !/[?#\s]/.test(value) &&
+        /^(\/\d*)?$/.test(url.pathname) && hasReadableUser(url));
   });
 }
 

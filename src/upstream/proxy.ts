@@ -5,6 +5,7 @@
  */
 
 import { BlockList, isIP } from "node:net";
+import { hasReadableUser, isHost } from "../config/host.ts";
 import { ConfigError } from "../errors.ts";
 
 /** The three variables' values; empty or absent means none. */
@@ -25,8 +26,10 @@ export function proxyFor(url: URL, settings: ProxySettings): URL | null {
     : ["HTTP_PROXY", settings.httpProxy];
   if (value === undefined || value === "" || isExempt(url, settings.noProxy ?? "")) return null;
   const address = URL.parse(value.includes("://") ? value : `http://${value}`);
-  if (address === null || address.hostname === "") {
-    throw new ConfigError(`${name} is not an address; expected http://[user:password@]host[:port]`);
+  if (address === null || !isHost(address.hostname) || !hasReadableUser(address)) {
+    throw new ConfigError(
+      `${name} is not an address; expected http://[user:password@]host[:port], with %25 for a "%"`,
+    );
   }
   if (address.protocol !== "http:") {
     throw new ConfigError(

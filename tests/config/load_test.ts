@@ -694,11 +694,27 @@ Deno.test("config: a store needs its URL, which is never shown", async () => {
     await refusal({ env: store }),
     'default: resume.redis_url = "": expected the URL of a server, since resume.store is "redis"',
   );
-  for (const url of ["geheim", "http://u:geheim@cache:1", "redis://"]) {
+  const bad = [
+    "geheim",
+    "http://u:geheim@cache:1",
+    "redis://",
+    "redis://a..geheim",
+    "redis://u:100%geheim@cache",
+    "redis://cache/geheim",
+    "redis://cache/1/2",
+    "redis://cache?db=1",
+  ];
+  for (const url of bad) {
     assert.equal(
       await refusal({ env: { ...store, DAEMON_RESUME_REDIS_URL: url } }),
       "environment DAEMON_RESUME_REDIS_URL: resume.redis_url = (hidden): " +
-        'expected a redis:// or rediss:// URL, or "" for none',
+        'expected a URL as redis://user:password@host:6379/2 or rediss://host, with %25 for a "%", or "" for none',
+    );
+  }
+  for (const url of ["redis://[::1]:7", "rediss://u:100%25@cache.internal:6380/2", "redis://:p@cache/"]) {
+    assert.equal(
+      (await load({ env: { ...store, DAEMON_RESUME_REDIS_URL: url } })).config.resume.redisUrl,
+      url,
     );
   }
   const described = describeConfig(

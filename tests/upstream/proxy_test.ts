@@ -43,7 +43,15 @@ Deno.test("proxy: NO_PROXY", () => {
 });
 
 Deno.test("proxy: an address that cannot be used is refused, without its password", () => {
-  for (const address of ["https://u:secret@p:1", "socks5://u:secret@p:1", "http://", "http://u:secret@p:x"]) {
+  const addresses = [
+    "https://u:secret@p:1",
+    "socks5://u:secret@p:1",
+    "http://",
+    "http://u:secret@p:x",
+    "http://u:100%secret@p:1",
+    "http://u:secret@p..q:1",
+  ];
+  for (const address of addresses) {
     assert.throws(
       () => proxyFor(new URL("https://a/"), { httpsProxy: address }),
       (error) =>

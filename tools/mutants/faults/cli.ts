@@ -208,11 +208,34 @@ export const CLI: readonly FaultyFile[] = [
     ],
   },
   {
-    file: "src/config/types.ts",
+    file: "src/config/host.ts",
     faults: [
+      {
+        id: "a-proxy-s-password-is-not-looked-at",
+        text: "    return false;\n",
+        instead: "    return true;\n",
+        tests: ["upstream/proxy_test.ts", "config/load_test.ts"],
+      },
       {
         id: "a-host-that-the-sandbox-does-not-take-is-configured",
         text: "/^[\\w-]+(\\.[\\w-]+)*\\.?$/.test(host)",
+        instead: "true",
+        tests: ["config/load_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "src/config/types.ts",
+    faults: [
+      {
+        id: "a-store-s-password-is-not-looked-at",
+        text: "hasReadableUser(url)",
+        instead: "true",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-store-s-database-is-any-text",
+        text: "/^(\\/\\d*)?$/.test(url.pathname)",
         instead: "true",
         tests: ["config/load_test.ts"],
       },
