@@ -273,15 +273,15 @@ interface DaemonParts {
  */
 export async function checkStore({ resume: { store, redisCaFile } }: Config): Promise<void> {
   if (store === "memory" || redisCaFile === "") return;
+  const setting = `resume.redis_ca_file = "${redisCaFile}"`;
+  let text;
   try {
-    await Deno.readTextFile(redisCaFile);
+    text = await Deno.readTextFile(redisCaFile);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new ConfigError(
-      `resume.redis_ca_file = "${redisCaFile}": expected a file that can be read: ${why}`,
-      {
-        cause,
-      },
-    );
+    throw new ConfigError(`${setting}: expected a file that can be read: ${why}`, { cause });
+  }
+  if (!text.includes("-----BEGIN CERTIFICATE-----")) {
+    throw new ConfigError(`${setting}: expected a file with certificates in PEM`);
   }
 }

@@ -101,6 +101,10 @@ Deno.test("--check ends as the start does where a key's value alone does not sho
       { ...redis, DAEMON_RESUME_REDIS_CA_FILE: "/none.pem" },
       /: resume\.redis_ca_file = "\/none\.pem": expected a file/,
     ],
+    [
+      { ...redis, DAEMON_RESUME_REDIS_CA_FILE: "deno.json" },
+      /: resume\.redis_ca_file = "deno\.json": expected a file with certificates in PEM$/,
+    ],
   ];
   for (const [env, line] of cases) {
     await t.step(Object.keys(env).at(-1) ?? "", async () => {

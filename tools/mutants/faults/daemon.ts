@@ -10,6 +10,12 @@ export const DAEMON: readonly FaultyFile[] = [
     file: "src/daemon/daemon.ts",
     faults: [
       {
+        id: "the-store-s-certificates-are-any-file",
+        text: 'if (!text.includes("-----BEGIN CERTIFICATE-----")) {',
+        instead: "if (false) {",
+        tests: ["e2e/launch_test.ts"],
+      },
+      {
         id: "why-nothing-is-accepted-is-not-told",
         text: "{ error: statusText(-errno) }",
         instead: "{}",
