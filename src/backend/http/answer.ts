@@ -49,6 +49,8 @@ interface Asking {
 }
 
 const ENCODER = new TextEncoder();
+/** So long is waited for the end of a refusal's body, which some servers forget; what has come by then counts. */
+const REFUSAL_MS = 5_000;
 
 /** See the module. */
 export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
@@ -58,7 +60,8 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
   #asking: Asking | null;
   #reader: BodyReader | null = null;
   #exchange: Exchange | null = null;
-  #pause: ReturnType<typeof setTimeout> | null = null;
+  /** Of a refusal's body, then of the pause before another try. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
   /** Something was told of the bytes that came last. */
   #told = false;
   #paused = false;
@@ -125,7 +128,9 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
       return this.event({ kind: "open" });
     }
     asking.refusal = refusal;
-    if (refusal.complete) this.#leaveRefused(refusal);
+    if (refusal.complete) return this.#leaveRefused(refusal);
+    const { headTimeoutMs } = this.#shared.options;
+    this.#timer = setTimeout(() => this.#leaveRefused(refusal), Math.min(REFUSAL_MS, headTimeoutMs / 2));
   }
 
   data(bytes: Uint8Array): void {
@@ -174,7 +179,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
     exchange?.cancel();
   }
 
-  /** Its body can say nothing more. */
+  /** Its body can say nothing more, or takes too long to. */
   #leaveRefused(refusal: Refusal): void {
     if (this.#exchange !== null) this.#shared.pool.leave(this.#exchange);
     this.#onRefusal(refusal.result());
@@ -182,6 +187,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
 
   /** Asks for what the model takes, if that is what it is about; else as after any failure. */
   #onRefusal(refused: Refused): void {
+    clearTimeout(this.#timer);
     const asking = this.#asking;
     if (asking === null) return;
     if (!asking.draft.adapt(refused)) return this.#tryAgain(refused.failure, refused);
@@ -208,7 +214,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
       pause_ms: Math.round(waitMs),
       error: failure,
     });
-    this.#pause = setTimeout(() => this.ask(), waitMs);
+    this.#timer = setTimeout(() => this.ask(), waitMs);
   }
 
   #fail(error: BackendError): void {
@@ -227,7 +233,7 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
     this.#asking = null;
     this.#reader = null;
     this.#exchange = null;
-    if (this.#pause !== null) clearTimeout(this.#pause);
+    clearTimeout(this.#timer);
     this.#shared.live.ended();
     return true;
   }

@@ -300,6 +300,22 @@ Deno.test("openai: no key, no Authorization", async () => {
   assert.equal(rig.mock.requests[0]?.headers["authorization"], undefined);
 });
 
+Deno.test("openai: a refusal whose body has no end is known by what of it came", async () => {
+  using listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const backend = await makeOpenAi({
+    apiBase: `http://127.0.0.1:${listener.addr.port}/v1`,
+    http2: false,
+    headTimeoutMs: 1_000,
+  });
+  const heard = new Ears(backend).hear(ask("plain"));
+  using connection = await listener.accept();
+  await connection.read(new Uint8Array(65_536));
+  const body = '{"error":{"message":"wrong key"}}';
+  await connection.write(new TextEncoder().encode(`HTTP/1.1 401 Unauthorized\r\n\r\n${body}`));
+  assert.deepEqual(await heard, ["auth: the provider answered 401 wrong key"]);
+  await backend.close();
+});
+
 Deno.test("openai: what a header of the configuration has for a key is quoted as little as the key itself", async () => {
   const headers = { authorization: "Bearer 0123-4567-89ab", "x-tokens": "401" };
   await using rig = await backendRig({ protocol: "h1" }, { apiKey: "", headers });

@@ -81,6 +81,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/openai/openai_test.ts"],
       },
       {
+        id: "a-refusal-without-an-end-is-waited-for",
+        text: "Math.min(REFUSAL_MS, headTimeoutMs / 2)",
+        instead: "2 ** 30",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
         id: "what-a-broken-answer-has-cost-is-lost",
         text: "this.#reader?.broke(error);",
         instead: "this.#fail(error);",
