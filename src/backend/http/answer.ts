@@ -108,8 +108,11 @@ export class HttpAnswer implements Answer, ExchangeListener, AnswerListener {
     try {
       body = ENCODER.encode(draft.body());
     } catch (error) {
-      if (!(error instanceof BackendError)) throw error;
-      return this.#fail(error);
+      if (error instanceof BackendError) return this.#fail(error);
+      // A RangeError: what was read as JSON may nest too deeply to be written again.
+      return this.#fail(
+        new BackendError("bad_request", "the request cannot be written as JSON", { cause: error }),
+      );
     }
     asking.tries++;
     asking.refusal = null;

@@ -146,7 +146,11 @@ function wordsOf(body: Record<string, unknown> | null): string | null {
   if (typeof error !== "object" || error === null) return String(error);
   const { message, detail } = error as Record<string, unknown>;
   if (typeof message === "string") return message;
-  return JSON.stringify(message ?? detail ?? error);
+  try {
+    return JSON.stringify(message ?? detail ?? error);
+  } catch {
+    return "an error that nests too deeply to be shown"; // a RangeError: it was read all the same
+  }
 }
 
 /** OpenAI's `error.param`; or where FastAPI says it: `{"detail": [{"loc": ["body", "max_tokens"]}]}`. */

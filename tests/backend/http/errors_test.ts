@@ -162,6 +162,13 @@ const REFUSALS: readonly [name: string, Parameters<typeof refused>, kind: string
     "the provider reports, with status 200: full",
   ],
   [
+    // Such names are what JSON.stringify calls itself for, once a level.
+    "JSON that nests too deeply",
+    [400, JSON_TYPE, `{"error":${'{"0":'.repeat(10_000)}1${"}".repeat(10_000)}}`],
+    "bad_request",
+    "the provider answered 400 an error that nests too deeply to be shown",
+  ],
+  [
     "JSON with 200",
     [200, JSON_TYPE, "{}"],
     "malformed",

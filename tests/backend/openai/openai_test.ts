@@ -324,6 +324,15 @@ Deno.test("openai: what a header of the configuration has for a key is quoted as
   ]);
 });
 
+Deno.test("openai: messages that nest too deeply to be written are the request's fault, and asked of nobody", async () => {
+  await using rig = await backendRig({ protocol: "h1" });
+  const content = [JSON.parse('{"0":'.repeat(20_000) + "1" + "}".repeat(20_000))];
+  assert.deepEqual(await rig.ears.hear(ask("plain", { messages: [{ role: "user", content }] })), [
+    "bad_request: the request cannot be written as JSON",
+  ]);
+  assert.equal(rig.mock.requests.length, 0);
+});
+
 Deno.test("openai: a test pattern cannot add a header", async () => {
   await using rig = await backendRig({ protocol: "h1" });
   assert.deepEqual(await rig.ears.hear(ask("plain\r\nX-Evil: 1")), [

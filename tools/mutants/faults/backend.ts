@@ -114,6 +114,12 @@ export const BACKEND: readonly FaultyFile[] = [
     file: "src/backend/http/refusal.ts",
     faults: [
       {
+        id: "an-error-that-nests-deeply-ends-a-worker",
+        text: 'return "an error that nests too deeply to be shown";',
+        instead: "throw new RangeError();",
+        tests: ["backend/http/errors_test.ts"],
+      },
+      {
         id: "an-error-s-body-without-a-bound",
         text: 'this.#reason === "coding" || this.#bytes >= MAX_BODY_BYTES;',
         instead: 'this.#reason === "coding";',

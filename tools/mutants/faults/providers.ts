@@ -75,6 +75,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
     file: "src/backend/http/answer.ts",
     faults: [
       {
+        id: "a-request-that-cannot-be-written-is-never-over",
+        text: "if (error instanceof BackendError) return this.#fail(error);",
+        instead: "if (error instanceof BackendError) return this.#fail(error);\n      throw error;",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
         id: "a-refusal-that-drips-is-silence",
         text: 'this.#leaveRefused(refusal) : this.event({ kind: "alive" });',
         instead: "this.#leaveRefused(refusal) : undefined;",
