@@ -164,9 +164,7 @@ const proxyPort = (proxy: URL): number => Number(proxy.port || "80");
 /** @returns the header line that names its user, or "" */
 function credentials(proxy: URL): string {
   if (proxy.username === "") return "";
-  // A percent sign that begins no code is one, as curl has it.
-  const coded = `${proxy.username}:${proxy.password}`.replace(/%(?![0-9a-f]{2})/gi, "%25");
-  const words = decodeURIComponent(coded);
+  const words = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
   const bytes = new TextEncoder().encode(words);
   return `Proxy-Authorization: Basic ${btoa(String.fromCharCode(...bytes))}\r\n`;
 }

@@ -180,12 +180,6 @@ export const UPSTREAM: readonly FaultyFile[] = [
     file: "src/upstream/transport.ts",
     faults: [
       {
-        id: "a-percent-sign-in-a-proxy-s-password-is-a-code",
-        text: '.replace(/%(?![0-9a-f]{2})/gi, "%25")',
-        instead: "",
-        tests: ["upstream/pool_test.ts"],
-      },
-      {
         id: "a-proxy-s-refusal-is-a-tunnel",
         text: 'if (status === undefined || !status.startsWith("2")) {',
         instead: "if (status === undefined) {",
@@ -206,8 +200,8 @@ export const UPSTREAM: readonly FaultyFile[] = [
       },
       {
         id: "a-proxy-s-password-stays-encoded",
-        text: "const words = decodeURIComponent(coded);",
-        instead: "const words = coded;",
+        text: "${decodeURIComponent(proxy.password)}",
+        instead: "${proxy.password}",
         tests: ["upstream/pool_test.ts"],
       },
     ],
