@@ -6,6 +6,7 @@
 import { BackendError, type BackendFailure } from "../../errors.ts";
 
 const MAX_MESSAGE_CHARACTERS = 500;
+const EXCERPT_CHARACTERS = 120;
 
 /**
  * Words of a provider (or of an error) that can go into a log: one line of bounded length without any key. OpenAI
@@ -17,6 +18,12 @@ export function loggable(text: string, secrets: readonly string[]): string {
   const plain = bare.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
   const line = plain.replace(/\b(?:sk|pk)-[\w*.-]{4,}/g, "[key]").trim();
   return line.length <= MAX_MESSAGE_CHARACTERS ? line : `${line.slice(0, MAX_MESSAGE_CHARACTERS)}…`;
+}
+
+/** The beginning of what a provider sent, for a message; to the last whole word, since a key that is cut is not found. */
+export function excerpt(text: string): string {
+  const isWhole = text.length <= EXCERPT_CHARACTERS;
+  return JSON.stringify(isWhole ? text : text.slice(0, EXCERPT_CHARACTERS).replace(/[^\s"'<>]*$/, "…"));
 }
 
 /** @returns the kind that an HTTP status stands for */

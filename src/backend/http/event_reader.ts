@@ -7,11 +7,10 @@
 import { BackendError, type BackendFailure } from "../../errors.ts";
 import { SseParser } from "../../upstream/sse_parser.ts";
 import { type AnswerListener, type BodyReader, ONLY_TEXT, type Wanted } from "./dialect.ts";
+import { excerpt } from "./errors.ts";
 
 /** One event's bound: a chunk carries a few words, at most a whole answer of a server that does not stream. */
 const MAX_EVENT_BYTES = 524_288;
-/** Of what cannot be understood, so much is quoted. */
-const EXCERPT_CHARACTERS = 120;
 
 /** Reads one answer. A provider's reader says what its events mean. */
 export abstract class EventReader implements BodyReader {
@@ -169,9 +168,6 @@ export abstract class EventReader implements BodyReader {
 
 /** Whether it is a whole number from 0 up. */
 export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;
-
-/** The beginning of what a provider sent, for a message. */
-export const excerpt = (data: string): string => JSON.stringify(data.slice(0, EXCERPT_CHARACTERS));
 
 /** The words of an error object: its message, with its code or type; what it is where it has none. */
 export function errorWords(error: unknown, data: string): string {

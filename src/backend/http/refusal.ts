@@ -7,12 +7,10 @@
 import { BackendError } from "../../errors.ts";
 import { fieldOf } from "../../upstream/exchange.ts";
 import type { Field } from "../../upstream/h2/static_table.ts";
-import { kindOfStatus, loggable } from "./errors.ts";
+import { excerpt, kindOfStatus, loggable } from "./errors.ts";
 
 /** Of the body, so much is read. */
 const MAX_BODY_BYTES = 65_536;
-/** Of what is no JSON, so much is quoted. */
-const EXCERPT_CHARACTERS = 120;
 
 /** What a provider answered in place of a stream. */
 export interface Refused {
@@ -168,5 +166,3 @@ function paramOf(body: Record<string, unknown> | null): string | null {
 function bare(target: string): string {
   return target.replace(/[?#].*$/s, "").replace(/\/\/[^/@]*@/, "//");
 }
-
-const excerpt = (text: string): string => JSON.stringify(text.slice(0, EXCERPT_CHARACTERS));

@@ -51,6 +51,15 @@ Deno.test("openai errors: an error of the pool stays what it is, without a key",
   assert.deepEqual([error.kind, error.message, error.cause], ["unavailable", "refused [key]", "x"]);
 });
 
+Deno.test("openai errors: where an excerpt ends in a key, nothing of it is left", () => {
+  const told = (body: string): string =>
+    refused(200, { "content-type": "application/json" }, body).failure.message.replace(/^.* it is /, "");
+  const filling = "word ".repeat(22);
+  assert.equal(told(`${filling}secret-1 more`), `"${filling}[key] …"`);
+  assert.equal(told(`${filling}, key=secret-1 more`), `"${filling}, …"`);
+  assert.equal(told("short secret-1"), '"short [key]"');
+});
+
 Deno.test("openai errors: what is tried again", () => {
   const again = (refusal: Refused): boolean => isRepeatable(refusal.failure, refusal, false);
   assert.deepEqual([400, 401, 404, 408, 409, 422, 429, 500, 503].filter((status) => again(refused(status))), [

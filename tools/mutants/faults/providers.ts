@@ -139,6 +139,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
     file: "src/backend/http/errors.ts",
     faults: [
       {
+        id: "a-key-that-an-excerpt-cuts-is-shown",
+        text: '.replace(/[^\\s"\'<>]*$/, "…")',
+        instead: "",
+        tests: ["backend/http/errors_test.ts"],
+      },
+      {
         id: "a-time-out-of-the-provider-s-is-the-request-s-fault",
         text: '  if (status === 408) return "timeout";',
         instead: "",
