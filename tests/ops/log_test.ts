@@ -449,7 +449,8 @@ Deno.test("log: a reader who is slow gets each byte once, in order", async () =>
   assert.equal(written, "<6>daemon: one\n<6>daemon: two\n");
 });
 
-Deno.test("log: with a reader who stops, memory is bounded and the loss is told once there is room", async () => {
+/** A log whose reader reads nothing until `read`. */
+function unreadLog() {
   const gate = Promise.withResolvers<void>();
   let written = "";
   const { log, close } = openLog(INFO, {
@@ -460,11 +461,23 @@ Deno.test("log: with a reader who stops, memory is bounded and the loss is told 
       return bytes.length;
     },
   });
+  return {
+    log,
+    /** All that is told by the log's end. */
+    async read(): Promise<string> {
+      gate.resolve();
+      await close(5000);
+      return written;
+    },
+  };
+}
+
+Deno.test("log: with a reader who stops, memory is bounded and the loss is told once there is room", async () => {
+  const { log, read } = unreadLog();
   const total = 3000;
   const text = "x".repeat(1000);
   for (let i = 0; i < total; i++) log.info(text);
-  gate.resolve();
-  await close(5000);
+  const written = await read();
   const lines = written.split("\n").slice(0, -1);
   const kept = lines.filter((line) => line.endsWith(text)).length;
   assert(written.length < 1_100_000, `${written.length} bytes were kept`);
@@ -476,23 +489,13 @@ Deno.test("log: with a reader who stops, memory is bounded and the loss is told 
 });
 
 Deno.test("log: how many lines were lost is told, too, where others have taken what room there was", async () => {
-  const gate = Promise.withResolvers<void>();
-  let written = "";
-  const { log, close } = openLog(INFO, {
-    style: "journal",
-    write: async (bytes) => {
-      await gate.promise;
-      written += new TextDecoder().decode(bytes);
-      return bytes.length;
-    },
-  });
+  const { log, read } = unreadLog();
   const texts = ["short", ...new Array(1100).fill("x".repeat(1000)), ...new Array(200).fill("short")];
   for (const [index, text] of texts.entries()) {
     log.info(text);
     if (index === 0) await turn(); // it is written alone
   }
-  gate.resolve();
-  await close(5000);
+  const written = await read();
   const lines = written.split("\n").slice(0, -1);
   const lost = lines.map((line) => Number(/ were dropped.* count=(\d+)$/.exec(line)?.[1] ?? 0));
   const kept = lines.filter((line) => line.startsWith("<6>")).length;
