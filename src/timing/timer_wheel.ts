@@ -3,6 +3,7 @@
  * or cancelled before they are reached.
  * @module
  */
+import { turnNow } from "./turn_clock.ts";
 
 /** The clock and the timer, for tests. */
 export interface Timing {
@@ -13,7 +14,7 @@ export interface Timing {
 }
 
 const SYSTEM: Timing = {
-  now: () => performance.now(),
+  now: turnNow,
   every: (periodMs, callback) => {
     const timer = setInterval(callback, periodMs);
     return () => clearInterval(timer);

@@ -353,6 +353,17 @@ export const PROTOCOL: readonly FaultyFile[] = [
     ],
   },
   {
+    file: "src/timing/turn_clock.ts",
+    faults: [
+      {
+        id: "the-time-stands-still",
+        text: "    queueMicrotask(over);\n",
+        instead: "",
+        tests: ["timing/turn_clock_test.ts"],
+      },
+    ],
+  },
+  {
     file: "src/timing/timer_wheel.ts",
     faults: [
       {
