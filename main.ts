@@ -10,7 +10,6 @@ import {
   type StatusCommand,
   type TryCommand,
 } from "./src/cli/parse.ts";
-import { planBackends } from "./src/backend/mod.ts";
 import {
   checkPermissions,
   daemonPermissions,
@@ -26,14 +25,12 @@ import { ConfigError, saysAll } from "./src/errors.ts";
 import { load, runService } from "./src/cli/start.ts";
 import { askStatus, statusText } from "./src/cli/status.ts";
 import { tryDaemon } from "./src/cli/try.ts";
-import { checkStore } from "./src/daemon/daemon.ts";
+import { plan } from "./src/daemon/daemon.ts";
 import { proxyFromEnvironment } from "./src/upstream/proxy_environment.ts";
 
 async function check(command: CheckCommand): Promise<number> {
   const loaded = await load(command);
-  // As the start does, which would end with what is found here: a key alone does not show whether its file is there.
-  await planBackends(loaded.config);
-  await checkStore(loaded.config);
+  await plan(loaded.config);
   console.log(describeConfig(loaded));
   return 0;
 }

@@ -9,6 +9,8 @@ function place(checkout: string, bundle: string): string {
   return decodeURIComponent(new URL(inCheckout ? checkout : bundle, import.meta.url).pathname);
 }
 
+/** The variable that names another place for the shim. */
+export const SHIM_VARIABLE = "DAEMON_SHIM_PATH";
 /** The folder of the native libraries, with a slash at its end. */
 export const LIBRARIES: string = place("../target/release/", "./");
 /** The folder of all modules, which a worker thread has to be allowed to read; with a slash at its end. */

@@ -26,9 +26,11 @@ export async function askStatus({ hostname, port }: ListenAddr): Promise<Status>
     get(url, { agent: false, signal }, answered.resolve).on("error", answered.reject);
     const response = await answered.promise;
     const body = await text(response);
-    // Of a page of another server the first line is enough.
-    const [said = ""] = body.trim().split("\n", 1);
-    if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}: ${said.slice(0, 200)}`);
+    if (response.statusCode !== 200) {
+      // Of a page of another server the first line is enough.
+      const [said = ""] = body.trim().split("\n", 1);
+      throw new Error(`status ${response.statusCode}: ${said.slice(0, 200)}`);
+    }
     return JSON.parse(body);
   } catch (cause) {
     const why = signal.aborted

@@ -231,8 +231,10 @@ export function listenAddr(): ValueType<ListenAddr> {
 export function hosts(): ValueType<readonly string[]> {
   const host = text(
     "",
-    (value) =>
-      /:\d{1,5}$/.test(value) && isHost(value.replace(/:\d+$/, "")) && Number(/\d+$/.exec(value)) <= 65535,
+    (value) => {
+      const [, name, port] = /^(.+):(\d{1,5})$/.exec(value) ?? [];
+      return name !== undefined && isHost(name) && Number(port) <= 65535;
+    },
   );
   return {
     ...names("hosts"),

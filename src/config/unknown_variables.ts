@@ -6,13 +6,11 @@
 import { allBackends, type Config } from "./config.ts";
 import { allKeys } from "./key_places.ts";
 import { nameDistance, nearest } from "./nearest.ts";
-
-/** The one that is no key's: see `src/native/library.ts`. */
-const SHIM_PATH = "DAEMON_SHIM_PATH";
+import { SHIM_VARIABLE } from "../places.ts";
 
 /** A line for each of `names` that begins as the daemon's variables do, or its providers', and is none of them. */
 export function unknownVariables(names: readonly string[], config: Config): string[] {
-  const known = [...allKeys(Object.keys(config.backends)).map(({ key }) => key.env), SHIM_PATH];
+  const known = [...allKeys(Object.keys(config.backends)).map(({ key }) => key.env), SHIM_VARIABLE];
   // Those of a provider that is not asked may be there for other programs.
   const providers = allBackends(config).map(([, { provider }]) => provider.replace(/-.*/, "").toUpperCase());
   const ours = ["DAEMON", ...providers].map((first) => `${first}_`);

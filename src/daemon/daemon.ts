@@ -94,8 +94,7 @@ export class Daemon {
    */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log, version, benchmark, inheritedFds } = options;
-    const planned = await planBackends(config);
-    await checkStore(config);
+    const planned = await plan(config);
     const fdLimit = raiseFdLimit();
     const acceptor = new Acceptor(acceptorPolicy(config, fdLimit, log));
     const workers = config.server.workers === "auto" ? navigator.hardwareConcurrency : config.server.workers;
@@ -267,11 +266,19 @@ interface DaemonParts {
 }
 
 /**
- * What the workers read for the store of streams is there.
+ * The configuration as the workers get it. What a key alone does not show to be unusable, such as a file that is not
+ * there, is found here, before anything is opened; `--check` is no more than this.
  *
- * @throws {ConfigError} which names key, value and what is expected
+ * @throws {ConfigError} which names the key and what is wrong with its value
  */
-export async function checkStore({ resume: { store, redisCaFile } }: Config): Promise<void> {
+export async function plan(config: Config): Promise<Config> {
+  const planned = await planBackends(config);
+  await checkStore(config);
+  return planned;
+}
+
+/** What the workers read for the store of streams is there. */
+async function checkStore({ resume: { store, redisCaFile } }: Config): Promise<void> {
   if (store === "memory" || redisCaFile === "") return;
   const setting = `resume.redis_ca_file = "${redisCaFile}"`;
   let text;

@@ -4,7 +4,7 @@
  */
 import { getSystemErrorMap } from "node:util";
 import { ShimError } from "../errors.ts";
-import { LIBRARIES } from "../places.ts";
+import { LIBRARIES, SHIM_VARIABLE } from "../places.ts";
 import { SHIM_ABI_VERSION, SYMBOLS, TOOLS_ABI_VERSION, TOOLS_SYMBOLS } from "./symbols.ts";
 
 /** The opened shim. */
@@ -100,7 +100,7 @@ function open<Symbols>(
     const reason = cause instanceof Error ? cause.message : String(cause);
     const hint = cause instanceof Deno.errors.NotCapable
       ? `the sandbox does not allow it (start with --allow-ffi=${path})`
-      : `${reason}; \`deno task shim\` builds it, DAEMON_SHIM_PATH names another place`;
+      : `${reason}; \`deno task shim\` builds it, ${SHIM_VARIABLE} names another place`;
     throw new ShimError(STATUS.badArgument, `Cannot open the ${name} ${path}: ${hint}`, { cause });
   }
   if (loaded.version !== expectedVersion) {
@@ -118,7 +118,7 @@ function open<Symbols>(
  * in a package. In a compiled program that is the embedded copy, from which Deno.dlopen can load.
  */
 export function shimPath(): string {
-  return Deno.env.get("DAEMON_SHIM_PATH") || LIBRARIES + SHIM_FILE;
+  return Deno.env.get(SHIM_VARIABLE) || LIBRARIES + SHIM_FILE;
 }
 
 /** Where the library that plays the other side of a handoff is: beside the shim. */

@@ -46,16 +46,6 @@ const REFUSALS: Partial<Record<HandoffFailure, readonly [PlainStatus, string]>> 
 const NO_ROOM = "Too many requests at a time";
 const STORE_OUT = "The store of streams cannot be reached";
 const ETIMEDOUT = 110;
-/** Why there is no place for a client, and what it is told. */
-function noPlaceFor(
-  { overLimit, noRoom }: Handoff,
-  stopping: boolean,
-): readonly [why: string, line: string] | undefined {
-  if (stopping) return ["The worker stops", FAILURE_TEXT.shutdown];
-  if (overLimit) return ["Connection limit reached", "Too many connections"];
-  return noRoom ? ["No worker has memory left for more", NO_ROOM] : undefined;
-}
-
 const encoder = new TextEncoder();
 const HEARTBEAT_BYTES = encoder.encode(HEARTBEAT);
 /** What waits for one client at most: more than a backend that was told to pause can still give. */
@@ -353,4 +343,14 @@ function join(first: Uint8Array, second: Uint8Array): Uint8Array<ArrayBuffer> {
   joined.set(first);
   joined.set(second, first.length);
   return joined;
+}
+
+/** Why there is no place for a client, and what it is told. */
+function noPlaceFor(
+  { overLimit, noRoom }: Handoff,
+  stopping: boolean,
+): readonly [why: string, line: string] | undefined {
+  if (stopping) return ["The worker stops", FAILURE_TEXT.shutdown];
+  if (overLimit) return ["Connection limit reached", "Too many connections"];
+  return noRoom ? ["No worker has memory left for more", NO_ROOM] : undefined;
 }

@@ -324,14 +324,8 @@ export const CLI: readonly FaultyFile[] = [
     file: "main.ts",
     faults: [
       {
-        id: "a-check-overlooks-what-a-backend-cannot-use",
-        text: "  await planBackends(loaded.config);\n",
-        instead: "",
-        tests: ["e2e/launch_test.ts"],
-      },
-      {
-        id: "a-check-overlooks-the-certificates-of-the-store",
-        text: "  await checkStore(loaded.config);\n",
+        id: "a-check-overlooks-what-a-start-cannot-use",
+        text: "  await plan(loaded.config);\n",
         instead: "",
         tests: ["e2e/launch_test.ts"],
       },

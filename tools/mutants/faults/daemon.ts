@@ -10,6 +10,18 @@ export const DAEMON: readonly FaultyFile[] = [
     file: "src/daemon/daemon.ts",
     faults: [
       {
+        id: "a-check-overlooks-what-a-backend-cannot-use",
+        text: "const planned = await planBackends(config);\n  await checkStore",
+        instead: "const planned = config;\n  await checkStore",
+        tests: ["e2e/launch_test.ts"],
+      },
+      {
+        id: "a-check-overlooks-the-certificates-of-the-store",
+        text: "  await checkStore(config);\n",
+        instead: "",
+        tests: ["e2e/launch_test.ts"],
+      },
+      {
         id: "the-store-s-certificates-are-any-file",
         text: 'if (!text.includes("-----BEGIN CERTIFICATE-----")) {',
         instead: "if (false) {",
