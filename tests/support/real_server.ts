@@ -13,6 +13,8 @@ import { ServerProcess } from "./server_process.ts";
 const STREAMS = 20;
 /** Requests on a connection, one after the other or not. */
 const REQUESTS = 10;
+/** Of each of Apache's processes, more than a test has streams. */
+const THREADS = 640;
 
 export type ServerName = "nginx" | "apache" | "caddy";
 /** How the daemon speaks to it: `h2` is over TLS. */
@@ -92,12 +94,15 @@ const KINDS: Readonly<Record<ServerName, Kind>> = {
           MaxKeepAliveRequests ${REQUESTS}
           KeepAliveTimeout 1
           # All threads from the start, and room for those of the time before a reload: it makes more at leisure.
-          ServerLimit 32
-          StartServers 16
-          ThreadsPerChild 64
-          MinSpareThreads 1024
-          MaxSpareThreads 1024
-          MaxRequestWorkers 1024
+          # Each of its processes has one for every stream of a test: one whose threads are all taken by streams
+          # without an end does not even look at the connections that idle there, and a request on one waits with them.
+          ServerLimit 4
+          StartServers 2
+          ThreadLimit ${THREADS}
+          ThreadsPerChild ${THREADS}
+          MinSpareThreads ${2 * THREADS}
+          MaxSpareThreads ${2 * THREADS}
+          MaxRequestWorkers ${2 * THREADS}
           ProxyPass / http://127.0.0.1:${provider}/ flushpackets=on disablereuse=on`,
       }, port),
     command: (folder) => [APACHE, "-D", "FOREGROUND", "-f", `${folder}/apache.conf`],
