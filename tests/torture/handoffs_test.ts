@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { SocketKind } from "../../src/native/acceptor.ts";
 import { knock, type KnockKind } from "../support/loadgen.ts";
 import { daemonTest } from "../support/with_daemon.ts";
-import { ATTACK_SECS, SETUP, underAttack } from "./under_attack.ts";
+import { ATTACK_SECS, GROWTH_MIB, SETUP, underAttack } from "./under_attack.ts";
 
 const MOST = 100_000;
 
@@ -30,12 +30,14 @@ const KINDS: readonly Kind[] = [
   { kind: "listener", counted: failed("listening") },
 ];
 
-for (const { kind, type = "seqpacket", counted: [name, labels], told = [], growthMib } of KINDS) {
+for (
+  const { kind, type = "seqpacket", counted: [name, labels], told = [], growthMib = GROWTH_MIB } of KINDS
+) {
   daemonTest(`handoffs: ${kind}`, SETUP, async (daemon) => {
     const { outcome, counted } = await underAttack(
       daemon,
       () => knock(daemon, kind, { type, timeMs: ATTACK_SECS * 1000, most: MOST, hold: 8000 }),
-      growthMib,
+      { growthMib },
     );
     assert.deepEqual([Object.keys(outcome.answers), outcome.failed], [told, {}]);
     assert.equal(counted(name, labels), outcome.knocks);

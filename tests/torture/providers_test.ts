@@ -1,6 +1,7 @@
-/** Every fault that a provider can have, all at once and at load, while others have their answers from the same one. */
+/** Every fault that a provider can have, all at once and at load, while others have their answers from another one. */
 import assert from "node:assert/strict";
-import { openaiDaemon } from "../support/openai_daemon.ts";
+import { mockLlm } from "../support/mock_llm.ts";
+import { startSite } from "../support/several_backends.ts";
 import { watched } from "../support/with_daemon.ts";
 import { again, DELAY_MS, SETUP, underAttack } from "./under_attack.ts";
 
@@ -26,16 +27,24 @@ const AT_ONCE = 10;
 
 for (const protocol of ["h2c", "h1"] as const) {
   Deno.test(`providers: every fault at once over ${protocol}`, { timeout: 120_000 }, async () => {
-    await using both = await openaiDaemon(protocol, {
-      env: { ...SETUP.env, DAEMON_BACKEND_TIMEOUT_SECS: "1" },
-      mock: { events: 18, delayMs: DELAY_MS },
-    });
-    const { daemon } = both;
+    await using hostile = await mockLlm({ protocol, events: 18, delayMs: DELAY_MS });
+    await using site = await startSite(
+      `backend.selectable = ["hostile"]
+      [backends.hostile]
+      provider = "openai"
+      timeout_secs = 1
+      [backends.hostile.openai]
+      api_base = "${hostile.base}"
+      http2 = ${protocol === "h2c"}
+      max_retries = 0`,
+      SETUP.env,
+    );
+    const { daemon } = site;
     await watched(daemon, async () => {
       const { outcome, counted } = await underAttack(daemon, async () => {
         const seen = { failed: 0, whole: 0 };
         const ask = async (pattern: string, says: string): Promise<void> => {
-          using client = daemon.handOff({ prompt: "Hello", test_pattern: pattern });
+          using client = daemon.handOff({ backend: "hostile", prompt: "Hello", test_pattern: pattern });
           const answer = await client.readAll();
           assert(answer.startsWith(says) || answer.endsWith(says), `${pattern}: ${answer.slice(0, 2000)}`);
           seen[says.includes("[DONE]") ? "whole" : "failed"]++;

@@ -11,16 +11,20 @@ import { parsePage } from "../support/metrics.ts";
 import { streamsActive } from "../support/with_daemon.ts";
 
 /** How long one attack lasts; `TORTURE_SECS` of the environment. */
-export const ATTACK_SECS = Number(Deno.env.get("TORTURE_SECS") ?? 4);
+export const ATTACK_SECS = Number(Deno.env.get("TORTURE_SECS") ?? 2);
 /** The pace of the streams that are served meanwhile. */
-export const DELAY_MS = 250;
+export const DELAY_MS = 100;
 const EVENTS = 18;
 /** New streams each second, so that as many as last so long are under way. */
 const GOOD_PER_SEC = 25;
-/** Asked for is {@linkcode DELAY_MS}. The attacker has one of two cores; a stall lasts as long as the attack. */
+/** How much longer than {@linkcode DELAY_MS} good streams may wait for an event, at the 99th percentile. */
+const LATE_MS = 10;
+/** What pauses the machine is late in one attack, what the daemon does in each: it is in time in one of so many. */
+const TRIES = 3;
+/** None waits longer than that for an event in any of them; a stall lasts as long as the attack. */
 const LONGEST_GAP_MS = 1500;
 /** What a heap may grow by at its first attack; what leaks a kilobyte a handoff is far above. */
-const GROWTH_MIB = 96;
+export const GROWTH_MIB = 96;
 
 /** A daemon of two workers, which says what it has to say on standard error as always. */
 export const SETUP = {
@@ -30,16 +34,40 @@ export const SETUP = {
 /** The sum of a metric's series that match, before and after: what an attack was counted as. */
 export type Counts = (name: string, labels?: string) => number;
 
-/**
- * Attacks a daemon. Returns what the attack came to, and what the daemon counted without the good streams.
- *
- * @param growthMib what its memory may grow by
- */
+/** What an attack came to, and what the daemon counted without the good streams. */
+interface Attacked<Outcome> {
+  readonly outcome: Outcome;
+  readonly counted: Counts;
+}
+
+/** What an attack may do to the daemon. */
+interface Allowed {
+  /** What its memory may grow by. */
+  readonly growthMib?: number;
+  /** How late good streams may be at the 99th percentile; `Infinity` where the attack stops what serves them. */
+  readonly lateMs?: number;
+}
+
+/** Attacks a daemon, once more where its good streams were late. */
 export async function underAttack<Outcome>(
   daemon: TestDaemon,
   attack: () => Promise<Outcome>,
-  growthMib = GROWTH_MIB,
-): Promise<{ readonly outcome: Outcome; readonly counted: Counts }> {
+  { growthMib = GROWTH_MIB, lateMs = LATE_MS }: Allowed = {},
+): Promise<Attacked<Outcome>> {
+  const p99s: number[] = [];
+  while (p99s.length < TRIES) {
+    const { gap, ...attacked } = await attackOnce(daemon, attack, growthMib);
+    if (gap.p99_ms <= DELAY_MS + lateMs) return attacked;
+    p99s.push(gap.p99_ms);
+  }
+  throw new Error(`good streams waited ${p99s.join(", ")} ms for an event at p99 in place of ${DELAY_MS}`);
+}
+
+async function attackOnce<Outcome>(
+  daemon: TestDaemon,
+  attack: () => Promise<Outcome>,
+  growthMib: number,
+): Promise<Attacked<Outcome> & Pick<Followed, "gap">> {
   const good = GOOD_PER_SEC * ATTACK_SECS;
   const before = await counts(daemon);
   const asBefore = holdings(daemon);
@@ -59,11 +87,12 @@ export async function underAttack<Outcome>(
   };
   return {
     outcome,
+    gap,
     counted: (name, labels) => after(name, labels) - before(name, labels) - (ofGood[name] ?? 0),
   };
 }
 
-/** Good streams that were followed: each had all its events, and in time. */
+/** Good streams that were followed: each had all its events, and none was stalled. */
 export function areWhole({ streams, gap }: Followed, good: number): void {
   console.log(
     `good streams: ${streams.complete} of ${good} whole, gap p99 ${gap.p99_ms}, most ${gap.max_ms} ms (asked ${DELAY_MS})`,
