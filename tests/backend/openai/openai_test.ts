@@ -236,6 +236,33 @@ Deno.test("openai: a Retry-After beyond the time-out is not waited for", async (
   assert.equal(rig.backend.stats().retries, 0);
 });
 
+Deno.test("openai: the pauses of all tries together end before the time-out", async () => {
+  await using rig = await backendRig({ protocol: "h2c" }, { headTimeoutMs: 1_900, maxRetries: 5 });
+  assert.deepEqual(await rig.ears.hear(ask("retry-after-1-times-9")), [
+    "rate_limited: the provider answered 429 a made-up 429",
+  ]);
+  assert.equal(rig.backend.stats().retries, 1);
+});
+
+Deno.test("openai: what the last try came to is told, and no refusal before it", async () => {
+  using listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const apiBase = `http://127.0.0.1:${listener.addr.port}/v1`;
+  const backend = await makeOpenAi({ apiBase, http2: false, maxRetries: 1 });
+  const heard = new Ears(backend).hear(ask("plain"));
+  for (
+    const head of [
+      "HTTP/1.1 503 Busy\r\nretry-after: 0\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+      "",
+    ]
+  ) {
+    using connection = await listener.accept();
+    await connection.read(new Uint8Array(65_536));
+    await connection.write(new TextEncoder().encode(head));
+  }
+  assert.deepEqual(await heard, ["unavailable: the server closed the connection"]);
+  await backend.close();
+});
+
 Deno.test("openai: nobody listens", async () => {
   const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const { port } = listener.addr;
@@ -339,6 +366,23 @@ Deno.test("openai: a test pattern cannot add a header", async () => {
     "bad_request: test_pattern cannot be sent as a header",
   ]);
   assert.equal(rig.mock.requests.length, 0);
+});
+
+Deno.test("openai: spaces around a test pattern, which HTTP/2 forbids, are taken off", async () => {
+  await using rig = await backendRig({ protocol: "h2c" });
+  assert.deepEqual(await rig.ears.hear(ask(" plain ")), HELLO);
+  assert.equal(rig.mock.requests[0]?.headers["x-test-pattern"], "plain");
+});
+
+Deno.test("openai: an answer that was paused before its first try failed stays so at the next", async () => {
+  await using rig = await backendRig({ protocol: "h1", events: 50_000 }, { maxRetries: 1 });
+  const slow = rig.ears.ask(ask("retry-after-0-times-1"));
+  slow.answer.pause();
+  await rig.mock.received(2);
+  for (let i = 0; i < 3; i++) assert.equal((await rig.ears.hear(ask("burst-3"))).at(-1), "end");
+  assert.ok(slow.heard.length < 5_000, `${slow.heard.length} events`);
+  slow.answer.resume();
+  assert.equal((await slow.all()).filter((event) => event.startsWith('"')).length, 50_000);
 });
 
 Deno.test("openai: a stream that its provider leaves open after [DONE] is reset", async () => {

@@ -122,6 +122,30 @@ export const PROVIDERS: readonly FaultyFile[] = [
         instead: "",
         tests: ["backend/langgraph/langgraph_test.ts"],
       },
+      {
+        id: "a-refusal-hides-what-the-next-try-came-to",
+        text: "    asking.refusal = null;\n",
+        instead: "",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
+        id: "each-pause-has-the-whole-time-out",
+        text: "spentMs + waitMs < headTimeoutMs",
+        instead: "waitMs < headTimeoutMs",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
+        id: "a-paused-answer-s-next-try-is-not",
+        text: "    if (this.#paused) this.#exchange.paused = true;\n",
+        instead: "",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
+        id: "spaces-around-a-test-pattern",
+        text: "request.testPattern.trim()",
+        instead: "request.testPattern",
+        tests: ["backend/openai/openai_test.ts"],
+      },
     ],
   },
   {
