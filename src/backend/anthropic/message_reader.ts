@@ -42,6 +42,7 @@ interface Block {
   readonly type?: unknown;
   readonly id?: unknown;
   readonly name?: unknown;
+  readonly input?: unknown;
   readonly text?: unknown;
   readonly thinking?: unknown;
 }
@@ -60,6 +61,8 @@ export class MessageReader extends EventReader {
   /** Blocks come one after the other: the call under way, as the provider counts blocks, and how many calls there were. */
   #callBlock: unknown;
   #calls = 0;
+  /** What that call began with, as long as no piece has come: all that one of a tool without parameters has. */
+  #input: unknown;
   /** Of the prompt: those of no cache, written to one, read from one. */
   readonly #inputTokens = [0, 0, 0];
 
@@ -81,6 +84,8 @@ export class MessageReader extends EventReader {
         return this.#delta(said, data);
       case "content_block_start":
         return this.#block(said);
+      case "content_block_stop":
+        return this.#blockOver();
       case "message_start":
         return this.#usage(said.message?.usage);
       case "message_delta":
@@ -99,7 +104,7 @@ export class MessageReader extends EventReader {
         );
       }
     }
-    // What is not known says nothing to a browser: ping, content_block_stop, and what may be added to the API.
+    // What is not known says nothing to a browser: ping, and what may be added to the API.
   }
 
   #delta({ delta, index }: Event, data: string): void {
@@ -115,6 +120,7 @@ export class MessageReader extends EventReader {
         break;
       case "input_json_delta":
         if (index === this.#callBlock && delta.partial_json !== "") {
+          this.#input = undefined;
           this.toolCall(this.#calls - 1, undefined, undefined, delta.partial_json);
         }
         break;
@@ -125,10 +131,12 @@ export class MessageReader extends EventReader {
   }
 
   #block({ content_block: block, index }: Event): void {
+    this.#blockOver();
     this.#callBlock = undefined;
     switch (block?.type) {
       case "tool_use":
         this.#callBlock = index;
+        this.#input = block.input ?? {};
         this.toolCall(this.#calls++, block.id, block.name, "");
         break;
       case "text":
@@ -139,6 +147,12 @@ export class MessageReader extends EventReader {
         break;
     }
     // What the provider's own tools are asked and say is no affair of the page.
+  }
+
+  #blockOver(): void {
+    if (this.#input === undefined) return;
+    this.toolCall(this.#calls - 1, undefined, undefined, JSON.stringify(this.#input));
+    this.#input = undefined;
   }
 
   /** Counts are of the whole answer so far, and those that are missing stay. */

@@ -88,6 +88,28 @@ const CASES: readonly (readonly [name: string, stream: string, heard: readonly s
     "<usage 25 89>",
     "<done>",
   ]],
+  [
+    "the input of a call without pieces, as of a tool without parameters, is JSON as well",
+    stream(
+      START,
+      '{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"toolu_1","name":"now","input":{}}}',
+      '{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}',
+      stop(0),
+      '{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_2","name":"find","input":{"q":"é"}}}',
+      stop(1),
+      end("tool_use"),
+      STOP,
+    ),
+    [
+      "<call 0 toolu_1 now >",
+      "<call 0 - - {}>",
+      "<call 1 toolu_2 find >",
+      '<call 1 - - {"q":"é"}>',
+      "<finish tool_calls>",
+      "<usage 25 15>",
+      "<done>",
+    ],
+  ],
   ["a search of the provider's own is no call; a page is cited", SEARCH, [
     "I look.",
     "<source https://a.example/ T>",

@@ -355,6 +355,18 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/anthropic/message_reader_test.ts"],
       },
       {
+        id: "a-call-without-pieces-has-no-input",
+        text: "if (this.#input === undefined) return;",
+        instead: "if (this.#input !== null) return;",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+      },
+      {
+        id: "a-call-with-pieces-has-its-input-twice",
+        text: "          this.#input = undefined;\n",
+        instead: "",
+        tests: ["backend/anthropic/message_reader_test.ts"],
+      },
+      {
         id: "tokens-of-caches-are-free",
         text:
           "const input = [usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens];",
