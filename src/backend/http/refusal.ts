@@ -145,7 +145,8 @@ function wordsOf(body: Record<string, unknown> | null): string | null {
   const { message, detail } = error as Record<string, unknown>;
   if (typeof message === "string") return message;
   try {
-    return JSON.stringify(message ?? detail ?? error);
+    // FastAPI repeats in "input" what it was sent: somebody's conversation.
+    return JSON.stringify(message ?? detail ?? error, (name, said) => name === "input" ? undefined : said);
   } catch {
     return "an error that nests too deeply to be shown"; // a RangeError: it was read all the same
   }

@@ -127,8 +127,8 @@ const REFUSALS: readonly [name: string, Parameters<typeof refused>, kind: string
     "the provider answered 400 too long",
   ],
   [
-    "FastAPI's detail",
-    [422, {}, '{"detail":[{"loc":["body","n"],"msg":"bad"}]}'],
+    "FastAPI's detail, without the input that it repeats",
+    [422, {}, '{"detail":[{"loc":["body","n"],"msg":"bad","input":{"content":"a secret"}}]}'],
     "bad_request",
     'the provider answered 422 [{"loc":["body","n"],"msg":"bad"}]',
   ],

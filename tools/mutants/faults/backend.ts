@@ -120,6 +120,12 @@ export const BACKEND: readonly FaultyFile[] = [
         tests: ["backend/http/errors_test.ts"],
       },
       {
+        id: "what-was-asked-is-in-the-log",
+        text: ', (name, said) => name === "input" ? undefined : said);',
+        instead: ");",
+        tests: ["backend/http/errors_test.ts"],
+      },
+      {
         id: "an-error-s-body-without-a-bound",
         text: 'this.#reason === "coding" || this.#bytes >= MAX_BODY_BYTES;',
         instead: 'this.#reason === "coding";',
