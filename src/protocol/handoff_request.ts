@@ -124,7 +124,9 @@ export function parseHandoffRequest(payload: Uint8Array, rules: RequestRules): H
   if (maxCompletionTokens !== undefined) request.maxCompletionTokens = maxCompletionTokens;
   const temperature = optionalNumber(fields, "temperature");
   if (temperature !== undefined) {
-    if (temperature < 0) throw wrong("temperature", "a number from 0 up", temperature);
+    if (temperature < 0 || temperature === Infinity) {
+      throw wrong("temperature", "a number from 0 up", temperature);
+    }
     request.temperature = temperature;
   }
   const userId = fields["user_id"] ?? undefined;

@@ -238,6 +238,7 @@ for (
     ['{"max_tokens":0}', 'Field "max_tokens" is 0, expected a positive integer'],
     ['{"max_tokens":1.5}', 'Field "max_tokens" is 1.5, expected a positive integer'],
     ['{"temperature":-1}', 'Field "temperature" is -1, expected a number from 0 up'],
+    ['{"temperature":1e400}', 'Field "temperature" is Infinity, expected a number from 0 up'],
     ['{"user_id":[]}', 'Field "user_id" is an array, expected a number or a string'],
     ['{"thread_id":7}', 'Field "thread_id" is 7, expected a string'],
     ['{"thread_id":"ü"}', 'Field "thread_id" is not 1 to 128 characters of printable ASCII'],

@@ -71,8 +71,14 @@ export const PROTOCOL: readonly FaultyFile[] = [
       },
       {
         id: "a-temperature-of-0-is-refused",
-        text: "if (temperature < 0)",
-        instead: "if (temperature <= 0)",
+        text: "if (temperature < 0 ||",
+        instead: "if (temperature <= 0 ||",
+        tests: ["protocol/handoff_request_test.ts"],
+      },
+      {
+        id: "a-temperature-without-end-is-sent-as-null",
+        text: " || temperature === Infinity",
+        instead: "",
         tests: ["protocol/handoff_request_test.ts"],
       },
       {
