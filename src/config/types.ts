@@ -270,7 +270,7 @@ export function httpHeaders(): ValueType<Readonly<Record<string, string>>> {
 /** Members for a JSON object, of any type. */
 export function jsonObject(): ValueType<Readonly<Record<string, unknown>>> {
   return {
-    expected: "a table (in the environment: a JSON object)",
+    expected: "a table without dates, inf and nan (in the environment: a JSON object)",
     schema: z.record(z.string(), z.json()),
     fromText: jsonFromText,
     toToml: tomlValue,

@@ -324,6 +324,14 @@ Deno.test("config: a refused value is named with source, key, value and what is 
       `[server]\nworkers = "many"`,
       `server.workers = "many": expected "auto" or a whole number from 1 to 256`,
     ],
+    [
+      `backend.module.options = { since = 2026-01-01 }`,
+      "backend.module.options = (hidden): expected a table without dates, inf and nan (in the environment: a JSON object)",
+    ],
+    [
+      `backend.openai.body = { top_p = inf }`,
+      `backend.openai.body = {"top_p":"Infinity"}: expected a table without dates, inf and nan (in the environment: a JSON object)`,
+    ],
     [`server.workers = 0`, `server.workers = 0: expected "auto" or a whole number from 1 to 256`],
     [`server.workers = 1.5`, `server.workers = 1.5: expected "auto" or a whole number from 1 to 256`],
     [

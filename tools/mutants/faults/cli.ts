@@ -228,6 +228,12 @@ export const CLI: readonly FaultyFile[] = [
     file: "src/config/types.ts",
     faults: [
       {
+        id: "a-table-with-a-date-is-told-to-be-none",
+        text: "a table without dates, inf and nan",
+        instead: "a table",
+        tests: ["config/load_test.ts"],
+      },
+      {
         id: "a-store-s-password-is-not-looked-at",
         text: "hasReadableUser(url)",
         instead: "true",
