@@ -94,6 +94,19 @@ fn the_longest_payload_fits() {
 }
 
 #[test]
+fn a_longer_payload_fits_once_the_policy_lets_it() {
+    for kind in BOTH {
+        let setup = Setup::new(kind, POLICY);
+        setup.another();
+        assert_eq!(setup.acceptor.configure(Policy { handoff_buffer_bytes: 90_000, ..POLICY }, &[]), 0);
+        let payload = [b"{", &[b' '; 89_998][..], b"}"].concat();
+        let (_browser, passed) = pair(STREAM);
+        setup.hand_off(&payload, &passed);
+        assert_eq!(setup.reactor.handoff().payload, payload);
+    }
+}
+
+#[test]
 fn a_handoff_that_comes_after_the_accept_is_received() {
     for kind in BOTH {
         let setup = Setup::new(kind, POLICY);

@@ -281,6 +281,12 @@ export const SHIM: readonly FaultyFile[] = [
         survives:
           "while somebody waits nothing is received, so that nothing comes after it but refusals whose time is up",
       },
+      {
+        id: "a-larger-buffer-comes-with-the-next-start",
+        text: "if self.scratch.len() < scratch_bytes {",
+        instead: "if self.scratch.is_empty() {",
+        cargo: ["handoff"],
+      },
     ],
   },
   {
