@@ -327,6 +327,61 @@ Deno.test("pool: a server that lets no stream run is a failure, not a wait", asy
   await server.stop();
 });
 
+Deno.test("pool: of two dials, the one that fails takes with it those only for whom the other has no room", async () => {
+  const hasFailed = Promise.withResolvers<void>();
+  const server = await scripted(async (connection, count) => {
+    if (count === 2) await hasFailed.promise;
+    const streams = count === 1 ? 0 : 100;
+    await connection.write(h2.settingsFrame([[h2.SETTINGS_MAX_CONCURRENT_STREAMS, streams]]));
+    for await (const _ of connection.readable);
+    hasFailed.resolve();
+  });
+  const pool = new Pool(options());
+  // Until the server says more, 100 streams are expected of a connection.
+  const asked = Array.from({ length: 150 }, () => post(pool, server.base, "plain"));
+  await until("all that wait have a connection", () => pool.stats().waiting === 0);
+  assert.equal(pool.stats().streams, 100);
+  await pool.close();
+  const failures = await Promise.all(asked.map(async ({ end }) => String(await end)));
+  assert.equal(failures.filter((failure) => failure.includes("lets no stream run")).length, 50);
+  await server.stop();
+});
+
+Deno.test("pool: connections are opened all at once for what waits, by what the first takes", async () => {
+  const open = Promise.withResolvers<void>();
+  const server = await scripted(async (connection, count) => {
+    if (count > 1) return count === 6 ? open.resolve() : undefined;
+    await connection.write(h2.settingsFrame([[h2.SETTINGS_MAX_CONCURRENT_STREAMS, 2]]));
+  });
+  const pool = new Pool(options());
+  const asked = [post(pool, server.base, "plain")];
+  await until("the first connection", () => pool.stats().streams === 1);
+  for (let i = 0; i < 11; i++) asked.push(post(pool, server.base, "plain"));
+  await open.promise;
+  await pool.close();
+  await Promise.all(asked.map(({ end }) => end));
+  await server.stop();
+});
+
+Deno.test("pool: of idle connections the ones used last are kept", async () => {
+  const heard = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const server = await scripted(async (connection, count) => {
+    while (await readRequest(connection)) {
+      heard[count - 1]?.resolve();
+      await Promise.all(heard.map(({ promise }) => promise));
+      if (count === 2) await first.end;
+      await say(connection, `HTTP/1.1 20${count} OK\r\nContent-Length: 0\r\n\r\n`);
+    }
+  });
+  const pool = new Pool(options({ http2: false, maxIdlePerHost: 1 }));
+  const [first, second] = [post(pool, server.base, "plain"), post(pool, server.base, "plain")];
+  assert.deepEqual(await Promise.all([first.head, second.head]), [201, 202]);
+  await until("one connection", () => pool.stats().connections === 1);
+  assert.equal(await post(pool, server.base, "plain").head, 202);
+  await pool.close();
+  await server.stop();
+});
+
 Deno.test("pool: a connection whose server falls silent is found by a ping", async () => {
   const server = await scripted(async (connection) => {
     await connection.write(h2.settingsFrame([]));
@@ -476,6 +531,7 @@ Deno.test("pool: a refused stream goes to another connection, with pauses, and n
   const { exchange, end } = post(pool, server.base, "plain");
   assert.match(String(await end), /REFUSED_STREAM/);
   assert.equal(exchange.unprocessed, true);
+  assert.equal(pool.stats().waiting, 0);
   assert.equal(times.length, 4, "each on a connection of its own");
   assert.ok((times[3] ?? 0) - (times[0] ?? 0) >= 500, `${times}`);
   await pool.close();

@@ -340,6 +340,8 @@ Deno.test("openai: a refusal whose body has no end is known by what of it came",
   const body = '{"error":{"message":"wrong key"}}';
   await connection.write(new TextEncoder().encode(`HTTP/1.1 401 Unauthorized\r\n\r\n${body}`));
   assert.deepEqual(await heard, ["auth: the provider answered 401 wrong key"]);
+  // What never ends is not kept open for it.
+  assert.equal(await connection.read(new Uint8Array(1)), null);
   await backend.close();
 });
 
@@ -388,6 +390,13 @@ Deno.test("openai: an answer that was paused before its first try failed stays s
 Deno.test("openai: a stream that its provider leaves open after [DONE] is reset", async () => {
   await using rig = await backendRig({ protocol: "h2c" });
   await rig.ears.hear(ask("open-end"));
+  await rig.mock.resets(1);
+  assert.equal(rig.backend.stats().cancelled, 0);
+});
+
+Deno.test("openai: a stream that cannot be read is reset", async () => {
+  await using rig = await backendRig({ protocol: "h2c" });
+  await rig.ears.hear(ask("hugeline"));
   await rig.mock.resets(1);
   assert.equal(rig.backend.stats().cancelled, 0);
 });

@@ -146,6 +146,18 @@ export const PROVIDERS: readonly FaultyFile[] = [
         instead: "request.testPattern",
         tests: ["backend/openai/openai_test.ts"],
       },
+      {
+        id: "a-refusal-without-an-end-keeps-its-connection",
+        text: "    if (this.#exchange !== null) this.#shared.pool.leave(this.#exchange);\n",
+        instead: "",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
+        id: "what-cannot-be-read-goes-on",
+        text: "    exchange?.cancel();\n  }\n\n  /** Its body",
+        instead: "  }\n\n  /** Its body",
+        tests: ["backend/openai/openai_test.ts"],
+      },
     ],
   },
   {

@@ -174,6 +174,30 @@ export const UPSTREAM: readonly FaultyFile[] = [
         instead: "",
         tests: ["upstream/pool_test.ts"],
       },
+      {
+        id: "idle-connections-are-kept-by-age",
+        text: "    idle.sort((a, b) => b.idleSinceMs - a.idleSinceMs);\n",
+        instead: "",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "a-failed-dial-fails-whom-another-is-for",
+        text: "this.#waiting.size - this.#dials.size * this.#expected",
+        instead: "this.#waiting.size",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "connections-are-opened-one-by-one",
+        text: "    this.#expected = connection.maxStreams;\n",
+        instead: "",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "what-was-sent-again-waits-for-ever",
+        text: "        this.#pausing.delete(exchange);\n        this.submit",
+        instead: "        this.submit",
+        tests: ["upstream/pool_test.ts"],
+      },
     ],
   },
   {
