@@ -43,8 +43,8 @@ interface Response {
 
 /** Reads one answer. */
 export class ResponseReader extends EventReader {
-  /** The calls under way: their number by their place in the output. */
-  readonly #calls = new Map<unknown, number>();
+  /** The calls under way, by their place in the output: their number, and whether something of their input has come. */
+  readonly #calls = new Map<unknown, { readonly number: number; begun: boolean }>();
   #callCount = 0;
 
   end(): void {
@@ -73,8 +73,7 @@ export class ResponseReader extends EventReader {
       case "response.custom_tool_call_input.delta":
         return this.#piece(said, true);
       case "response.output_item.done":
-        this.#calls.delete(said.output_index);
-        return;
+        return this.#itemOver(said);
       case "response.output_text.annotation.added":
         return this.source(said.annotation?.url, said.annotation?.title);
       case "response.completed":
@@ -96,13 +95,26 @@ export class ResponseReader extends EventReader {
     if (this.#calls.size >= MAX_CALLS) {
       return this.fail("malformed", `more than ${MAX_CALLS} calls under way at once`);
     }
-    this.#calls.set(place, this.#callCount);
-    this.toolCall(this.#callCount++, item.call_id, item.name, custom ? item.input : item.arguments, custom);
+    const input = custom ? item.input : item.arguments;
+    this.#calls.set(place, { number: this.#callCount, begun: typeof input === "string" && input !== "" });
+    this.toolCall(this.#callCount++, item.call_id, item.name, input, custom);
+  }
+
+  /** Some servers of this style send no pieces of a call: its item has the whole. */
+  #itemOver({ item, output_index: place }: Event): void {
+    const call = this.#calls.get(place);
+    this.#calls.delete(place);
+    if (call === undefined || call.begun) return;
+    const custom = item?.type === "custom_tool_call";
+    const input = custom ? item.input : item?.arguments;
+    if (input) this.toolCall(call.number, undefined, undefined, input, custom);
   }
 
   #piece({ output_index: place, delta }: Event, custom: boolean): void {
     const call = this.#calls.get(place);
-    if (call !== undefined && delta !== "") this.toolCall(call, undefined, undefined, delta, custom);
+    if (call === undefined || delta === "") return;
+    call.begun = true;
+    this.toolCall(call.number, undefined, undefined, delta, custom);
   }
 
   #finished(response: Response | null | undefined, reason: string): void {

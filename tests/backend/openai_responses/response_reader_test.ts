@@ -55,7 +55,38 @@ const AGENT = stream(
   COMPLETED,
 );
 
+const callOver = (place: number, item: string): string =>
+  `{"type":"response.output_item.done","sequence_number":5,"output_index":${place},"item":{${item}}}`;
+
 const CASES: readonly (readonly [name: string, stream: string, heard: readonly string[]])[] = [
+  [
+    "calls whose input comes with their end alone",
+    stream(
+      CREATED,
+      call(0, "call_a", "weather"),
+      callOver(0, '"type":"function_call","arguments":"{\\"city\\":1}"'),
+      '{"type":"response.output_item.added","output_index":1,"item":{"type":"custom_tool_call","call_id":"call_b","name":"sh","input":""}}',
+      callOver(1, '"type":"custom_tool_call","input":"ls"'),
+      call(2, "call_c", "time"),
+      piece(2, "{}"),
+      callOver(2, '"type":"function_call","arguments":"{}"'),
+      '{"type":"response.output_item.added","output_index":3,"item":{"type":"function_call","call_id":"call_d","name":"now","arguments":"{}"}}',
+      callOver(3, '"type":"function_call","arguments":"{}"'),
+      COMPLETED,
+    ),
+    [
+      "<call 0 call_a weather >",
+      '<call 0 - - {"city":1}>',
+      "<custom call 1 call_b sh >",
+      "<custom call 1 - - ls>",
+      "<call 2 call_c time >",
+      "<call 2 - - {}>",
+      "<call 3 call_d now {}>",
+      "<finish tool_calls>",
+      "<usage 37 11>",
+      "<done>",
+    ],
+  ],
   ["text, and a page that it cites", BASIC, [
     "Hi",
     " there, Zürich 🌍!",

@@ -445,6 +445,24 @@ export const PROVIDERS: readonly FaultyFile[] = [
         tests: ["backend/openai_responses/response_reader_test.ts"],
       },
       {
+        id: "a-call-that-comes-whole-has-no-input",
+        text: "if (call === undefined || call.begun) return;",
+        instead: "if (call !== null) return;",
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
+        id: "a-call-in-pieces-comes-twice",
+        text: "    call.begun = true;\n",
+        instead: "",
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
+        id: "a-call-that-begins-whole-comes-twice",
+        text: 'begun: typeof input === "string" && input !== ""',
+        instead: "begun: false",
+        tests: ["backend/openai_responses/response_reader_test.ts"],
+      },
+      {
         id: "calls-without-a-bound",
         text: "this.#calls.size >= MAX_CALLS",
         instead: "this.#calls.size < 0",
