@@ -15,7 +15,7 @@ function handOver(string $path, Socket $client, array $data): bool
     $daemon = socket_create(AF_UNIX, SOCK_SEQPACKET, 0);
     socket_set_option($daemon, SOL_SOCKET, SO_SNDTIMEO, ['sec' => 0, 'usec' => 300000]);
     return @socket_connect($daemon, $path) && @socket_sendmsg($daemon, [
-        'iov' => [json_encode($data)],
+        'iov' => [json_encode($data, JSON_INVALID_UTF8_SUBSTITUTE)],
         'control' => [['level' => SOL_SOCKET, 'type' => SCM_RIGHTS, 'data' => [socket_export_stream($client)]]],
     ], 0) !== false;
 }

@@ -25,10 +25,10 @@ def hand_over(client: socket.socket, data: dict) -> None:
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-        path = head.split(b" ", 2)[1].decode()
+        path = head.decode(errors="replace").split(" ", 2)[1]
         # Authenticate here. The transport must have nothing left to write, and is closed without a shutdown(2).
         hand_over(writer.get_extra_info("socket"), {"prompt": path, "user_id": os.getuid()})
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+    except (OSError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
         writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     writer.close()
 

@@ -20,7 +20,7 @@ run lambda { |env|
   # Authenticate here.
   client = env["rack.hijack"].call
   begin
-    hand_over(client, { prompt: env["PATH_INFO"], user_id: Process.uid })
+    hand_over(client, { prompt: env["PATH_INFO"].dup.force_encoding("UTF-8").scrub, user_id: Process.uid })
   rescue SystemCallError
     client.write("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
   end

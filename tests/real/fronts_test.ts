@@ -48,8 +48,16 @@ async function startFront(
   };
 }
 
+/** All that comes for a request which is written byte by byte, and not by fetch. */
+async function answerTo(url: string, request: Uint8Array<ArrayBuffer>): Promise<string> {
+  using client = await Deno.connect({ port: Number(new URL(url).port) });
+  const writer = client.writable.getWriter();
+  await writer.write(request);
+  return await new Response(client.readable).text();
+}
+
 for (const file of Object.keys(FRONTS)) {
-  Deno.test(`${file} hands clients over, and says 503 where no daemon is`, async () => {
+  Deno.test(`${file} hands clients over, also one whose path is no UTF-8, and says 503 where no daemon is`, async () => {
     await using daemon = await startDaemon();
     await using front = await startFront(file, daemon.socketPath);
     const answers = await Promise.all(
@@ -59,6 +67,8 @@ for (const file of Object.keys(FRONTS)) {
       assert.equal(answer, told(...mockPieces(`/${count}`)).split("\r\n\r\n")[1]);
     }
     assert.equal(await daemon.metric("daemon_handoffs_received"), 20);
+    const noText = Uint8Array.from("GET /\xff HTTP/1.1\r\n\r\n", (character) => character.charCodeAt(0));
+    assert.match(await answerTo(front.url, noText), /You said: \\"\/\ufffd\\"/);
 
     await using lonely = await startFront(file, "/tmp/no-daemon-listens-here.sock");
     const response = await fetch(lonely.url);
