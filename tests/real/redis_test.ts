@@ -58,10 +58,11 @@ Deno.test("begun at one daemon, resumed at another while it lasts, watched at bo
   await begun.readUntil("id: 3\n");
   begun.close();
   using watching = first.handOff({ stream_id: "s", last_event_id: "0" });
-  const elsewhere = [answer(second, { stream_id: "s", last_event_id: "2" }), answer(second, data)];
+  // The first one would begin it, if the other daemon had not.
+  const elsewhere = [answer(second, data), answer(second, { stream_id: "s", last_event_id: "2" })];
   assert.deepEqual(await Promise.all(elsewhere), [
-    STREAM_HEAD + mockEvents("Hü", 2),
     STREAM_HEAD + mockEvents("Hü"),
+    STREAM_HEAD + mockEvents("Hü", 2),
   ]);
   assert.equal(await watching.readAll(), STREAM_HEAD + mockEvents("Hü"));
   assert.equal(

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { RedisStore } from "../../src/store/redis_store.ts";
 import type { Said } from "../../src/store/redis_records.ts";
 import type { StoreEvents } from "../../src/store/stream_reader.ts";
-import { listLog, type LoggedLine } from "../support/connections.ts";
+import { SharedStreams } from "../../src/worker/shared_streams.ts";
+import { fakeWorker, listLog, type LoggedLine } from "../support/connections.ts";
 import { type Reply, SlowRedis } from "../support/slow_redis.ts";
 import { until } from "../support/until.ts";
 
@@ -50,6 +51,21 @@ Deno.test("a stream that is followed anew is told from its beginning, though a r
   store.reader.unfollow("s");
   await next.answer(null);
   await store.close();
+});
+
+Deno.test("a reload's keep_secs holds for what the store keeps, too", async () => {
+  await using redis = new SlowRedis();
+  const limits = { keepMs: 1000, maxStreamBytes: 4096, maxTotalBytes: 65_536 };
+  const streams = new SharedStreams(limits, listLog([]), { url: redis.url, caFile: "" });
+  streams.configure({ ...limits, keepMs: 7000 });
+  const worker = fakeWorker({ streams });
+  await worker.open({ stream_id: "s" });
+  await until("the claim", () => worker.backend.answers.length === 1);
+  worker.backend.answers[0]?.end();
+  await until("its end", () => redis.heard.some(([name, key]) => name === "EXPIRE" && key === KEY));
+  assert.deepEqual(redis.heard.find(([name, key]) => name === "EXPIRE" && key === KEY), ["EXPIRE", KEY, "7"]);
+  worker.timing.advance(7001);
+  await streams.close();
 });
 
 Deno.test("a server that goes without a word is left after some seconds, and the store is back once there is one again", async () => {

@@ -28,6 +28,8 @@ export class SlowRedis implements AsyncDisposable {
   readonly #connections: Deno.Conn[] = [];
   readonly #silent = new Set<Deno.Conn>();
   readonly #asked: Asked[] = [];
+  /** All commands, in the order in which they came. */
+  readonly heard: (readonly string[])[] = [];
   readonly #serving: Promise<void>[] = [];
   #heard = Promise.withResolvers<void>();
 
@@ -76,6 +78,7 @@ export class SlowRedis implements AsyncDisposable {
           rest = rest.slice(head.length + Number(length) + 2);
         }
         text = rest;
+        this.heard.push(words);
         if (this.#silent.has(connection)) continue;
         if (words[0] !== "XREAD" && words[0] !== "XRANGE") await send(1);
         else {

@@ -278,7 +278,7 @@ Deno.test("limit: the trace of a try that has failed ends once, though the next 
   const told: string[] = [];
   const trace = new Proxy({}, { get: (_, name) => () => void told.push(String(name)) });
   const b = new ScriptedBackend("b");
-  const { open, backend } = fakeWorker({
+  const { open, backend, lines } = fakeWorker({
     tracing: { begin: () => trace } as unknown as Tracing,
     config: { fallback: ["b"], fallbackAfterMs: 500 },
     others: [{ backend: b, maxStreams: 1, queueLength: 0 }],
@@ -294,6 +294,8 @@ Deno.test("limit: the trace of a try that has failed ends once, though the next 
   told.length = 0;
   assert.deepEqual([(await openAndFail()).received, b.answers.length], [BUSY, 1]);
   assert.deepEqual(told, ["failed", "end"]);
+  const refused = lines.filter(({ message }) => message === "Backend not asked");
+  assert.deepEqual(refused.map(({ fields }) => fields["backend"]), ["b"]);
 });
 
 Deno.test("circuit: silence after the first event is no failure", async () => {

@@ -1,6 +1,7 @@
 /** Fallback: where a backend fails before its first event, the next is asked. Time-out of the whole 5000 ms. */
 import assert from "node:assert/strict";
 import type { BackendFailure } from "../../src/errors.ts";
+import type { Tracing } from "../../src/ops/tracing.ts";
 import { turn } from "../support/answers.ts";
 import {
   DONE,
@@ -274,6 +275,35 @@ Deno.test("fallback: another backend gets its own model, unless it has the hando
       Array(3).fill(["7", "made-id"]),
     );
   }
+});
+
+Deno.test("fallback: the chunks that are made of another backend's answer name its model", async () => {
+  const { open, backend, b } = worker();
+  const client = await open({ format: "openai" });
+  last(backend).fail("unavailable");
+  await turn();
+  last(b).emit("a");
+  await turn();
+  assert.match(client.received, /"model":"model-b"/);
+});
+
+Deno.test("fallback: a trace begins with its handoff, that of another try with the try", async () => {
+  const beginsMs: number[] = [];
+  const trace = new Proxy({}, { get: () => () => {} });
+  const tracing = {
+    begin: (_request: unknown, _provider: unknown, startedMs: number) => {
+      beginsMs.push(startedMs);
+      return trace;
+    },
+  } as unknown as Tracing;
+  const { ask, timing } = worker({ tracing });
+  const startedMs = timing.now();
+  const [, answer] = await ask();
+  answer.fail("unavailable");
+  const failedMs = performance.now(); // a span's clock
+  await turn();
+  const [first = NaN, second = NaN] = beginsMs;
+  assert.deepEqual([beginsMs.length, first, second >= failedMs], [2, startedMs, true]);
 });
 
 Deno.test("fallback: a client that leaves, or a daemon that stops, ends it at any try", async () => {

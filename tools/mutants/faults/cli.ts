@@ -205,6 +205,18 @@ export const CLI: readonly FaultyFile[] = [
         instead: "const url = base;",
         tests: ["cli/permissions_test.ts"],
       },
+      {
+        id: "a-reload-tries-what-it-may-not-read",
+        text: '    ...read.map((path) => ({ name: "read", path }) as const),\n',
+        instead: "",
+        tests: ["cli/permissions_test.ts"],
+      },
+      {
+        id: "status-asks-an-address-that-is-none",
+        text: 'hostname === "0.0.0.0" ? "127.0.0.1" : hostname;\n  return { read',
+        instead: "hostname;\n  return { read",
+        tests: ["e2e/status_test.ts"],
+      },
     ],
   },
   {
@@ -249,6 +261,12 @@ export const CLI: readonly FaultyFile[] = [
         id: "a-provider-s-socket-is-relative",
         text: 'path === "" || path.startsWith("/")',
         instead: "true",
+        tests: ["config/load_test.ts"],
+      },
+      {
+        id: "a-mode-is-printed-as-another",
+        text: 'mode.toString(8).padStart(3, "0")',
+        instead: "mode.toString(8)",
         tests: ["config/load_test.ts"],
       },
     ],

@@ -14,12 +14,14 @@ import { PROTOCOL } from "./protocol.ts";
 import { PROVIDERS } from "./providers.ts";
 import { ROUTING } from "./routing.ts";
 import { SHIM } from "./shim.ts";
+import { STREAMS } from "./streams.ts";
 import { UPSTREAM } from "./upstream.ts";
 import { WORKER } from "./worker.ts";
 
 /** See the module. */
 export const FAULTS: readonly FaultyFile[] = [
   ...WORKER,
+  ...STREAMS,
   ...DAEMON,
   ...OPS,
   ...PROTOCOL,

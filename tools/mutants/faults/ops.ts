@@ -86,6 +86,12 @@ export const OPS: readonly FaultyFile[] = [
         instead: "",
         tests: ["ops/metrics_test.ts", "e2e/limits_test.ts"],
       },
+      {
+        id: "a-store-that-one-worker-reaches-is-up",
+        text: '      streams?.storeUp ?? 1,\n        "min",',
+        instead: '      streams?.storeUp ?? 1,\n        "max",',
+        tests: ["ops/metrics_test.ts"],
+      },
     ],
   },
   {
@@ -316,6 +322,12 @@ export const OPS: readonly FaultyFile[] = [
         instead: "",
         tests: ["ops/log_test.ts"],
       },
+      {
+        id: "a-bearer-in-small-letters-is-logged",
+        text: "const SECRET_SHAPE = /Bearer|sk-|:\\/\\//i;",
+        instead: "const SECRET_SHAPE = /Bearer|sk-|:\\/\\//;",
+        tests: ["ops/log_test.ts"],
+      },
     ],
   },
   {
@@ -355,6 +367,12 @@ export const OPS: readonly FaultyFile[] = [
         id: "a-log-that-nobody-reads-is-waited-for",
         text: "await within(Promise.resolve(this.#writing), timeoutMs, () => {});",
         instead: "await this.#writing;",
+        tests: ["ops/log_test.ts"],
+      },
+      {
+        id: "a-log-falls-silent-after-a-mebibyte",
+        text: "          this.#waitingUnits -= units;\n",
+        instead: "",
         tests: ["ops/log_test.ts"],
       },
     ],

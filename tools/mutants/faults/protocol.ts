@@ -211,6 +211,12 @@ export const PROTOCOL: readonly FaultyFile[] = [
         instead: '    case "end":',
         tests: ["protocol/sse_test.ts"],
       },
+      {
+        id: "many-clients-of-a-turn-find-no-room",
+        text: "if (this.#entries.length < recipients.length * ENTRY_WORDS) {",
+        instead: "if (this.#entries.length < recipients.length) {",
+        tests: ["protocol/sse_test.ts"],
+      },
     ],
   },
   {
@@ -354,6 +360,12 @@ export const PROTOCOL: readonly FaultyFile[] = [
         id: "parts-share-a-number",
         text: "`${this.#parts++}`",
         instead: "`${this.#parts}`",
+        tests: ["protocol/formats_test.ts"],
+      },
+      {
+        id: "to-be-stopped-is-an-error",
+        text: '    if (failure === "stopped") return this.#begin() + dataEvent({ type: "abort" });\n',
+        instead: "",
         tests: ["protocol/formats_test.ts"],
       },
     ],

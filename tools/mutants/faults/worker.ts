@@ -7,40 +7,6 @@ import type { FaultyFile } from "../fault.ts";
 /** See the module. */
 export const WORKER: readonly FaultyFile[] = [
   {
-    file: "src/worker/byte_log.ts",
-    faults: [
-      {
-        id: "the-event-before-a-log-is-not-known",
-        text: "return isNext ? this.#start : undefined;",
-        instead: "return undefined;",
-        tests: ["worker/byte_log_test.ts"],
-      },
-      {
-        id: "a-log-that-could-not-be-kept-has-no-id",
-        text: "this.#goneId = lastIdIn(latin1.decode(bytes)) ?? this.#goneId;",
-        instead: "",
-        tests: ["worker/byte_log_test.ts"],
-      },
-      {
-        id: "a-log-is-copied-at-each-event",
-        text: "Math.max(held + (held >> 3), neededBytes)",
-        instead: "neededBytes",
-        tests: ["worker/byte_log_test.ts"],
-      },
-    ],
-  },
-  {
-    file: "src/store/stream_reader.ts",
-    faults: [
-      {
-        id: "many-streams-are-read-without-a-pause",
-        text: "if (streams !== null && read.size >= MANY_STREAMS) await pause(GATHER_MS);",
-        instead: "",
-        tests: ["store/stream_reader_test.ts"],
-      },
-    ],
-  },
-  {
     file: "src/worker/backend_call.ts",
     faults: [
       {
@@ -144,6 +110,24 @@ export const WORKER: readonly FaultyFile[] = [
         text: '      this.parts.own.push(this, { kind: "error", error: asBackendError(error) });',
         instead: "      throw error;",
         tests: ["e2e/bugs_test.ts"],
+      },
+      {
+        id: "the-trace-of-another-try-begins-with-its-handoff",
+        text: "this.#hasFailedTry ? performance.now() : this.startedMs;",
+        instead: "this.startedMs;",
+        tests: ["worker/tries_test.ts"],
+      },
+      {
+        id: "a-backend-that-is-not-asked-has-the-name-of-the-one-before",
+        text: "    this.#route = route;\n    this.parts.metrics.backendRefused",
+        instead: "    this.parts.metrics.backendRefused",
+        tests: ["worker/limits_test.ts"],
+      },
+      {
+        id: "another-backend-s-chunks-name-the-first-one-s-model",
+        text: "    this.format = this.formatOf(request);\n    this.#asked",
+        instead: "    this.#asked",
+        tests: ["worker/tries_test.ts"],
       },
     ],
   },
@@ -281,6 +265,24 @@ export const WORKER: readonly FaultyFile[] = [
         text: "    this.waitForBackend();\n    this.answer.resume();",
         instead: "    this.answer.resume();",
         tests: ["worker/connection_full_test.ts"],
+      },
+      {
+        id: "who-has-left-watches-what-is-found",
+        text: "if (this.ended) return found.cancel();",
+        instead: "if (this.ended) return;",
+        tests: ["worker/shared_stream_test.ts"],
+      },
+      {
+        id: "a-watcher-s-time-out-of-writing-goes-on",
+        text: "    else wheel.cancel(this);\n",
+        instead: "",
+        tests: ["worker/shared_stream_test.ts"],
+      },
+      {
+        id: "signs-of-life-at-a-pace-of-their-own",
+        text: "    if (this.parts.heartbeatMs > 0) this.#waitForStream();\n",
+        instead: "",
+        tests: ["worker/shared_stream_test.ts"],
       },
     ],
   },
@@ -504,40 +506,6 @@ export const WORKER: readonly FaultyFile[] = [
         text: "AbortSignal.timeout(LAST_WORDS_MS)",
         instead: "AbortSignal.timeout(3_600_000)",
         tests: ["worker/worker_test.ts", "e2e/shutdown_test.ts", "e2e/backpressure_test.ts"],
-      },
-    ],
-  },
-  {
-    file: "src/store/redis_store.ts",
-    faults: [
-      {
-        id: "a-store-that-keeps-one-waiting-holds-up-the-end",
-        text: "await inTime(this.#reading).catch(() => {});",
-        instead: "await this.#reading;",
-        tests: ["store/redis_store_test.ts"],
-      },
-      {
-        id: "what-is-asked-of-the-dead-stays",
-        text: '      this.#link.send("PEXPIRE", asked, String(LEASE_MS)), // its',
-        instead: "      // its",
-        tests: ["real/redis_test.ts"],
-      },
-      {
-        id: "a-store-that-went-without-a-word-stays-away",
-        text: 'this.#link.sendProbe("SET"',
-        instead: 'this.#link.send("SET"',
-        tests: ["store/redis_store_test.ts"],
-      },
-    ],
-  },
-  {
-    file: "src/store/redis_link.ts",
-    faults: [
-      {
-        id: "silence-is-no-reason-to-connect-again",
-        text: "      this.#openAnew();\n",
-        instead: "      void this.#openAnew;\n",
-        tests: ["store/redis_store_test.ts"],
       },
     ],
   },
