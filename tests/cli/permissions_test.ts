@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import {
   checkPermissions,
   daemonPermissions,
+  missingPermissions,
   permissionFlags,
   readerPermissions,
   statusPermissions,
@@ -157,4 +158,18 @@ Deno.test("permissions: a command that reads the configuration gets that file; t
     permissionFlags(tryPermissions({}))[0] ?? "",
     /^--allow-ffi=\/.*\/libstreaming_daemon_tools\.so$/,
   );
+});
+
+Deno.test({
+  name: "permissions: what a new configuration needs beyond what was granted is named",
+  permissions: { net: ["h:1"], read: ["/a", "/b"], write: ["/a"] },
+  async fn() {
+    const granted = { net: ["h:1"], read: ["/a", "/b"], write: ["/a"], env: [] };
+    assert.deepEqual(await missingPermissions(granted), []);
+    assert.deepEqual(await missingPermissions({ net: ["h:2"], read: ["/c"], write: ["/b"], env: [] }), [
+      "--allow-net=h:2",
+      "--allow-read=/c",
+      "--allow-write=/b",
+    ]);
+  },
 });

@@ -85,6 +85,11 @@ function says(text: string): (connection: Deno.Conn) => Promise<void> {
   };
 }
 
+Deno.test("the place of a status is a URL, of IPv6 as well", async () => {
+  const message = await askStatus({ hostname: "::1", port: 1 }).catch(({ message }) => message);
+  assert(String(message).startsWith("http://[::1]:1/status: "), String(message));
+});
+
 Deno.test("what stands in the way of a status is named", async () => {
   assert.match(await failure(), /ECONNREFUSED/);
   assert.equal(

@@ -351,6 +351,10 @@ Deno.test("config: a refused value is named with source, key, value and what is 
     [`server.handoff_timeout_secs = 1e9`, `server.handoff_timeout_secs = 1000000000: expected ${secs}`],
     [`server.write_timeout_secs = true`, `server.write_timeout_secs = true: expected ${secs}`],
     [
+      `server.allowed_uids = [4294967295]`, // (uid_t) -1, nobody's
+      `server.allowed_uids = [4294967295]: expected a list of numeric user ids`,
+    ],
+    [
       `server.allowed_uids = ["www-data"]`,
       `server.allowed_uids = ["www-data"]: expected a list of numeric user ids`,
     ],
@@ -378,6 +382,15 @@ Deno.test("config: a refused value is named with source, key, value and what is 
     [
       `backend.module.allow_read = ["a"]`,
       `backend.module.allow_read = ["a"]: expected a list of paths that begin with /, without commas`,
+    ],
+    [
+      `backend.module.allow_read = ["/a,b"]`, // to Deno, two
+      `backend.module.allow_read = ["/a,b"]: expected a list of paths that begin with /, without commas`,
+    ],
+    [
+      `backend.openai.headers = { "X-A" = "a\\nb" }`,
+      "backend.openai.headers = (hidden): expected a table of HTTP header names and values (in the environment: " +
+      "a JSON object)",
     ],
     [`backend.openai.http2 = "yes"`, `backend.openai.http2 = "yes": expected true or false`],
     [`backend.openai.api_base = "localhost"`, `backend.openai.api_base = "localhost": expected ${url}`],
@@ -597,9 +610,9 @@ Deno.test("config: a provider needs a key at its own address only", async () => 
 Deno.test("config: its description is TOML that gives the same configuration, with origins", async () => {
   const toml = `
     [server]
-    socket_mode = "600"
+    socket_mode = "060"
     workers = 3
-    handoff_timeout_secs = 0.5
+    handoff_timeout_secs = 1.001
     allowed_uids = [33, 0]
     [backend]
     default_model = 'a "b" \\ ü'
@@ -615,8 +628,14 @@ Deno.test("config: its description is TOML that gives the same configuration, wi
   assert.deepEqual((await load({ toml: described })).config, loaded.config);
   const lines = described.split("\n");
   assert(lines.includes(`workers = 3 # file /etc/d.toml`));
-  assert(lines.includes(`socket_mode = "0o600" # file /etc/d.toml`));
+  assert(lines.includes(`socket_mode = "0o060" # file /etc/d.toml`));
+  assert(lines.includes("handoff_timeout_secs = 1.001 # file /etc/d.toml"));
   assert(lines.includes(`level = "info" # default`));
+});
+
+Deno.test("config: what TOML has no word for is left out of the description", async () => {
+  const described = describeConfig(await load({ env: { OPENAI_BODY: `{"a":null,"b":[1]}` } }));
+  assert.match(described, /^body = \{ b = \[1\] \} # environment OPENAI_BODY$/m);
 });
 
 Deno.test("config: its description says of secrets only that they are set", async () => {

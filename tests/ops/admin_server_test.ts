@@ -35,6 +35,7 @@ Deno.test("admin server: /metrics is the text of the metrics with its content ty
     const response = await fetch(`${base}/metrics?x=1`);
     assert.equal(response.status, 200);
     assert.equal(response.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert.equal(response.headers.get("cache-control"), "no-store"); // each look is a new one
     assert.equal(await response.text(), "up 1\n");
   });
 });

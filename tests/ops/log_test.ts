@@ -125,6 +125,10 @@ Deno.test("log: an error has its name, message, kind and chain of causes", async
   const error = new BackendError("unavailable", "no answer", {
     cause: new TypeError("fetch failed", { cause: new Deno.errors.ConnectionRefused("refused") }),
   });
+  const refused = Object.assign(new Error("no"), { code: "E", status: 401, other: 1 });
+  assert.deepEqual(await fieldsOf((log) => log.error("x", { error: refused })), {
+    error: { name: "Error", message: "no", code: "E", status: 401 },
+  });
   assert.deepEqual(await fieldsOf((log) => log.error("x", { error })), {
     error: {
       name: "BackendError",
@@ -198,13 +202,14 @@ Deno.test("log: secrets are hidden by the name of their field, at any depth", as
 Deno.test("log: secrets are hidden by their shape, in messages, texts and errors", async () => {
   for (const style of ["json", "plain"] as const) {
     const captured = capture(INFO, style);
+    captured.log.info("authorization: bearer geheim"); // a scheme's name has no case
     captured.log.info("sent Bearer geheim.geheim to https://geheim:geheim@host/", {
       text: "key sk-geheim1234-x",
       error: new Error("Incorrect API key: sk-proj-geheim12", { cause: "authorization: Bearer geheim" }),
     });
     const text = await captured.text();
     assert(!text.includes("geheim"), text);
-    assert.equal(text.match(/\(hidden\)/g)?.length, 5);
+    assert.equal(text.match(/\(hidden\)/g)?.length, 6);
   }
 });
 
@@ -258,6 +263,12 @@ Deno.test("log: any value makes a bounded line", async () => {
     thrower: "(unreadable: no)",
   });
 
+  for (const style of ["json", "plain"] as const) {
+    const many = capture(INFO, style);
+    many.log.info("x", Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`f${index}`, 1])));
+    const { length } = await many.text();
+    assert(length < 1000, `${length} characters`);
+  }
   const captured = capture();
   captured.log.info("x".repeat(100_000), { text: "y".repeat(100_000), list: Array(10_000).fill("z") });
   const text = await captured.text();
@@ -471,6 +482,15 @@ function unreadLog() {
     },
   };
 }
+
+Deno.test("log: what a reader has taken makes room: with one that keeps up no line is ever lost", async () => {
+  const captured = capture();
+  for (let i = 0; i < 3000; i++) {
+    captured.log.info("x".repeat(1000)); // in all three times what may wait
+    if (i % 100 === 99) await turn();
+  }
+  assert.equal((await captured.objects()).length, 3000);
+});
 
 Deno.test("log: with a reader who stops, memory is bounded and the loss is told once there is room", async () => {
   const { log, read } = unreadLog();

@@ -197,6 +197,22 @@ Deno.test("of all workers' oldest streams the page has the oldest", async () => 
   assert.equal(families.get("daemon_stream_oldest_seconds")?.series.get("daemon_stream_oldest_seconds"), 5);
 });
 
+Deno.test("the store of streams is up where all workers reach it", async () => {
+  const memory = StreamGauge.allocate(2);
+  const { page } = fixture();
+  for (const [reached, up] of [[[1, 1], 1], [[1, 0], 0]] as const) {
+    const snapshots = reached.map((storeUp, index) =>
+      new WorkerMetrics({
+        streams: new StreamGauge(index, memory),
+        models: () => [],
+        resumable: () => ({ live: 0, kept: 0, bytes: 0, evicted: 0, unsaved: 0, storeUp }),
+      }).snapshot()
+    );
+    const families = parsePage(await page.render(snapshots));
+    assert.equal(families.get("daemon_resume_store_up")?.series.get("daemon_resume_store_up"), up);
+  }
+});
+
 Deno.test("a page that is rendered again counts nothing twice", async () => {
   const { workers: [first], render } = fixture();
   count(first as WorkerMetrics, 1);

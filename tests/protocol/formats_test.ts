@@ -297,6 +297,7 @@ Deno.test("ai-sdk: the arguments of a tool that takes text are a text, whatever 
       custom(0, "l", "c1", "sh"),
       custom(0, "s"),
       custom(1, "4", "c2", "sh"),
+      "a",
       END,
     ),
     AI_HEAD + data(
@@ -308,6 +309,7 @@ Deno.test("ai-sdk: the arguments of a tool that takes text are a text, whatever 
       { type: "tool-input-delta", toolCallId: "c2", inputTextDelta: "4" },
       { type: "tool-input-available", toolCallId: "c1", toolName: "sh", input: "ls" },
       { type: "tool-input-available", toolCallId: "c2", toolName: "sh", input: "4" },
+      ...text(0, "a"),
       ...ending(),
     ) + DONE,
   );
@@ -361,6 +363,10 @@ Deno.test("ai-sdk: a failure is an error part, a cut by the daemon an abort besi
   assert.equal(
     written("ai-sdk", [], "a", { kind: "cut", failure: "shutdown" }),
     AI_HEAD + begun + data({ type: "error", errorText: "Server is shutting down" }, { type: "abort" }),
+  );
+  assert.equal(
+    written("ai-sdk", [], "a", { kind: "cut", failure: "stopped" }),
+    AI_HEAD + begun + data({ type: "abort" }), // somebody wanted that
   );
   assert.equal(
     written("ai-sdk", [], { kind: "open" }, failure("other")),

@@ -218,6 +218,12 @@ Deno.test("a refusal's line with half of a surrogate pair moves nobody else's by
 });
 
 Deno.test("an encoder grows for a large turn and is right for the next small one", () => {
+  // 256 have room from the start.
+  const some = started(...Array.from({ length: 300 }, (_, id) => id));
+  assert.deepEqual(
+    entriesOf(new SseEncoder(), ...some.map((each) => [each, "a"] as const)),
+    some.map(({ id }) => [id, textEvent("a"), 0]),
+  );
   const encoder = new SseEncoder();
   const many = started(...Array.from({ length: 3000 }, (_, id) => id));
   const text = "x".repeat(2000);
