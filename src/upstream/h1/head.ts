@@ -107,8 +107,18 @@ function tokens(fields: readonly Field[], name: string): string[] {
     .map((token) => token.trim()).filter((token) => token !== "");
 }
 
-/** Without the spaces and tabs around it; other white space is part of a value. */
-const trimmed = (text: string): string => text.replace(/^[ \t]+|[ \t]+$/g, "");
+/**
+ * Without the spaces and tabs around it; other white space is part of a value. A regular expression would look for the
+ * end from each place of a long gap, for seconds.
+ */
+function trimmed(text: string): string {
+  let [start, end] = [0, text.length];
+  while (start < end && isBlank(text[start])) start++;
+  while (end > start && isBlank(text[end - 1])) end--;
+  return text.slice(start, end);
+}
+
+const isBlank = (character: string | undefined): boolean => character === " " || character === "\t";
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, QUOTED_CHARACTERS));
 
