@@ -128,7 +128,8 @@ function reasonOf(status: number, headers: readonly Field[]): Reason | null {
 
 /** JSON, or the JSON in the first event of a stream: some answer so with an error's status, too. */
 function parsed(text: string): Record<string, unknown> | null {
-  const json = /^\s*data:(.*)/m.exec(text.trimStart().startsWith("{") ? "" : text)?.[1] ?? text;
+  // Each line by itself: \s would go on over all those that are empty, from each of them.
+  const json = /^[ \t]*data:(.*)/m.exec(text)?.[1] ?? text;
   try {
     const value: unknown = JSON.parse(json);
     return typeof value === "object" && value !== null ? value as Record<string, unknown> : null;

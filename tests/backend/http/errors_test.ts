@@ -138,6 +138,12 @@ const REFUSALS: readonly [name: string, Parameters<typeof refused>, kind: string
     "server_error",
     "the provider answered 500 Internal Server Error",
   ],
+  [
+    "text of many bytes a character",
+    [400, {}, "zu früh 🌍"],
+    "bad_request",
+    "the provider answered 400 zu früh 🌍",
+  ],
   ["nothing", [503, {}, ""], "server_error", "the provider answered 503 without a word"],
   ["JSON that is no object", [500, {}, "null"], "server_error", "the provider answered 500 null"],
   [
@@ -183,6 +189,18 @@ const REFUSALS: readonly [name: string, Parameters<typeof refused>, kind: string
     "malformed",
     'the answer is application/json; expected text/event-stream; it is "{}"',
   ],
+  [
+    "JSON with 200 whose error is none",
+    [200, JSON_TYPE, '{"error":null}'],
+    "malformed",
+    'the answer is application/json; expected text/event-stream; it is "{\\"error\\":null}"',
+  ],
+  [
+    "JSON of another type",
+    [200, { "content-type": "application/problem+json" }, '{"error":"full"}'],
+    "stream_error",
+    "the provider reports, with status 200: full",
+  ],
 ];
 for (const [name, answer, kind, message] of REFUSALS) {
   Deno.test(`openai errors: ${name} becomes words`, () => {
@@ -207,9 +225,18 @@ Deno.test("openai errors: which part of the request it is about", () => {
 Deno.test("openai errors: the head of a stream is no refusal, and an error's body is read to a bound", () => {
   assert.equal(Refusal.of(200, [["content-type", "text/event-stream"]], []), null);
   assert.equal(Refusal.of(200, [["content-encoding", "identity"]], []), null);
+  assert.equal(Refusal.of(200, [["content-encoding", ""]], []), null);
   const long = Refusal.of(500, [], []);
   assert.ok(long !== null && !long.complete);
   long.add(new Uint8Array(70_000).fill(120));
   assert.ok(long.complete);
   assert.ok(long.result().failure.message.length < 600);
+});
+
+Deno.test("openai errors: a body of empty lines is read in no time", () => {
+  const empty = Refusal.of(500, [], []);
+  empty?.add(new Uint8Array(65_000).fill(10));
+  const startMs = performance.now();
+  assert.equal(empty?.result().failure.message, "the provider answered 500 without a word");
+  assert.ok(performance.now() - startMs < 1_000);
 });

@@ -131,6 +131,24 @@ export const BACKEND: readonly FaultyFile[] = [
         instead: 'this.#reason === "coding";',
         tests: ["backend/http/errors_test.ts"],
       },
+      {
+        id: "a-body-of-empty-lines-takes-seconds",
+        text: "/^[ \\t]*data:(.*)/m",
+        instead: "/^\\s*data:(.*)/m",
+        tests: ["backend/http/errors_test.ts"],
+      },
+      {
+        id: "characters-of-many-bytes-are-split",
+        text: ", { stream: true }",
+        instead: "",
+        tests: ["backend/http/errors_test.ts"],
+      },
+      {
+        id: "an-error-that-is-null-is-one",
+        text: '(body["error"] ?? null) !== null',
+        instead: '"error" in body',
+        tests: ["backend/http/errors_test.ts"],
+      },
     ],
   },
   {
