@@ -345,6 +345,39 @@ Deno.test("openai: a refusal whose body has no end is known by what of it came",
   await backend.close();
 });
 
+/** What is heard of an answer in these bytes, with which the server closes the connection. */
+async function heardOf(answer: string): Promise<string[]> {
+  using listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const apiBase = `http://127.0.0.1:${listener.addr.port}/v1`;
+  const backend = await makeOpenAi({ apiBase, apiKey: "0123-4567-89ab", http2: false, maxRetries: 0 });
+  const heard = new Ears(backend).hear(ask("plain"));
+  using connection = await listener.accept();
+  await connection.read(new Uint8Array(65_536));
+  await connection.write(new TextEncoder().encode(answer));
+  await connection.closeWrite();
+  await heard;
+  await backend.close();
+  return heard;
+}
+
+Deno.test("openai: a refusal whose body breaks off is known by what of it came", async () => {
+  const body = '{"error":{"message":"wrong key"}}';
+  assert.deepEqual(await heardOf(`HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\n${body}`), [
+    "auth: the provider answered 401 wrong key",
+  ]);
+});
+
+Deno.test("openai: the key is quoted neither from what is no HTTP nor from an event", async () => {
+  assert.deepEqual(await heardOf("No 0123-4567-89ab here\r\n\r\n"), [
+    'malformed: HTTP/1.1: the answer begins with "No [key] here"',
+  ]);
+  const event = 'data: {"error":{"message":"0123-4567-89ab is wrong"}}\n\n';
+  assert.deepEqual(await heardOf(`HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n${event}`), [
+    "open",
+    "stream_error: the provider reports: [key] is wrong",
+  ]);
+});
+
 Deno.test("openai: what a header of the configuration has for a key is quoted as little as the key itself", async () => {
   const headers = { authorization: "Bearer 0123-4567-89ab", "x-tokens": "401" };
   await using rig = await backendRig({ protocol: "h1" }, { apiKey: "", headers });

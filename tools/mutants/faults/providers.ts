@@ -158,6 +158,18 @@ export const PROVIDERS: readonly FaultyFile[] = [
         instead: "  }\n\n  /** Its body",
         tests: ["backend/openai/openai_test.ts"],
       },
+      {
+        id: "a-refusal-that-breaks-off-says-nothing",
+        text: "    else if (asking.refusal !== null) this.#onRefusal(asking.refusal.result());\n",
+        instead: "",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+      {
+        id: "a-key-that-an-event-quotes-is-logged",
+        text: "this.#fail(asLoggable(error, this.#shared.secrets));",
+        instead: "this.#fail(error);",
+        tests: ["backend/openai/openai_test.ts"],
+      },
     ],
   },
   {
