@@ -158,6 +158,50 @@ Deno.test("a bug in a worker closes its clients; a reload that comes meanwhile h
   assert.equal(pool.deaths(), 1);
 });
 
+Deno.test("a successor that does not start in time has one itself", async () => {
+  let starts = 0;
+  const deadlines = {
+    ...DEADLINES,
+    get startMs() {
+      return ++starts === 2 ? 1 : 20_000;
+    },
+  };
+  await using pool = await startPool(1, deadlines);
+  await kill();
+  await until("the third one", () => starts === 3 && pool.pool.answers);
+  assert.deepEqual(
+    pool.lines.map(({ message, fields }) => [message, (fields["error"] as Error).message]).at(-1),
+    ["Worker died", "The worker did not start within 1 ms"],
+  );
+  using client = pool.acceptor.handOff();
+  await client.readUntil("Hello! ");
+});
+
+Deno.test("once a worker has started, the time that it had for that is over", async () => {
+  const { setTimeout, clearTimeout } = globalThis;
+  const startMs = 54_321;
+  const timers = new Set<unknown>();
+  let made = 0;
+  globalThis.setTimeout = ((callback: () => void, ms?: number) => {
+    const timer = setTimeout(callback, ms);
+    if (ms === startMs) {
+      timers.add(timer);
+      made++;
+    }
+    return timer;
+  }) as typeof setTimeout;
+  globalThis.clearTimeout = (timer) => {
+    timers.delete(timer);
+    clearTimeout(timer);
+  };
+  try {
+    await using _pool = await startPool(2, { ...DEADLINES, startMs });
+    assert.deepEqual([made, timers.size], [2, 0]);
+  } finally {
+    Object.assign(globalThis, { setTimeout, clearTimeout });
+  }
+});
+
 Deno.test("workers that die again and again end the pool", async () => {
   await using pool = await startPool();
   let over = false;
@@ -165,13 +209,20 @@ Deno.test("workers that die again and again end the pool", async () => {
     .finally(() => over = true);
   pool.pool.reload(deadly(pool.config));
   await pool.pool.snapshots(); // answered after the reload
-  for (let deaths = 1; deaths <= 21; deaths++) {
-    using _client = handOverFull(pool);
-    await until(`death ${deaths}`, () => pool.lines.length === deaths);
-    if (deaths <= 20) assert.equal(over, false, `after ${deaths} deaths`);
+  const { now } = performance;
+  try {
+    for (let deaths = 1; deaths <= 22; deaths++) {
+      using _client = handOverFull(pool);
+      await until(`death ${deaths}`, () => pool.lines.length === deaths);
+      if (deaths <= 21) assert.equal(over, false, `after ${deaths} deaths`);
+      // The first one is of another minute.
+      performance.now = () => now.call(performance) + 61_000;
+    }
+    await failed;
+  } finally {
+    performance.now = now;
   }
-  await failed;
-  assert.equal(pool.deaths(), 21);
+  assert.equal(pool.deaths(), 22);
 });
 
 /** Starts a pool that comes to nothing. */

@@ -257,6 +257,20 @@ Deno.test("circuit: what counts are failures before the first event, time-outs a
   assert.equal((await open()).received, BUSY);
 });
 
+Deno.test("circuit: who has waited for a place and got it has the whole time, and is no failure before", async () => {
+  const { open, ask, backend, timing } = fakeWorker({ config: { ...CIRCUIT, ...ONE, circuitFailures: 1 } });
+  const [, answer] = await ask();
+  await open();
+  answer.end();
+  await turn();
+  timing.advance(QUEUE_MS + 10);
+  await turn();
+  await open();
+  at(backend, 1).fail("bad_request"); // the request's fault
+  await turn();
+  assert.equal(backend.answers.length, 3);
+});
+
 Deno.test("circuit: with a fallback the next one is asked at once, and not first the one that fails", async () => {
   const b = new ScriptedBackend("b");
   const { open, backend, timing } = fakeWorker({

@@ -1,18 +1,20 @@
 /** Streams of another daemon, and a store that does not give them. */
 import assert from "node:assert/strict";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
-import { fakeWorker, listLog } from "../support/connections.ts";
+import { fakeWorker, listLog, only } from "../support/connections.ts";
 import { SlowRedis } from "../support/slow_redis.ts";
 import { until } from "../support/until.ts";
 import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
 
+const EVENTS = "streaming-daemon:{s}:events";
+const LIMITS = { keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 };
+
 Deno.test("a stream that the store has and does not give: all who wait for it are told", async () => {
   await using redis = new SlowRedis();
-  const limits = { keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 };
-  const streams = new SharedStreams(limits, listLog([]), { url: redis.url, caFile: "" });
+  const streams = new SharedStreams(LIMITS, listLog([]), { url: redis.url, caFile: "" });
   const worker = fakeWorker({ streams });
   const first = await worker.open({ stream_id: "s", last_event_id: "0" });
-  await redis.next("XRANGE", "streaming-daemon:{s}:events"); // is not answered
+  await redis.next("XRANGE", EVENTS); // is not answered
   const second = await worker.open({ stream_id: "s", last_event_id: "0" });
   await until("both are told", () => first.closed === "in order" && second.closed === "in order");
   const out = plainResponse(503, "The store of streams cannot be reached");
@@ -23,15 +25,37 @@ Deno.test("a stream that the store has and does not give: all who wait for it ar
 
 Deno.test("a stream whose beginning the store has no more is resumed where it is known", async () => {
   await using redis = new SlowRedis();
-  const limits = { keepMs: 10_000, maxStreamBytes: 4096, maxTotalBytes: 65_536 };
-  const streams = new SharedStreams(limits, listLog([]), { url: redis.url, caFile: "" });
+  const streams = new SharedStreams(LIMITS, listLog([]), { url: redis.url, caFile: "" });
   const worker = fakeWorker({ streams });
   const client = await worker.open({ stream_id: "s", last_event_id: "2" });
   const event = 'id: 3\ndata: {"content":"c"}\n\n';
-  const range = await redis.next("XRANGE", "streaming-daemon:{s}:events");
+  const range = await redis.next("XRANGE", EVENTS);
   await range.answer([[`${1000 + event.length}-0`, ["b", event]]]);
   await until("the event", () => client.received !== "");
   assert.equal(client.received, STREAM_HEAD + event);
+  // Once nobody watches it here, it is not read any more.
+  const read = async () => await redis.next("XREAD", "STREAMS");
+  await (await read()).answer(null);
+  const watched = await read();
   client.owner?.gone(0);
+  await watched.answer(null);
+  const deserted = await read();
+  assert.deepEqual([watched, deserted].map(({ words }) => words.includes(EVENTS)), [true, false]);
+  assert.equal(worker.connections.size, 0);
+  await streams.close();
+});
+
+Deno.test("how a stream has ended elsewhere is counted here as well, and nothing of it is waited for", async () => {
+  await using redis = new SlowRedis();
+  const streams = new SharedStreams(LIMITS, listLog([]), { url: redis.url, caFile: "" });
+  const worker = fakeWorker({ streams });
+  const client = await worker.open({ stream_id: "s", last_event_id: "0" });
+  const event = 'id: 1\ndata: {"error":"Stopped"}\n\n';
+  const range = await redis.next("XRANGE", EVENTS);
+  await range.answer([[`${event.length}-0`, ["b", event, "e", "stopped"]]]);
+  await until("the end", () => client.closed === "in order");
+  assert.equal(client.received, STREAM_HEAD + event);
+  assert.deepEqual(only(worker.calls, "streamEnded"), [["streamEnded", "stopped"]]);
+  assert.equal(worker.connections.size, 0);
   await streams.close();
 });

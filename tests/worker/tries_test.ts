@@ -344,6 +344,19 @@ Deno.test("fallback: a full client pauses whichever backend answers", async () =
   assert.equal(client.received, STREAM_HEAD + text("a") + DONE);
 });
 
+Deno.test("fallback: what a full client paused goes on with the next one, once it is drained", async () => {
+  const { ask, b, timing } = worker({ heartbeatMs: 100 });
+  const [client, answer] = await ask({ room: 3 });
+  timing.advance(110);
+  await turn();
+  client.drain(1000);
+  await turn();
+  assert.deepEqual(answer.told, ["pause", "resume"]);
+  answer.fail("unavailable");
+  await turn();
+  assert.deepEqual(last(b).told, []);
+});
+
 Deno.test("fallback: a backend that throws has failed", async () => {
   const thrower = new ScriptedBackend("b");
   thrower.ask = () => {

@@ -36,9 +36,10 @@ interface Fixture extends AsyncDisposable {
   metric(name: string): Promise<number | undefined>;
 }
 
+/** As of two workers, one of which has all streams. */
 function homesOf(reactor: number): SharedArrayBuffer {
-  const memory = Homes.allocate(1);
-  new Homes(memory).set(0, reactor);
+  const memory = Homes.allocate(2);
+  for (const worker of [0, 1]) new Homes(memory).set(worker, reactor);
   return memory;
 }
 
@@ -83,6 +84,18 @@ Deno.test("a worker serves handoffs, counts them, and drains", async () => {
   assert.equal(await it.metric("daemon_handoffs_received"), 1);
   assert.equal(await it.metric("daemon_stream_bytes_sent"), answer.length);
   assert.match(it.lines[0]?.fields["request_id"] as string, /^[0-9a-f]{8}-3-1$/);
+});
+
+Deno.test("of what may be kept of streams with an id, a worker has its part", async () => {
+  for (const [bytes, status] of [["3000", "204 No Content"], ["8000", "200 OK"]] as const) {
+    await using it = await fixture({ DAEMON_RESUME_MAX_TOTAL_BYTES: bytes });
+    using client = it.acceptor.handOff({ stream_id: "s" });
+    await client.readAll();
+    using again = it.acceptor.handOff({ stream_id: "s", last_event_id: "1" });
+    assert((await again.readAll()).startsWith(`HTTP/1.1 ${status}\r\n`), bytes);
+    await it.acceptor.drain();
+    await it.worker.drain(0, NOW);
+  }
 });
 
 Deno.test("a drain waits for the streams, those in the backlog included", async () => {

@@ -112,6 +112,18 @@ export const ROUTING: readonly FaultyFile[] = [
         instead: "",
         tests: ["worker/limits_test.ts"],
       },
+      {
+        id: "a-client-that-was-full-once-pauses-the-next-one-for-ever",
+        text: "    this.#paused = false;\n",
+        instead: "",
+        tests: ["worker/tries_test.ts"],
+      },
+      {
+        id: "the-time-for-a-place-goes-on-once-there-is-one",
+        text: "    else wheel.cancel(attempt);\n",
+        instead: "",
+        tests: ["worker/limits_test.ts"],
+      },
     ],
   },
   {
@@ -199,6 +211,12 @@ export const ROUTING: readonly FaultyFile[] = [
         text: "makeRoute(name, backend, plan, this.#parts.log, old?.gate)",
         instead: "makeRoute(name, backend, plan, this.#parts.log)",
         tests: ["e2e/backend_limits_test.ts"],
+      },
+      {
+        id: "a-worker-without-a-part-has-no-limit",
+        text: "return Math.max(1, Math.floor(number",
+        instead: "return Math.max(0, Math.floor(number",
+        tests: ["worker/backends_test.ts"],
       },
     ],
   },

@@ -153,6 +153,18 @@ export const STREAMS: readonly FaultyFile[] = [
         instead: "",
         tests: ["worker/remote_stream_test.ts"],
       },
+      {
+        id: "how-a-stream-ended-elsewhere-is-lost",
+        text: "    if (end) this.#over(failure);\n",
+        instead: "    if (end) this.#over(undefined);\n",
+        tests: ["worker/remote_stream_test.ts"],
+      },
+      {
+        id: "a-deserted-stream-is-read-on",
+        text: '    this.#leave();\n    this.#over("client_disconnected");',
+        instead: '    this.#over("client_disconnected");',
+        tests: ["worker/remote_stream_test.ts"],
+      },
     ],
   },
   {

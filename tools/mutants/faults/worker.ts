@@ -507,6 +507,12 @@ export const WORKER: readonly FaultyFile[] = [
         instead: "AbortSignal.timeout(3_600_000)",
         tests: ["worker/worker_test.ts", "e2e/shutdown_test.ts", "e2e/backpressure_test.ts"],
       },
+      {
+        id: "each-worker-keeps-as-much-as-all-may",
+        text: "Math.floor(maxTotalBytes / this.#homes.workers)",
+        instead: "maxTotalBytes",
+        tests: ["worker/worker_test.ts"],
+      },
     ],
   },
 ];
