@@ -55,6 +55,7 @@ Deno.test("the soft limit of open files is raised to the hard one; max_connectio
   const { fields } = await daemon.logged("max_connections is capped to what the limit of open files allows");
   assert.deepEqual(fields, { max_connections: 100_000, capped_to: 88, open_files: 600 });
   assert.equal(await daemon.metric("process_max_fds"), 600);
+  assert.equal((await (await daemon.page("/status")).json()).max_connections, 88);
   const clients: TestClient[] = [];
   try {
     for (let count = 0; count < 88; count++) clients.push(daemon.handOff());

@@ -14,6 +14,7 @@ Deno.test("a handoff names its backend or a model that is one's own, or gets the
     { DAEMON_BACKENDS_B_OPENAI_API_KEY: "geheim" },
   );
   const { daemon } = site;
+  assert.deepEqual((await daemon.logged("Taking handoffs")).fields["backends"], ["a", "b"]);
   assert.match(await ask(site), /DONE-CONTENT/);
   assert.match(await ask(site, { model: "c" }), /DONE-CONTENT/);
   assert.equal(await ask(site, { backend: "a" }), HELLO);

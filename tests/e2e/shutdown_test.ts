@@ -24,6 +24,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     assert.match(answer, /data: \[DONE\]\n\n$/);
     assert.equal(answer.match(/"content"/g)?.length, 18);
     assert.equal(await daemon.exit(), 0);
+    assert.equal(daemon.log.at(-1)?.message, "Stopped");
     assert.deepEqual(daemon.log.filter(({ level }) => level !== "info"), []);
   });
 }

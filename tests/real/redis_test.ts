@@ -301,6 +301,8 @@ Deno.test("a daemon that ends in order lets what nobody watches finish, since it
       STREAM_HEAD + mockEvents("Hi"),
     );
     assert.equal(await first.exit(), 0);
+    const leases = (await redis.cli("KEYS", "streaming-daemon:worker:*")).split("\n");
+    assert.equal(leases.length, 2, "the other daemon's: its own it has given back");
   } finally {
     await first[Symbol.asyncDispose]();
   }

@@ -1,11 +1,16 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import type { RedisLink } from "../../src/store/redis_link.ts";
 import { StreamReader } from "../../src/store/stream_reader.ts";
 
+const ABOUT = { owner: "other", format: "content", include: [], requestId: "r", model: "m" } as const;
+
+/** A connection on which a command is answered as the test says. */
+const asLink = (send: (...command: string[]) => unknown): RedisLink =>
+  ({ send: (...command: string[]) => Promise.resolve(send(...command)) }) as Partial<RedisLink> as RedisLink;
+
 Deno.test("where many streams are followed, entries gather before they are read", async () => {
   const readAtMs: number[] = [];
-  const asLink = (send: (command: string) => unknown): RedisLink =>
-    ({ send: (command: string) => Promise.resolve(send(command)) }) as Partial<RedisLink> as RedisLink;
   const reader = new StreamReader({
     name: "me",
     link: asLink((command) => command === "EXISTS" ? 1 : []),
@@ -16,9 +21,31 @@ Deno.test("where many streams are followed, entries gather before they are read"
     }),
     events: { stopped() {}, heard() {}, ownerGone() {}, lost() {} },
   });
-  const about = { owner: "other", format: "content", include: [], requestId: "r", model: "m" } as const;
-  for (let i = 0; i < 16; i++) await reader.follow(`s${i}`, about);
+  for (let i = 0; i < 16; i++) await reader.follow(`s${i}`, ABOUT);
   await reader.run();
   const tookMs = (readAtMs[5] ?? 0) - (readAtMs[0] ?? 0);
   assert(tookMs >= 95, `six reads within ${tookMs} ms`);
+});
+
+Deno.test("what there is of a stream is told to its end before it is followed, and the read that waits asks for it then", async () => {
+  const entries = Array.from({ length: 600 }, (_, index) => [`${index + 1}-0`, ["b", Buffer.from("x")]]);
+  const sent: string[] = [];
+  let heard = 0;
+  const reader = new StreamReader({
+    name: "me",
+    link: asLink((name, key = "", from = "", _to, _count, most) => {
+      if (name === "XRANGE") {
+        const first = Number(/^\((\d+)-0$/.exec(from)?.[1]); // after the one of that position
+        return entries.slice(first, first + Number(most));
+      }
+      sent.push(`${name} ${key} ${from}`);
+      return name === "EXISTS" ? 1 : [];
+    }),
+    waitingLink: asLink(() => 7), // its CLIENT ID
+    events: { stopped() {}, heard: () => void heard++, ownerGone() {}, lost() {} },
+  });
+  await reader.up();
+  await reader.follow("s", ABOUT);
+  assert.equal(heard, 600);
+  assert(sent.includes("CLIENT UNBLOCK 7"), sent.join());
 });

@@ -1,7 +1,12 @@
 /** Streams of another daemon, and a store that does not give them. */
 import assert from "node:assert/strict";
+import { TimerWheel } from "../../src/timing/timer_wheel.ts";
+import type { CallParts } from "../../src/worker/backend_call.ts";
+import { ConnectionSet } from "../../src/worker/connection_set.ts";
+import { RemoteStream } from "../../src/worker/remote_stream.ts";
 import { SharedStreams } from "../../src/worker/shared_streams.ts";
-import { fakeWorker, listLog, only } from "../support/connections.ts";
+import { failed, fakeWorker, listLog, only } from "../support/connections.ts";
+import { FakeTiming } from "../support/fake_timing.ts";
 import { SlowRedis } from "../support/slow_redis.ts";
 import { until } from "../support/until.ts";
 import { plainResponse, STREAM_HEAD } from "../support/wire.ts";
@@ -58,4 +63,45 @@ Deno.test("how a stream has ended elsewhere is counted here as well, and nothing
   assert.deepEqual(only(worker.calls, "streamEnded"), [["streamEnded", "stopped"]]);
   assert.equal(worker.connections.size, 0);
   await streams.close();
+});
+
+Deno.test("a stream with a gap ends with an error for who watches it here, and is not read any more", async () => {
+  await using redis = new SlowRedis();
+  const streams = new SharedStreams(LIMITS, listLog([]), { url: redis.url, caFile: "" });
+  const worker = fakeWorker({ streams });
+  const client = await worker.open({ stream_id: "s", last_event_id: "0" });
+  const event = 'id: 1\ndata: {"content":"a"}\n\n';
+  await (await redis.next("XRANGE", EVENTS)).answer([[`${event.length}-0`, ["b", event]]]);
+  await until("the event", () => client.received !== "");
+  await (await redis.next("XREAD", "STREAMS")).answer(null);
+  const read = await redis.next("XREAD", EVENTS);
+  await read.answer([[EVENTS, [[`${event.length + 500}-0`, ["b", event]]]]]);
+  await until("the end", () => client.closed === "in order");
+  assert.equal(client.received, STREAM_HEAD + event + failed("Internal error"));
+  const next = await redis.next("XREAD", "STREAMS");
+  assert(!next.words.includes(EVENTS));
+  await streams.close();
+});
+
+Deno.test("the last words of one whose daemon has gone go on in its format, as its beginning did", () => {
+  const parts = { wheel: new TimerWheel(1, new FakeTiming()), connections: new ConnectionSet() };
+  const home = {
+    ...LIMITS,
+    ending: false,
+    reserve: () => true,
+    release() {},
+    grown() {},
+    completed() {},
+    forgotten() {},
+  };
+  const about = { owner: "gone", format: "ai-sdk", include: [], requestId: "r", model: "m" } as const;
+  const stream = new RemoteStream(parts as Partial<CallParts> as CallParts, home, "s", about, () => {});
+  const begun = new TextEncoder().encode('id: 1\ndata: {"type":"start"}\n\nid: 2\ndata: {}\n\n');
+  stream.hear({ start: 0, bytes: begun, end: false, failure: undefined });
+  const { start, bytes, ...rest } = stream.wordsOfTheGone();
+  assert.equal(
+    new TextDecoder().decode(bytes),
+    'id: 3\ndata: {"type":"error","errorText":"The daemon that gave this answer has gone"}\n\n',
+  );
+  assert.deepEqual([start, rest], [begun.length, { end: true, failure: "other" }]);
 });

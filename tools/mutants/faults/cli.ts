@@ -94,6 +94,12 @@ export const CLI: readonly FaultyFile[] = [
         instead: '    opened.log.error("The daemon failed", { error });\n    return 0;',
         tests: ["e2e/failing_workers_test.ts"],
       },
+      {
+        id: "the-end-is-not-told",
+        text: '    log.info("Stopped");\n',
+        instead: "",
+        tests: ["e2e/shutdown_test.ts"],
+      },
     ],
   },
   {

@@ -141,6 +141,12 @@ export const DAEMON: readonly FaultyFile[] = [
         instead: "",
         tests: ["e2e/refusals_test.ts"],
       },
+      {
+        id: "the-status-has-a-limit-that-is-not-kept",
+        text: "max_connections: maxConnections(this.#config, this.#fdLimit),",
+        instead: "max_connections: this.#config.server.maxConnections,",
+        tests: ["e2e/limits_test.ts"],
+      },
     ],
   },
   {

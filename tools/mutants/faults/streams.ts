@@ -38,6 +38,18 @@ export const STREAMS: readonly FaultyFile[] = [
         instead: "",
         tests: ["store/stream_reader_test.ts"],
       },
+      {
+        id: "of-a-stream-elsewhere-one-page-is-told",
+        text: "        if (page.length < PAGE_ENTRIES) break;",
+        instead: "        break;",
+        tests: ["store/stream_reader_test.ts"],
+      },
+      {
+        id: "who-follows-waits-for-the-read-under-way",
+        text: "if (this.#waitingId !== undefined) {",
+        instead: "if (this.#waitingId === -1) {",
+        tests: ["store/stream_reader_test.ts"],
+      },
     ],
   },
   {
@@ -163,6 +175,18 @@ export const STREAMS: readonly FaultyFile[] = [
         id: "a-deserted-stream-is-read-on",
         text: '    this.#leave();\n    this.#over("client_disconnected");',
         instead: '    this.#over("client_disconnected");',
+        tests: ["worker/remote_stream_test.ts"],
+      },
+      {
+        id: "the-words-of-the-gone-begin-their-format-anew",
+        text: '    if (this.log.end > 0) format.text("");\n',
+        instead: "",
+        tests: ["worker/remote_stream_test.ts"],
+      },
+      {
+        id: "a-gap-of-a-stream-elsewhere-is-passed-over",
+        text: '    if (start !== this.log.end) return this.cut("other");\n',
+        instead: "",
         tests: ["worker/remote_stream_test.ts"],
       },
     ],
