@@ -32,7 +32,8 @@ Deno.test("a span for each stream, with the names of the conventions for generat
   const port = BigInt(mock.port);
 
   await t.step("of an answer: model, tokens, finish reason, time to the first chunk, parent", async () => {
-    const data = { model: "some-model", max_tokens: 99, temperature: 0.5, request_id: "r-1" };
+    const limits = { max_tokens: 1, max_completion_tokens: 99 }; // the second one holds
+    const data = { model: "some-model", ...limits, temperature: 0.5, request_id: "r-1" };
     const began = performance.now();
     await answer(daemon, "plain", { ...data, traceparent: `00-${TRACE}-${SPAN}-01` });
     const tookMs = performance.now() - began;

@@ -99,9 +99,11 @@ Deno.test("stopped at another daemon: all who watch get the end, wherever they a
   assert.equal(await answer(second, { stream_id: "s", action: "stop" }), plainResponse(200, "Stopped"));
   const all = `${STREAM_HEAD}${HELLO}id: 2\ndata: {"error":"Stopped"}\n\n`;
   assert.deepEqual(await Promise.all([here.readAll(), there.readAll()]), [all, all]);
-  for (const daemon of [first, second]) {
+  // One whose worker has died, and which nobody follows.
+  await site.redis.cli("SET", "streaming-daemon:{dead}:about", '{"owner":"nobody"}');
+  for (const [daemon, stream_id] of [[first, "s"], [second, "s"], [second, "dead"]] as const) {
     assert.equal(
-      await answer(daemon, { stream_id: "s", action: "stop" }),
+      await answer(daemon, { stream_id, action: "stop" }),
       plainResponse(404, "No such stream is under way"),
     );
   }

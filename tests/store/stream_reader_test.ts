@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import type { RedisLink } from "../../src/store/redis_link.ts";
 import { StreamReader } from "../../src/store/stream_reader.ts";
+import { turn } from "../support/answers.ts";
 
 const ABOUT = { owner: "other", format: "content", include: [], requestId: "r", model: "m" } as const;
 
@@ -49,4 +50,39 @@ Deno.test("what there is of a stream is told to its end before it is followed, a
   await reader.follow("s", ABOUT);
   assert.equal(heard, 600);
   assert(sent.includes("CLIENT UNBLOCK 7"), sent.join());
+});
+
+Deno.test("what is asked of a worker is done once", async () => {
+  const stopped: string[] = [];
+  const reads: string[][] = [];
+  const reader = new StreamReader({
+    name: "me",
+    link: asLink(() => []),
+    waitingLink: asLink((...command) => {
+      reads.push(command);
+      if (reads.length === 2) reader.close();
+      return reads.length === 1 ? [["streaming-daemon:asked:me", [["5-0", ["stop", "s"]]]]] : null;
+    }),
+    events: { stopped: (id) => void stopped.push(id), heard() {}, ownerGone() {}, lost() {} },
+  });
+  await reader.run();
+  assert.deepEqual([stopped, reads.map((command) => command.at(-1))], [["s"], ["0-0", "5-0"]]);
+});
+
+Deno.test("a stream that the store has lost, though its worker lives, is lost to who follows it", async () => {
+  const lost: string[] = [];
+  let stored = 1;
+  const reader = new StreamReader({
+    name: "me",
+    link: asLink((name, key) => name === "XRANGE" ? [] : key?.endsWith("}:about") ? stored : 1),
+    waitingLink: asLink(() => null),
+    events: { stopped() {}, heard() {}, ownerGone() {}, lost: (id) => void lost.push(id) },
+  });
+  await reader.follow("s", ABOUT);
+  await turn();
+  assert.deepEqual(lost, []);
+  stored = 0;
+  reader.check();
+  await turn();
+  assert.deepEqual(lost, ["s"]);
 });

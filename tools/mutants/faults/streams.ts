@@ -50,6 +50,18 @@ export const STREAMS: readonly FaultyFile[] = [
         instead: "if (this.#waitingId === -1) {",
         tests: ["store/stream_reader_test.ts"],
       },
+      {
+        id: "what-is-asked-of-a-worker-is-done-again-and-again",
+        text: "    this.#asked = String(entryId);\n",
+        instead: "",
+        tests: ["store/stream_reader_test.ts"],
+      },
+      {
+        id: "a-stream-that-the-store-has-lost-is-waited-for",
+        text: "      if (about === 0) this.#lose(id);\n      else if",
+        instead: "      if",
+        tests: ["store/stream_reader_test.ts"],
+      },
     ],
   },
   {
