@@ -199,7 +199,6 @@ export class StreamReader {
     const followed = this.#followed.get(id);
     if (followed === undefined) return;
     const { id: entryId, said } = parseEntry(entry);
-    if (said.start + said.bytes.length <= Number(followed.entry.split("-")[0])) return; // read already
     followed.entry = entryId;
     if (said.end) this.#followed.delete(id);
     this.#events.heard(id, said);
