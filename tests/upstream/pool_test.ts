@@ -484,6 +484,7 @@ Deno.test("pool: an HTTP/1.1 connection is not used any more when its server is 
 const SPOILT: readonly (readonly [name: string, answer: string, bodyBytes: number])[] = [
   ["before the whole request", OK_H1, 16_000_000],
   ["413", OK_H1.replace("200 OK", "413 Content Too Large"), 10],
+  ["with no time to be kept for", OK_H1.replace("\r\n", "\r\nKeep-Alive: timeout=0\r\n"), 10],
   ["with a line too many", `${OK_H1}\r\n`, 10],
   ["with another answer", `${OK_H1}${OK_H1}`, 10],
 ];

@@ -38,13 +38,14 @@ export function parseHead(lines: readonly string[]): H1Head {
   const fields = parseFields(rest);
   const connection = tokens(fields, "connection");
   const framing = framingOf(status, old, fields);
+  const idleMs = maxIdleMs(fields);
   return {
     status,
     fields,
     framing,
-    keepAlive: framing !== "close" &&
+    keepAlive: framing !== "close" && idleMs > 0 &&
       (old ? connection.includes("keep-alive") : !connection.includes("close")),
-    maxIdleMs: maxIdleMs(fields),
+    maxIdleMs: idleMs,
   };
 }
 

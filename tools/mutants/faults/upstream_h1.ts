@@ -63,6 +63,12 @@ export const H1: readonly FaultyFile[] = [
     file: "src/upstream/h1/head.ts",
     faults: [
       {
+        id: "a-connection-that-is-kept-for-no-time-is-used",
+        text: " && idleMs > 0 &&\n",
+        instead: " &&\n",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
         id: "two-lengths-are-one",
         text: "lengths.size > 1 || ",
         instead: "",
