@@ -95,7 +95,7 @@ export class AnswerReader extends EventReader {
       const { delta, finish_reason: reason } = choice;
       let further = false;
       if (delta && !this.wanted.chunks) {
-        further = this.reasoning(delta.reasoning_content ?? delta.reasoning);
+        further = this.reasoning(delta.reasoning_content || delta.reasoning);
         if (Array.isArray(delta.content)) { for (const part of delta.content) this.#part(part); }
         else this.text(delta.content);
         this.text(delta.refusal);

@@ -162,6 +162,14 @@ const WANTED: readonly [name: string, pieces: readonly string[], heard: string[]
     "<done>",
   ]],
   [
+    "reasoning beside the other name, which is empty",
+    stream(delta({ reasoning_content: "", reasoning: "c" }), DONE),
+    [
+      "<reasoning c>",
+      "<done>",
+    ],
+  ],
+  [
     "reasoning that is empty, null or no text",
     stream(delta({ reasoning_content: "" }), delta({ reasoning: null }), delta({ reasoning: [1] }), DONE),
     ["<done>"],

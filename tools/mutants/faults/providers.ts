@@ -256,6 +256,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
     file: "src/backend/openai/answer_reader.ts",
     faults: [
       {
+        id: "an-empty-name-hides-the-reasoning",
+        text: "delta.reasoning_content || delta.reasoning",
+        instead: "delta.reasoning_content ?? delta.reasoning",
+        tests: ["backend/openai/answer_reader_test.ts"],
+      },
+      {
         id: "a-role-alone-is-an-answer",
         text: "this.#held !== null && this.#held.length < MAX_HELD &&",
         instead: "false &&",
