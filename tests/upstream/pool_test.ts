@@ -108,6 +108,8 @@ Deno.test("pool: more idle connections than wanted, and ones that idle too long,
 Deno.test("pool: with nothing open and nothing to do it keeps no timer", async () => {
   await using mock = await mockLlm({ protocol: "h1" });
   const pool = new Pool(options({ http2: false, maxIdlePerHost: 0 }));
+  const nobody = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  nobody.close();
   const stopped = Promise.withResolvers<void>();
   const { clearInterval } = globalThis;
   globalThis.clearInterval = (timer) => {
@@ -116,6 +118,7 @@ Deno.test("pool: with nothing open and nothing to do it keeps no timer", async (
   };
   const tooLate = setTimeout(() => stopped.reject(new Error("the timer goes on")), 20_000);
   try {
+    assert.match(String(await post(pool, `http://127.0.0.1:${nobody.addr.port}`, "plain").end), /refused/);
     assert.equal(await post(pool, mock.base, "plain").end, "end");
     await stopped.promise;
   } finally {
@@ -123,7 +126,9 @@ Deno.test("pool: with nothing open and nothing to do it keeps no timer", async (
     globalThis.clearInterval = clearInterval;
     await pool.close();
   }
+  // Of hosts that are forgotten, too.
   assert.equal(pool.stats().opened, 1);
+  assert.equal(pool.stats().failedDials, 1);
 });
 
 Deno.test("pool: a server on http:// that speaks HTTP/1.1 only is spoken to in HTTP/1.1", async () => {
@@ -224,6 +229,17 @@ Deno.test("pool: a host that does not answer blocks nobody else's requests, and 
   assert.match(String(end), /no connection within 900 ms/);
   await Promise.all(stuck.map(({ end }) => end));
   silent.close();
+  await pool.close();
+});
+
+Deno.test("pool: insecure TLS with a host that says nothing is given up, and its connection closed", async () => {
+  using silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  const pool = new Pool(options({ insecure: true, connectTimeoutMs: 900 }));
+  const { end } = post(pool, `https://127.0.0.1:${silent.addr.port}`, "plain");
+  using connection = await silent.accept();
+  assert.match(String(await end), /cannot connect to 127.0.0.1:\d+: no connection within 900 ms/);
+  const buffer = new Uint8Array(65_536);
+  while (await connection.read(buffer) !== null);
   await pool.close();
 });
 
@@ -706,6 +722,15 @@ Deno.test("pool: closed before it was asked for anything, it opens nothing", asy
   await pool.close();
   assert.match(String(await post(pool, mock.base, "plain").end), /the pool is closed/);
   assert.deepEqual([mock.counts.connections, pool.stats().opened], [0, 0]);
+});
+
+Deno.test("pool: a proxy is asked for an IPv6 address in brackets", async () => {
+  const tunnel = testProxy("403 Forbidden", 1);
+  const pool = new Pool(options({ proxy: { httpsProxy: `127.0.0.1:${tunnel.port}` } }));
+  assert.match(String(await post(pool, "https://[2001:db8::1]", "plain").end), /the proxy answered/);
+  assert.equal(tunnel.asked[0], "CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n\r\n");
+  await pool.close();
+  await tunnel.stop();
 });
 
 Deno.test("pool: a proxy that refuses is named", async () => {

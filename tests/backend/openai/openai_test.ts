@@ -454,6 +454,13 @@ Deno.test("openai: what cannot be used is said when the template is made", async
       (error) => error instanceof ConfigError && message.test(error.message),
     );
   }
+  const proxied = { insecureSsl: true, proxy: { httpsProxy: "p:1" }, apiBase: "https://x/v1" };
+  await assert.rejects(
+    requestTemplate(openaiOptions(proxied)),
+    /insecure_ssl cannot be used through a proxy/,
+  );
+  // No proxy is on the way to a Unix socket.
+  await requestTemplate(openaiOptions({ ...proxied, apiSocket: "/run/x" }));
   await assert.rejects(makeOpenAi({ caFile: "/no/such/file" }), /ca_file \/no\/such\/file cannot be read/);
 });
 

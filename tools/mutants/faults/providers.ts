@@ -209,6 +209,12 @@ export const PROVIDERS: readonly FaultyFile[] = [
         instead: '  return apiKey === "" ? [] : [apiKey];',
         tests: ["backend/openai/openai_test.ts"],
       },
+      {
+        id: "a-proxy-is-on-the-way-to-a-unix-socket",
+        text: 'options.apiSocket === "" && proxyFor',
+        instead: "proxyFor",
+        tests: ["backend/openai/openai_test.ts"],
+      },
     ],
   },
   {

@@ -85,6 +85,12 @@ export const UPSTREAM: readonly FaultyFile[] = [
         instead: "this",
         tests: ["upstream/pool_test.ts"],
       },
+      {
+        id: "the-count-of-failed-dials-goes-back",
+        text: "      this.#failedBefore += host.failedDials;\n",
+        instead: "",
+        tests: ["upstream/pool_test.ts"],
+      },
     ],
   },
   {
@@ -226,6 +232,19 @@ export const UPSTREAM: readonly FaultyFile[] = [
         id: "a-proxy-s-password-stays-encoded",
         text: "${decodeURIComponent(proxy.password)}",
         instead: "${proxy.password}",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "an-ipv6-address-is-asked-for-bare",
+        text:
+          'const host = target.hostname.includes(":") ? `[${target.hostname}]` : target.hostname;\n  const authority',
+        instead: "const host = target.hostname;\n  const authority",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
+        id: "an-insecure-dial-that-was-given-up-stays-open",
+        text: "    socket.destroy();\n    reject(signal.reason);",
+        instead: "    reject(signal.reason);",
         tests: ["upstream/pool_test.ts"],
       },
     ],
