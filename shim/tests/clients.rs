@@ -381,6 +381,18 @@ fn a_full_client_that_goes_away_is_told() {
 }
 
 #[test]
+fn an_end_that_fails_leaves_the_close_to_the_caller() {
+    let setup = setup();
+    let (browser, client) = setup.tcp();
+    set_linger(&browser, 0);
+    drop(browser);
+    assert_eq!(setup.reactor.event(), Event::Gone { client, errno: libc::ECONNRESET });
+    assert_eq!(setup.reactor.send(client, b"x", END), -libc::EPIPE);
+    assert_eq!(setup.acceptor.active(), 1);
+    assert_eq!(setup.reactor.close_client(client), 0);
+}
+
+#[test]
 fn a_number_is_given_again_and_its_events_are_the_new_client_s() {
     let setup = setup();
     let (browser, passed) = pair(STREAM);

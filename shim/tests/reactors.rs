@@ -106,9 +106,10 @@ fn what_a_closed_reactor_did_not_take_goes_to_another() {
     let (browser, passed) = pair(STREAM);
     for number in 0..50 {
         hand_off(&path, SEQPACKET, format!("{{\"n\":{number}}}").as_bytes(), &passed);
+        // Else the next could overtake it, where its connection was accepted before it was sent.
+        eventually("it is placed", || acceptor.active() == number + 1);
     }
     drop(passed);
-    eventually("all are placed", || acceptor.active() == 50);
     let (bytes, left) = dying.take_bytes(1 << 20, 10).unwrap();
     assert_eq!((handoffs(&Event::parse(&bytes)), left), (10, 40));
     assert_eq!(dying.close(), 0);
@@ -191,6 +192,28 @@ fn a_full_reactor_does_not_hold_up_another() {
 }
 
 /// A timeout holds also while no reactor has room, and what came in time is not lost.
+#[test]
+fn what_waits_for_room_goes_to_a_reactor_that_opens() {
+    const PAYLOAD: usize = 128 * 1024;
+    let policy = Policy { handoff_buffer_bytes: PAYLOAD as u32, ..POLICY };
+    let (_no_leak, _directory, path, acceptor) = setup(policy);
+    let [stuck, shut] = [acceptor.reactor(), acceptor.reactor()];
+    shut.admit(0);
+    let (_browser, passed) = pair(STREAM);
+    for _ in 0..40 {
+        hand_off(&path, SEQPACKET, &[b'x'; PAYLOAD], &passed);
+    }
+    eventually("the queue is full", || acceptor.active() == 32);
+    acceptor.stays_silent();
+    shut.admit(1);
+    assert!(shut.ear().rings());
+    let mut taken = handoffs(&shut.take());
+    while taken < 40 - 32 {
+        taken += handoffs(&shut.take());
+    }
+    assert_eq!((taken, handoffs(&stuck.take())), (40 - 32, 32));
+}
+
 #[test]
 fn while_nobody_has_room_time_goes_on() {
     let (_no_leak, _directory, path, acceptor) = setup(Policy { handoff_timeout_ms: 1000, ..POLICY });

@@ -334,6 +334,12 @@ export const SHIM: readonly FaultyFile[] = [
         instead: "",
         cargo: ["clients", "handoff"],
       },
+      {
+        id: "an-end-that-fails-is-an-end",
+        text: " && *result == count(data.len())",
+        instead: "",
+        cargo: ["clients"],
+      },
     ],
   },
   {
@@ -395,6 +401,12 @@ export const SHIM: readonly FaultyFile[] = [
         id: "all-who-have-left-in-one-take",
         text: "for _ in 0..EVENTS_PER_TAKE {",
         instead: "loop {",
+        cargo: ["reactors"],
+      },
+      {
+        id: "what-waits-is-not-told-of-a-reactor-that-opens",
+        text: "        self.seat.is_open.store(is_open, Ordering::Release);\n        self.acceptor.wake();",
+        instead: "        self.seat.is_open.store(is_open, Ordering::Release);",
         cargo: ["reactors"],
       },
     ],
