@@ -198,6 +198,9 @@ mod tests {
             while events.next().is_some() {}
             assert!(events.next_arrival(24).unwrap().is_some());
             assert_eq!((events.len(), events.add_arrival(arrival(0)).ok()), (0, Some(true)));
+            assert!(events.next_arrival(24).unwrap().is_some());
+            assert_eq!(events.wait(Duration::ZERO), Ok(0));
+            assert_eq!(events.add_arrival(arrival(0)).ok(), Some(true));
         }
 
         #[test]
@@ -223,6 +226,8 @@ mod tests {
                 waiting += 1;
             }
             assert_eq!(waiting, ROOM_BYTES.div_ceil(HANDOFF_BYTES + 30_000));
+            while events.next_arrival(usize::MAX).unwrap().is_some() {}
+            assert_eq!(events.lock().arrival_bytes, 0);
         }
 
         #[test]

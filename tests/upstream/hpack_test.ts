@@ -143,6 +143,20 @@ Deno.test("hpack: of a real provider's head only what is read is decoded", () =>
   });
 });
 
+Deno.test("hpack: of a head, what says when to try again and what is wrong is read", () => {
+  const fields: Field[] = [
+    ["content-type", "text/html"],
+    ["content-length", "0"],
+    ["content-encoding", "br"],
+    ["location", "/other"],
+    ["retry-after", "1"],
+    ["retry-after-ms", "500"],
+    ["x-should-retry", "false"],
+  ];
+  const block = encodeHead([[":status", "429"], ["server", "x"], ...fields]);
+  assert.deepEqual(readResponseHead(block), { status: 429, contentLength: 0, fields });
+});
+
 Deno.test("hpack: a value that nobody reads is not decoded: only one that is read has to be in the Huffman code", () => {
   const broken = "81 18"; // padding of zeros
   assert.deepEqual(readResponseHead(bytes(`88 0003 782d61 ${broken}`)), {

@@ -82,6 +82,16 @@ Deno.test("pool: the next connection is there before the last one is full", asyn
   await pool.close();
 });
 
+for (const protocol of ["h1", "h2c"] as const) {
+  Deno.test(`pool: over ${protocol}, what follows the path in an address is asked for, too`, async () => {
+    await using mock = await mockLlm({ protocol });
+    const pool = new Pool(options({ http2: protocol === "h2c" }));
+    assert.equal(await post(pool, `${mock.base}/x?api-version=1&`, "plain").end, "end");
+    assert.match(mock.requests[0]?.path ?? "", /\/x\?api-version=1&\/x$/);
+    await pool.close();
+  });
+}
+
 Deno.test("pool: over HTTP/1.1, each has its connection, and connections are used again", async () => {
   await using mock = await mockLlm({ protocol: "h1" });
   const pool = new Pool(options({ http2: false }));

@@ -434,6 +434,14 @@ Deno.test("openai: a stream that cannot be read is reset", async () => {
   assert.equal(rig.backend.stats().cancelled, 0);
 });
 
+Deno.test("openai: how many idle connections are kept, and how long, is as configured", async () => {
+  for (const set of [{ poolMaxIdlePerHost: 0, idleTimeoutMs: 600_000 }, { idleTimeoutMs: 500 }]) {
+    await using rig = await backendRig({ protocol: "h2c" }, set);
+    assert.deepEqual(await rig.ears.hear(ask("plain")), HELLO);
+    await until("it is closed", () => rig.backend.stats().connections === 0);
+  }
+});
+
 Deno.test("openai: what cannot be used is said when the template is made", async () => {
   const cases: [Parameters<typeof openaiOptions>[0], RegExp][] = [
     [{ apiBase: "ftp://x" }, /api_base is "ftp:\/\/x"; expected http/],

@@ -599,4 +599,15 @@ export const PROVIDERS: readonly FaultyFile[] = [
       },
     ],
   },
+  {
+    file: "src/backend/http/http.ts",
+    faults: [
+      {
+        id: "idle-connections-are-kept-as-many-as-there-are",
+        text: "maxIdlePerHost: options.poolMaxIdlePerHost",
+        instead: "maxIdlePerHost: 1000",
+        tests: ["backend/openai/openai_test.ts"],
+      },
+    ],
+  },
 ];

@@ -392,6 +392,18 @@ export const SHIM: readonly FaultyFile[] = [
         instead: "",
         cargo: ["reactors"],
       },
+      {
+        id: "what-a-handoff-took-beside-its-payload-is-never-free",
+        text: "waiting.arrival_bytes -= HANDOFF_BYTES + first.payload.len();",
+        instead: "waiting.arrival_bytes -= first.payload.len();",
+        cargo: ["lib"],
+      },
+      {
+        id: "after-a-wait-nobody-rings",
+        text: "        waiting.is_awaited = false;\n        waiting.ended",
+        instead: "        waiting.ended",
+        cargo: ["lib"],
+      },
     ],
   },
   {
@@ -424,6 +436,12 @@ export const SHIM: readonly FaultyFile[] = [
         id: "the-limit-of-open-files-stays",
         text: "    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;\n",
         instead: "",
+        cargo: ["border"],
+      },
+      {
+        id: "nanoseconds-are-microseconds",
+        text: "now.tv_nsec() as u64 / 1000",
+        instead: "now.tv_nsec() as u64",
         cargo: ["border"],
       },
     ],

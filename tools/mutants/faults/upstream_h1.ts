@@ -194,6 +194,12 @@ export const H1: readonly FaultyFile[] = [
         instead: "else if (false) buffer =",
         tests: ["upstream/h1_connection_test.ts"],
       },
+      {
+        id: "an-address-s-query-is-lost-over-http1",
+        text: "const target = url.pathname + url.search;",
+        instead: "const target = url.pathname;",
+        tests: ["upstream/pool_test.ts"],
+      },
     ],
   },
   {

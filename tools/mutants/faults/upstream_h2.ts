@@ -343,6 +343,12 @@ export const H2: readonly FaultyFile[] = [
         instead: "h2.FLAG_END_HEADERS",
         tests: ["upstream/request_frames_test.ts"],
       },
+      {
+        id: "an-address-s-query-is-lost-over-http2",
+        text: "url.pathname + url.search",
+        instead: "url.pathname",
+        tests: ["upstream/pool_test.ts"],
+      },
     ],
   },
   {
@@ -377,6 +383,12 @@ export const H2: readonly FaultyFile[] = [
         text: "if (known === null && !isName(name, length))",
         instead: "if (false)",
         tests: ["upstream/h2_connection_test.ts"],
+      },
+      {
+        id: "what-says-not-to-try-again-is-not-read",
+        text: '  "x-should-retry",\n',
+        instead: "",
+        tests: ["upstream/hpack_test.ts"],
       },
     ],
   },
