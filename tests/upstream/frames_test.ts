@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { FrameReader } from "../../src/upstream/h2/frame_reader.ts";
 import * as h2 from "../../src/upstream/h2/frames.ts";
 
 // The stand-ins for servers take these from the same place, and would not notice a wrong one.
@@ -76,4 +77,27 @@ Deno.test("frames: bytes as they go out", () => {
     ...[0, 0, 4, 3, 0, 1, 2, 3, 4],
     ...[0, 0, 0, 8],
   ]);
+});
+
+Deno.test("frames: the bound on the frames of a head is for each head anew", () => {
+  let heads = 0;
+  const ignore = (): void => {};
+  const reader = new FrameReader({
+    onData: ignore,
+    onHead: () => heads++,
+    onReset: ignore,
+    onSetting: ignore,
+    onSettingsEnd: ignore,
+    onPing: ignore,
+    onGoaway: ignore,
+    onWindow: ignore,
+    onStreamViolation: ignore,
+  });
+  reader.read(h2.settingsFrame([]));
+  for (let id = 1; id < 7; id += 2) {
+    reader.read(h2.bytesFrame(h2.HEADERS, 0, id, new Uint8Array(1)));
+    for (let at = 0; at < 99; at++) reader.read(h2.bytesFrame(h2.CONTINUATION, 0, id, new Uint8Array(1)));
+    reader.read(h2.bytesFrame(h2.CONTINUATION, h2.FLAG_END_HEADERS, id, new Uint8Array(1)));
+  }
+  assert.equal(heads, 3);
 });

@@ -294,6 +294,8 @@ Deno.test("openai: a certificate nobody vouches for is refused, unless insecure_
       await lax.ears.hear(ask("bytes")).then((all) => all.at(-1)),
       "end",
     );
+    const many = await lax.ears.hear(ask("burst-2000"));
+    assert.equal(many.filter((event) => event.startsWith('"')).length, 2_000);
     assert.equal(lax.mock.requests[0]?.httpVersion, protocol === "h2" ? "2.0" : "1.1");
   }
 });
