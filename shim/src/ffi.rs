@@ -18,7 +18,7 @@ use crate::process;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 
-const SHIM_ABI_VERSION: u32 = 5;
+const SHIM_ABI_VERSION: u32 = 6;
 
 static ACCEPTORS: Registry<Acceptor> = Registry::new();
 static REACTORS: Registry<Reactor> = Registry::new();
@@ -64,6 +64,22 @@ pub unsafe extern "C" fn shim_notify(
         // SAFETY: the caller's promise, ABI.md "Conventions".
         let state = unsafe { text(state, state_len) }?;
         process::notify(address, state)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shim_shut_down(
+    local: *const u8,
+    local_len: u32,
+    peer: *const u8,
+    peer_len: u32,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise, ABI.md "Conventions".
+        let local = unsafe { text(local, local_len) }?;
+        // SAFETY: the caller's promise, ABI.md "Conventions".
+        let peer = unsafe { text(peer, peer_len) }?;
+        process::shut_down(local, peer)
     })
 }
 

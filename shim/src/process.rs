@@ -1,13 +1,18 @@
-//! The process itself: its limit of open files, its open files, its service manager.
+//! The process itself: its limit of open files, its open files, its connections, its service manager.
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr,
+};
 use nix::time::{ClockId, clock_gettime};
 use streaming_daemon_border::{Outcome, Status, count};
+
+use crate::sys;
 
 /// Raises the soft limit of open files to the hard one; `out` becomes soft, hard.
 pub fn raise_fd_limit(out: &mut [u64]) -> Outcome {
@@ -25,6 +30,46 @@ pub fn open_fds() -> Outcome {
         entries += 1;
     }
     Ok(count(entries - 1))
+}
+
+/// Shuts down the TCP connection between two addresses, whoever in this process has it and sees its end then.
+///
+/// # Arguments
+/// * `local`, `peer` - `1.2.3.4:5` or `[::1]:5`
+///
+/// # Returns
+/// 1, or 0 if there is none (any more)
+pub fn shut_down(local: &str, peer: &str) -> Outcome {
+    let address = |text: &str| text.parse::<SocketAddr>().map_err(|_| Status::BAD_ARGUMENT);
+    let ends = Some((address(local)?, address(peer)?));
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if ends_of(fd) != ends {
+            continue;
+        }
+        // The number may be another's by now, but what it stood for a moment ago is not.
+        let Ok(socket) = sys::duplicate(fd) else { continue };
+        if ends_of(socket.as_raw_fd()) == ends {
+            let _has_ended_meanwhile = socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
+            return Ok(1);
+        }
+    }
+    Ok(0)
+}
+
+/// The addresses of a TCP connection, its own first.
+fn ends_of(fd: RawFd) -> Option<(SocketAddr, SocketAddr)> {
+    let local = socket::getsockname::<SockaddrStorage>(fd).ok()?;
+    let peer = socket::getpeername::<SockaddrStorage>(fd).ok()?;
+    Some((internet(&local)?, internet(&peer)?))
+}
+
+fn internet(address: &SockaddrStorage) -> Option<SocketAddr> {
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(SocketAddr::from((v4.ip(), v4.port()))),
+        (_, Some(v6)) => Some(SocketAddr::from((v6.ip(), v6.port()))),
+        _ => None,
+    }
 }
 
 /// CLOCK_MONOTONIC in microseconds.

@@ -161,6 +161,12 @@ pub fn set_option(fd: BorrowedFd, level: i32, name: i32, value: i32) -> Result<(
     Ok(())
 }
 
+/// Another descriptor of what a number stands for at this moment, whoever has it.
+pub fn duplicate(fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: fcntl(2) fails on a number that stands for nothing, and touches no memory.
+    take_over(Errno::result(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) })?)
+}
+
 /// Takes over a descriptor that the kernel or the caller of the shim gives away.
 pub fn take_over(fd: RawFd) -> Result<OwnedFd, Errno> {
     if fd < 0 {

@@ -4,6 +4,8 @@
 mod support;
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -20,9 +22,14 @@ fn notify(address: &str, state: &str) -> i32 {
     unsafe { shim_notify(address.as_ptr(), address.len() as u32, state.as_ptr(), state.len() as u32) }
 }
 
+fn shut_down(local: &str, peer: &str) -> i32 {
+    // SAFETY: pointers and lengths belong to live values.
+    unsafe { shim_shut_down(local.as_ptr(), local.len() as u32, peer.as_ptr(), peer.len() as u32) }
+}
+
 #[test]
 fn the_version_is_the_one_of_the_contract() {
-    assert_eq!(shim_abi_version(), 5);
+    assert_eq!(shim_abi_version(), 6);
 }
 
 #[test]
@@ -44,6 +51,8 @@ fn null_with_a_length_is_a_bad_argument_everywhere() {
             shim_monotonic_usec(null_mut()),
             shim_notify(null(), 1, text, 4),
             shim_notify(text, 4, null(), 1),
+            shim_shut_down(null(), 1, text, 4),
+            shim_shut_down(text, 4, null(), 1),
             shim_acceptor_new(null(), null(), 0, out),
             shim_acceptor_new(words, null(), 1, out),
             shim_acceptor_new(words, null(), 0, null_mut()),
@@ -63,7 +72,7 @@ fn null_with_a_length_is_a_bad_argument_everywhere() {
             shim_acceptor_configure(acceptor, words.wrapping_byte_add(1), null(), 0),
         ]
     };
-    assert_eq!(results, [BAD_ARGUMENT; 20]);
+    assert_eq!(results, [BAD_ARGUMENT; 22]);
 }
 
 #[test]
@@ -121,6 +130,27 @@ fn a_policy_out_of_range_is_a_bad_argument() {
         let status = unsafe { shim_acceptor_new(words.as_ptr(), null(), 0, &mut out) };
         assert_eq!((status, out), (BAD_ARGUMENT, 0));
     }
+}
+
+#[test]
+fn a_connection_between_two_addresses_is_shut_down_and_no_other() {
+    let _no_leak = no_leak();
+    for host in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(host).unwrap();
+        let address = listener.local_addr().unwrap();
+        let [mut cut, mut kept] = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+        let [mut cut_peer, mut kept_peer] = [(); 2].map(|()| listener.accept().unwrap().0);
+        let (from, to) = (cut.local_addr().unwrap().to_string(), address.to_string());
+        assert_eq!(shut_down(&from, &to), 1);
+        assert_eq!(cut_peer.read(&mut [0]).unwrap(), 0);
+        assert_eq!(cut.read(&mut [0]).unwrap(), 0);
+        kept_peer.write_all(b"x").unwrap();
+        kept.read_exact(&mut [0]).unwrap();
+        drop((cut, cut_peer));
+        assert_eq!(shut_down(&from, &to), 0);
+    }
+    assert_eq!(shut_down("127.0.0.1", "127.0.0.1:1"), BAD_ARGUMENT);
+    assert_eq!(shut_down("127.0.0.1:1", "localhost:1"), BAD_ARGUMENT);
 }
 
 #[test]

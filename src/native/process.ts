@@ -1,5 +1,5 @@
 /**
- * What the daemon needs to know and to say as a process: fd limit, open fds, sd_notify.
+ * What the daemon needs to know and to say as a process: fd limit, open fds, connections, sd_notify.
  * @module
  */
 import { check, openShim } from "./library.ts";
@@ -27,6 +27,17 @@ export function notify(address: string, state: string): void {
   const to = encoder.encode(address);
   const what = encoder.encode(state);
   check(openShim().shim_notify(to, to.length, what, what.length), `notify systemd at ${address}`);
+}
+
+/**
+ * Shuts a TCP connection of this process down (shutdown(2)), whoever has it and whatever becomes of its number: they see
+ * its end. Does nothing if there is none any more. Another thread does it, since it looks through all descriptors.
+ */
+export async function shutDown(local: Deno.NetAddr, peer: Deno.NetAddr): Promise<void> {
+  const [from, to] = [local, peer].map(({ hostname, port }) =>
+    new TextEncoder().encode(hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`)
+  ) as [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>];
+  check(await openShim().shim_shut_down(from, from.length, to, to.length), "shut a connection down");
 }
 
 /** CLOCK_MONOTONIC of clock_gettime(2), in microseconds. Deno's own clocks begin with the process. */

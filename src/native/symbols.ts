@@ -4,7 +4,7 @@
  */
 
 /** The ABI this daemon was written against; `shim_abi_version` must return it. */
-export const SHIM_ABI_VERSION = 5;
+export const SHIM_ABI_VERSION = 6;
 
 /** The symbol table for `Deno.dlopen`. Pointers are `buffer`s: no address ever becomes a JavaScript value. */
 export const SYMBOLS = {
@@ -18,6 +18,8 @@ export const SYMBOLS = {
   shim_notify: { parameters: ["buffer", "u32", "buffer", "u32"], result: "i32" },
   // int32_t (uint64_t *out)
   shim_monotonic_usec: { parameters: ["buffer"], result: "i32" },
+  // int32_t (const uint8_t *local, uint32_t len, const uint8_t *peer, uint32_t len); takes a while
+  shim_shut_down: { parameters: ["buffer", "u32", "buffer", "u32"], result: "i32", nonblocking: true },
 
   // int32_t (const uint32_t policy[8], const uint32_t *uids, uint32_t n_uids, uint32_t *out_acceptor)
   shim_acceptor_new: { parameters: ["buffer", "buffer", "u32", "buffer"], result: "i32" },

@@ -8,6 +8,7 @@
 
 import tls from "node:tls";
 import { BackendError } from "../errors.ts";
+import { shutDown } from "../native/process.ts";
 import type { ByteStream } from "./byte_stream.ts";
 import { NodeByteStream } from "./node_byte_stream.ts";
 
@@ -82,7 +83,9 @@ async function connect(
   if (target.secure && target.insecure) return await connectInsecure(target, protocols, signal);
   const via = proxy === null ? { hostname, port } : { hostname: proxyHost(proxy), port: proxyPort(proxy) };
   const tcp = await Deno.connect({ ...via, signal });
+  const { localAddr, remoteAddr } = tcp;
   let owned: Deno.Conn = tcp;
+  let end: Promise<void> | undefined;
   const close = (): void => {
     try {
       owned.close();
@@ -91,7 +94,13 @@ async function connect(
       if (!(error instanceof Deno.errors.BadResource)) throw error;
     }
   };
-  signal.addEventListener("abort", close, { once: true });
+  const giveUp = (): void => {
+    close();
+    // Deno keeps what is closed during its TLS handshake for as long as the server is silent. At the limit of
+    // descriptors it stays.
+    if (owned !== tcp) end = shutDown(localAddr, remoteAddr).catch(() => {});
+  };
+  signal.addEventListener("abort", giveUp, { once: true });
   try {
     tcp.setNoDelay();
     tcp.setKeepAlive();
@@ -107,14 +116,16 @@ async function connect(
       alpnProtocols: [...protocols],
     });
     owned = secured;
+    if (signal.aborted) giveUp();
     const { alpnProtocol } = await secured.handshake();
     signal.throwIfAborted();
     return { stream: new DenoByteStream(secured), protocol: alpnProtocol, proxyHead: null };
   } catch (error) {
     close();
+    await end;
     throw error;
   } finally {
-    signal.removeEventListener("abort", close);
+    signal.removeEventListener("abort", giveUp);
   }
 }
 

@@ -223,6 +223,12 @@ export const UPSTREAM: readonly FaultyFile[] = [
         tests: ["upstream/pool_test.ts"],
       },
       {
+        id: "a-silent-handshake-stays-open",
+        text: "    if (owned !== tcp) end = shutDown(localAddr, remoteAddr).catch(() => {});\n",
+        instead: "",
+        tests: ["upstream/pool_test.ts"],
+      },
+      {
         id: "no-keep-alive",
         text: "    tcp.setKeepAlive();\n",
         instead: "",
