@@ -83,6 +83,7 @@ async function connect(
   if (target.secure && target.insecure) return await connectInsecure(target, protocols, signal);
   const via = proxy === null ? { hostname, port } : { hostname: proxyHost(proxy), port: proxyPort(proxy) };
   const tcp = await Deno.connect({ ...via, signal });
+  const { localAddr, remoteAddr } = tcp;
   let owned: Deno.Conn = tcp;
   let end: Promise<void> | undefined;
   const close = (): void => {
@@ -95,8 +96,9 @@ async function connect(
   };
   const giveUp = (): void => {
     close();
-    // Deno keeps what is closed during its TLS handshake for as long as the server is silent.
-    if (owned !== tcp) end = cut(tcp);
+    // Deno keeps what is closed during its TLS handshake for as long as the server is silent. At the limit of
+    // descriptors it stays.
+    if (owned !== tcp) end = shutDown(localAddr, remoteAddr).catch(() => {});
   };
   signal.addEventListener("abort", giveUp, { once: true });
   try {
@@ -202,8 +204,6 @@ async function openTunnel(stream: Deno.Conn, target: Target, proxy: URL): Promis
 /** A `Deno.Conn` that can be closed twice. */
 class DenoByteStream implements ByteStream {
   readonly #connection: Deno.Conn;
-  /** Whether there are bytes that the server has not taken yet. */
-  #writing = false;
   #closed = false;
 
   constructor(connection: Deno.Conn) {
@@ -214,25 +214,13 @@ class DenoByteStream implements ByteStream {
     return this.#connection.read(into);
   }
 
-  async write(bytes: Uint8Array): Promise<number> {
-    this.#writing = true;
-    try {
-      return await this.#connection.write(bytes);
-    } finally {
-      this.#writing = false;
-    }
+  write(bytes: Uint8Array): Promise<number> {
+    return this.#connection.write(bytes);
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#connection.close();
-    // Deno keeps a TLS connection that has bytes to write for as long as the server does not take them.
-    if (this.#writing && "handshake" in this.#connection) void cut(this.#connection as Deno.TlsConn);
   }
-}
-
-/** Shuts a connection down, whatever Deno still does with it. At the limit of descriptors it stays. */
-async function cut({ localAddr, remoteAddr }: Deno.TcpConn | Deno.TlsConn): Promise<void> {
-  await shutDown(localAddr, remoteAddr).catch(() => {});
 }

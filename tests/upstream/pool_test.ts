@@ -260,34 +260,6 @@ for (const insecure of [false, true]) {
   });
 }
 
-Deno.test("pool: over TLS, what a server does not take is not kept when its connection is closed", async () => {
-  const { cert, key } = await certificate();
-  using server = Deno.listenTls({ port: 0, hostname: "127.0.0.1", cert, key });
-  const pool = new Pool(options({ http2: false, caCerts: [cert] }));
-  const { end } = post(pool, `https://127.0.0.1:${server.addr.port}`, "plain", 32 * 1024 * 1024);
-  using connection = await server.accept();
-  await connection.handshake();
-  const { port } = connection.remoteAddr as Deno.NetAddr;
-  await until("its buffers to be full", async () => await unsentBytes(port) > 0);
-  await pool.close();
-  assert.match(String(await end), /closed/);
-  await until("its end", async () => await tcpState(port) !== "01");
-});
-
-/** The line of that local port (proc_net_tcp(5)). */
-async function tcpLine(port: number): Promise<string[]> {
-  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const lines = (await Deno.readTextFile("/proc/net/tcp")).split("\n").map((line) =>
-    line.trim().split(/\s+/)
-  );
-  return lines.find(([, address]) => address?.endsWith(local)) ?? [];
-}
-
-/** "01": established. */
-const tcpState = async (port: number): Promise<string | undefined> => (await tcpLine(port))[3];
-const unsentBytes = async (port: number): Promise<number> =>
-  parseInt((await tcpLine(port))[4]?.split(":")[0] ?? "0", 16);
-
 Deno.test("pool: closed, it fails what waits and runs, and takes nothing more", async () => {
   const silent = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   await using mock = await mockLlm({ protocol: "h2c" });

@@ -224,13 +224,7 @@ export const UPSTREAM: readonly FaultyFile[] = [
       },
       {
         id: "a-silent-handshake-stays-open",
-        text: "    if (owned !== tcp) end = cut(tcp);\n",
-        instead: "",
-        tests: ["upstream/pool_test.ts"],
-      },
-      {
-        id: "what-is-not-taken-over-tls-stays-open",
-        text: "    this.#writing = true;\n",
+        text: "    if (owned !== tcp) end = shutDown(localAddr, remoteAddr).catch(() => {});\n",
         instead: "",
         tests: ["upstream/pool_test.ts"],
       },
