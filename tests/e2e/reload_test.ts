@@ -264,9 +264,9 @@ function keyTests(mock: MockLlm, folder: string): Readonly<Record<string, KeyTes
     "server.handoff_timeout_secs": {
       toml: "server.handoff_timeout_secs = 0.05\n" + AT_ONCE,
       async check(_, daemon) {
-        using _silent = connect(daemon.pathOf("stream"), "stream");
         const timeouts = () => daemon.metric("daemon_handoffs_failed", { reason: "timeout" });
         const before = await timeouts();
+        using _silent = connect(daemon.pathOf("stream"), "stream");
         await daemon.until("its time-out", async () => await timeouts() > before);
       },
     },
